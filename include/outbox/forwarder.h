@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * forwarder.h - for those who drive the forwarder by hand: firmware loops, simulators, ports.
+ *
+ * The forwarder is a state machine without thread, clock or socket. One call, outbox_forwarder_step,
+ * takes what the link has to say, sends what the window allows, settles what is acknowledged, and
+ * says when it wants to be called again. Between two calls it holds no lock and no transaction.
+ * [step-1] Applications on Linux use outbox_start() instead, which does this in a thread.
+ *
+ *              start                OPENED
+ *     IDLE ------------> CONNECTING ------> ONLINE
+ *      ^                  |     ^             | lost, refused, no PUBACK, close
+ *      | close   refused, |     | pause over  v
+ *      +----------------- + -> BACKOFF <------+
+ *
+ * In flight at most `window` events, or the server's Receive Maximum if that is less. [step-2]
+ * After a loss every token is void: what was not settled is read again from the table and sent
+ * again, in order. [step-3] An event that the broker refuses (PUBACK reason 0x80 or more, or larger
+ * than the server's Maximum Packet Size) is never dropped: nothing behind it is settled, the link is
+ * closed, and after a pause it is sent again, alone. [step-4]
+ */
+#ifndef OUTBOX_FORWARDER_H
+#define OUTBOX_FORWARDER_H
+
+#include <outbox/port.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct outbox_forwarder outbox_forwarder;
+
+typedef struct outbox_forwarder_config {
+    outbox_mode mode;
+    unsigned window;             /* 0: 100; 1..1000 */
+    unsigned settle_batch;       /* rows of one settling transaction; 0: 256; 1..1024 */
+    unsigned settle_quiet_ms;    /* settles earlier when no PUBACK came for so long; 0: 1,000 */
+    unsigned ack_timeout_ms;     /* 0: 30,000 */
+    unsigned connect_timeout_ms; /* 0: 15,000 */
+    unsigned foreign_check_ms;   /* 0: 1,000; OUTBOX_NEVER: off */
+    unsigned backoff_min_ms;     /* first pause is random in 0..this; 0: 1,000 */
+    unsigned backoff_max_ms;     /* 0: 60,000 */
+    size_t payload_max;          /* 0: OUTBOX_PAYLOAD_MAX */
+    /* Bytes for messages read ahead. 0: enough for the largest payload in the worst encoding. */
+    size_t buffer_size;
+    /* WAL frames over which the forwarder checkpoints by itself, PASSIVE, when no other connection
+     * wrote for a second. 0: 4,000, four times SQLite's own limit. */
+    unsigned checkpoint_frames;
+    /* Non-zero: `db` is the application's own and only connection. No pragma of it is changed, and
+     * a step inside an open transaction neither reads nor settles. [step-5] */
+    int shared_connection;
+} outbox_forwarder_config;
+
+/* Bytes that outbox_forwarder_init() needs for this configuration; 0 when a value is out of range.
+ * It is all the memory a forwarder ever uses beside SQLite's own. [P7] [init-1] */
+size_t outbox_forwarder_size(const outbox_forwarder_config *config);
+
+/* Makes a forwarder in `memory`, which the caller keeps until outbox_forwarder_close(), aligned as
+ * for any object. `db` must hold an outbox already (outbox_attach or the command made it). Unless
+ * `shared_connection` is set, `db` is the forwarder's own: it sets synchronous,
+ * wal_autocheckpoint, secure_delete and the busy handler on it, but never the journal mode.
+ * `link` and `port` must stay valid; they are used by outbox_forwarder_step() and _close() only.
+ *
+ * The caller sees to it that one forwarder at a time serves a database.
+ *
+ * Returns OUTBOX_MISUSE, OUTBOX_NO_MEMORY (size), OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL,
+ * OUTBOX_CORRUPT (no outbox in this file) or an error of the database; nothing was changed, and
+ * `sentence` (may be NULL) has the particulars. [init-2] */
+int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
+                          const outbox_port *port, const outbox_forwarder_config *config,
+                          outbox_forwarder **forwarder, char *sentence, size_t sentence_size);
+
+/* Does a bounded amount of work. `next_ms` gets how long the caller may wait before the next call
+ * if nothing happens before: 0..OUTBOX_NEVER. Call earlier when the link has an event or
+ * outbox_forwarder_committed() was called. Waits for the database at most some 20 ms, for the
+ * network never. Returns OUTBOX_OK or the code of what is wrong now; it goes on by itself, so the
+ * code is for display. [step-6] */
+int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
+
+/* Says that a transaction with events committed. `durable_id`: all events up to it survive a power
+ * cut; 0 claims nothing. Same thread as step. */
+void outbox_forwarder_committed(outbox_forwarder *forwarder, int64_t durable_id);
+
+/* Asks that what is acknowledged be settled at once, until everything up to `id` is settled. */
+void outbox_forwarder_flush(outbox_forwarder *forwarder, int64_t id);
+
+/* Fills the forwarder's part of the statistics; the database's part is left as it is. */
+void outbox_forwarder_stats(const outbox_forwarder *forwarder, outbox_statistics *statistics);
+
+/* Settles what has been acknowledged, closes the link, and leaves `db` to the caller without
+ * statements of ours. The memory is the caller's again. [close-1] */
+void outbox_forwarder_close(outbox_forwarder *forwarder);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

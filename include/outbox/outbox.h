@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * outbox.h - what an application needs: attach, put, start, flush, stats, stop, detach.
+ *
+ * This file is the specification. A sentence that ends in an id such as [put-3] is tested by a
+ * test that names the id; `make promises` lists ids that no test names. What is not written here
+ * is not promised. The wide promises P1 to P9 that the small ones serve:
+ *
+ *   P1 atomic      an event is in the outbox if and only if the transaction that put it committed
+ *   P2 durable     what was published can no longer vanish; what was committed survives a power cut
+ *   P3 delivered   a row leaves only after its PUBACK, or with a recorded reason
+ *   P4 conserved   accepted = pending + delivered + expired + evicted + superseded + dead letters
+ *   P5 ordered     events are sent in the order in which their transactions committed
+ *   P6 identified  the pair (source, id) names one event for ever
+ *   P7 bounded     memory and start-up time do not depend on the backlog
+ *   P8 polite      the application's connection stays its own: no hook, pragma or handler is taken
+ *   P9 honest      every failure reaches the caller as a code of this file and a sentence
+ *
+ * Conventions. Every function that can fail returns OUTBOX_OK (0) or a negative code of
+ * `outbox_code`; outbox_errmsg() then has the particulars. In a config struct zero means the
+ * default. Strings are UTF-8 and NUL-terminated; they are copied unless a comment says otherwise.
+ * Times are milliseconds since 1970-01-01 UTC unless a name says otherwise.
+ *
+ * Threads. A handle belongs to its connection: call put and attach on the thread that uses the
+ * connection at that moment, under the same rule as SQLite's own calls on it. Only
+ * outbox_forwarding.log is called from another thread.
+ */
+#ifndef OUTBOX_OUTBOX_H
+#define OUTBOX_OUTBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define OUTBOX_VERSION "0.1.0"
+
+typedef struct sqlite3 sqlite3;
+typedef struct outbox outbox;
+
+/* ---- Codes ------------------------------------------------------------------------------- */
+
+/* One row per code: name, value, the sentence that outbox_strerror() returns. Values never change
+ * their meaning. [error-1] */
+#define OUTBOX_CODE_MAP(X)                                                                         \
+    X(OUTBOX_OK, 0, "no error")                                                                    \
+    X(OUTBOX_MISUSE, -1, "the call is not allowed here; the particulars say which rule it breaks") \
+    X(OUTBOX_NO_MEMORY, -2, "memory ran out; free some and call again")                            \
+    X(OUTBOX_BUSY, -3, "another connection holds the database; try the transaction again")         \
+    X(OUTBOX_DISK_FULL, -4, "the disk is full; free space and try the transaction again")          \
+    X(OUTBOX_READONLY, -5, "the database cannot be written; open it for writing")                  \
+    X(OUTBOX_CORRUPT, -6, "the file is damaged or no database; restore it from a backup")          \
+    X(OUTBOX_SQLITE, -7, "SQLite failed; the particulars carry its message")                       \
+    X(OUTBOX_CLOSED, -8, "the connection was closed; attach to a new one")                         \
+    X(OUTBOX_NEWER_SCHEMA, -9, "a newer release made these tables; update this program")           \
+    X(OUTBOX_UNSAFE_JOURNAL, -10, "journal_mode OFF cannot roll back; choose another mode")        \
+    X(OUTBOX_OLD_SQLITE, -11, "this SQLite is too old; link 3.34.0 or newer")                      \
+    X(OUTBOX_BAD_TOPIC, -12, "the topic is empty, too long, not UTF-8 or holds +, # or a control") \
+    X(OUTBOX_TOO_LARGE, -13, "the payload is over the limit; send less or raise payload_max")      \
+    X(OUTBOX_BAD_PAYLOAD, -14, "the payload is not what its content type says")                    \
+    X(OUTBOX_BAD_ATTRIBUTE, -15,                                                                   \
+      "type, content type or key is empty, too long or not clean UTF-8")                           \
+    X(OUTBOX_BAD_ID, -16, "the table holds an id out of range; the forwarder will move it away")   \
+    X(OUTBOX_NO_FILE, -17, "a database in memory has no file that a second connection could open") \
+    X(OUTBOX_LOCKED, -18, "another forwarder serves this database; stop it first")                 \
+    X(OUTBOX_BAD_URL, -19,                                                                         \
+      "the broker URL cannot be used; write mqtt://host:port or mqtts://host")                     \
+    X(OUTBOX_NOT_STARTED, -20, "no forwarder runs on this handle; call outbox_start first")        \
+    X(OUTBOX_TIMEOUT, -21, "the time ran out; what was asked goes on in the background")           \
+    X(OUTBOX_LINK, -22, "the broker cannot be reached or ended the connection")                    \
+    X(OUTBOX_REFUSED, -23, "the broker refuses an event; the events behind it wait")               \
+    X(OUTBOX_SYSTEM, -24, "the operating system failed; the particulars carry its message")        \
+    X(OUTBOX_NOT_DURABLE, -25, "the connection's synchronous setting cannot make events durable")
+
+typedef enum outbox_code {
+#define OUTBOX_CODE_ENUM(name, value, sentence) name = (value),
+    OUTBOX_CODE_MAP(OUTBOX_CODE_ENUM)
+#undef OUTBOX_CODE_ENUM
+} outbox_code;
+
+/* The sentence of a code. Never NULL; static memory; any thread. An unknown code has a sentence
+ * of its own. [error-1] */
+const char *outbox_strerror(int code);
+
+/* The particulars of the last call that failed on this handle: a sentence, never NULL, "no error"
+ * when none failed or `box` is NULL. Valid until the next call on the handle. [error-2] */
+const char *outbox_errmsg(const outbox *box);
+
+/* ---- Limits ------------------------------------------------------------------------------ */
+
+#define OUTBOX_TOPIC_MAX 1024       /* bytes of a topic (MQTT allows 65,535) */
+#define OUTBOX_ATTRIBUTE_MAX 256    /* bytes of type, content type, key, device */
+#define OUTBOX_PAYLOAD_MAX 65536    /* default of payload_max: what CloudEvents receivers accept */
+#define OUTBOX_PAYLOAD_CAP 16777216 /* payload_max can be raised up to this */
+#define OUTBOX_ID_MAX ((int64_t)1 << 48)
+
+/* ---- Attach ------------------------------------------------------------------------------ */
+
+typedef struct outbox_config {
+    /* Name of this device in the `source` of every event, 1..OUTBOX_ATTRIBUTE_MAX bytes of
+     * A-Z a-z 0-9 . _ ~ -. NULL keeps the stored name; a new database gets a random one, never the
+     * host's name. A name that differs from the stored one starts a new epoch for all events, the
+     * pending ones included: it marks a cloned file. [attach-5] */
+    const char *device;
+    /* Largest payload that outbox_put() takes, in bytes. 0: OUTBOX_PAYLOAD_MAX. */
+    size_t payload_max;
+    /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
+    char *sentence;
+    size_t sentence_size;
+} outbox_config;
+
+/* Makes the outbox of `db`'s main database usable on this connection.
+ *
+ * Makes the tables when they are missing, in one transaction of its own. [attach-1] It registers
+ * two virtual tables named outbox_statements and outbox_commit on the connection, and takes no
+ * hook, changes no pragma and leaves the busy handler alone. [P8] [attach-2] Call it outside a
+ * transaction, once per connection.
+ *
+ * config   May be NULL. Copied.
+ * box      Out. Freed by outbox_detach() only; sqlite3_close() succeeds before or after that and
+ *          leaves a handle whose calls return OUTBOX_CLOSED. [attach-3]
+ *
+ * Blocks as long as the connection's own busy handler allows. With journal_mode MEMORY or
+ * synchronous OFF it succeeds, but P1 and P2 do not hold across a power cut; outbox_warning()
+ * says so. [attach-4]
+ *
+ * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
+ * name), OUTBOX_READONLY, OUTBOX_UNSAFE_JOURNAL, OUTBOX_NEWER_SCHEMA, OUTBOX_OLD_SQLITE,
+ * OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE. On any error
+ * nothing changed, and *box is NULL. [attach-6] */
+int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box);
+
+/* A sentence when this connection's settings weaken P1 or P2 (see attach), else NULL. */
+const char *outbox_warning(const outbox *box);
+
+/* Stops the forwarder if one runs and frees the handle. Events that an open transaction has put
+ * stay part of it. NULL is allowed. Blocks like outbox_stop(). [detach-1] */
+void outbox_detach(outbox *box);
+
+/* ---- Put --------------------------------------------------------------------------------- */
+
+typedef struct outbox_event {
+    const char *topic; /* 1..OUTBOX_TOPIC_MAX bytes of UTF-8, no '+', '#', control (MQTT 5, 4.7) */
+    const void *payload;
+    size_t payload_len; /* 0..payload_max bytes */
+    /* Media type of the payload, or NULL for bytes of no stated kind. application/json, or a type
+     * that ends in +json: the payload must be one JSON value in UTF-8 and travels as that value.
+     * text/...: it must be UTF-8 and travels as a string. Others travel as base64 in structured
+     * mode and as they are in plain mode. [put-6] */
+    const char *content_type;
+    const char *type; /* CloudEvents type; NULL: "outbox.event" */
+    const char *key;  /* CloudEvents partitionkey; NULL: none */
+    int retain;       /* non-zero: the broker keeps it as the topic's retained message */
+} outbox_event;
+
+/* Adds an event to the transaction that is open on the handle's connection.
+ *
+ * It becomes visible to the forwarder when that transaction commits, and is gone without trace
+ * when it, or a savepoint around it, rolls back. [P1] [put-1] [put-2] Without an open transaction
+ * it is a transaction of its own. [put-3] The topic, payload and attributes are copied.
+ *
+ * id       Out, may be NULL: the event's number, larger than any before it. It stays the same on
+ *          every resend, and no other event ever gets it with the same source. [P6] [put-4]
+ *
+ * Never touches the network. Leaves sqlite3_last_insert_rowid() as it was; the connection's
+ * update hook, authorizer and sqlite3_changes() do see the row. [put-5]
+ *
+ * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
+ * OUTBOX_BAD_ATTRIBUTE or OUTBOX_BAD_ID: nothing was written and the transaction is as it was.
+ * [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY, OUTBOX_CORRUPT,
+ * OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may have rolled the
+ * whole transaction back, as after a failing INSERT of your own (sqlite3_get_autocommit() tells).
+ */
+int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
+
+/* ---- Start, flush, stop (ports that have threads) ---------------------------------------- */
+
+typedef enum outbox_level { OUTBOX_LOG_ERROR, OUTBOX_LOG_WARNING, OUTBOX_LOG_INFO } outbox_level;
+
+/* A line for people. Called on the forwarder's thread: return soon, and call no function of this
+ * library in it. `sentence` is valid during the call only. */
+typedef void (*outbox_log)(void *context, outbox_level level, int code, const char *sentence);
+
+typedef enum outbox_mode {
+    OUTBOX_STRUCTURED, /* a CloudEvents 1.0 JSON document (MQTT binding 1.0.2, section 3.2) */
+    OUTBOX_PLAIN       /* the payload untouched; on MQTT 5 id, source and sequence go beside it */
+} outbox_mode;
+
+typedef struct outbox_forwarding {
+    /* mqtt://[user[:password]@]host[:port] or mqtts://...; port 1883 or 8883; an IPv6 address in
+     * brackets. Required. */
+    const char *broker;
+    const char *username, *password;  /* instead of those in the URL */
+    const char *client_id;            /* NULL: "outbox-" and a name made of device and file */
+    int protocol;                     /* 5, 4 (MQTT 3.1.1), or 0: 5 and 4 where 5 is refused */
+    const char *ca_file;              /* PEM; NULL: the system's trusted authorities */
+    const char *cert_file, *key_file; /* PEM; the client certificate and its key */
+    int insecure_no_server_check;     /* non-zero: neither chain nor host name is checked (mqtts) */
+    outbox_mode mode;
+    unsigned window;             /* events in flight; 0: 100; 1..1000 */
+    unsigned keep_alive_seconds; /* 0: 30 */
+    unsigned ack_timeout_ms;     /* no PUBACK for so long: reconnect; 0: 30,000 */
+    unsigned connect_timeout_ms; /* 0: 15,000 */
+    /* How often rows of other processes are looked for, in ms. 0: 1,000. OUTBOX_NEVER: not at all;
+     * then they go out with this process's next commit. */
+    unsigned foreign_check_ms;
+    size_t payload_max; /* 0: that of the handle */
+    /* Called on the forwarder's thread with its new connection before anything else is done on
+     * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
+    int (*on_open)(void *context, sqlite3 *db);
+    void *on_open_context;
+    outbox_log log;
+    void *log_context;
+} outbox_forwarding;
+
+#define OUTBOX_NEVER 0xffffffffu
+
+/* Starts the forwarder: a thread with a connection of its own to the same file and VFS.
+ *
+ * Returns when that connection is open and the forwarder's lock is held; the broker need not be
+ * reachable, it is tried for ever with a growing, jittered pause of at most 60 s. [start-1] The
+ * strings of `forwarding` are copied. The process's signal handlers and its disposition of
+ * SIGPIPE stay as they are. [start-2] Do not use the handle in a forked child.
+ *
+ * Returns OUTBOX_MISUSE (NULL, started already, a value out of range, an open transaction),
+ * OUTBOX_CLOSED, OUTBOX_NO_FILE, OUTBOX_BAD_URL, OUTBOX_LOCKED (one forwarder per database, the
+ * operating system drops the lock when its process dies), OUTBOX_SYSTEM, OUTBOX_NO_MEMORY or an
+ * error of the database. On any error nothing runs. [start-3] */
+int outbox_start(outbox *box, const outbox_forwarding *forwarding);
+
+/* Waits until every event that was committed before the call has been acknowledged and settled.
+ * timeout_ms: 0 asks without waiting; OUTBOX_NEVER waits for ever.
+ * Returns OUTBOX_TIMEOUT, OUTBOX_MISUSE (inside a transaction of the handle's own connection: it
+ * would wait for itself), OUTBOX_NOT_STARTED, OUTBOX_CLOSED, or an error of the database.
+ * [flush-1] [flush-2] */
+int outbox_flush(outbox *box, unsigned timeout_ms);
+
+/* Stops the forwarder: settles what has been acknowledged, closes the link and the connection.
+ * Nothing is lost; what was in flight is sent again by the next start. May block for the length
+ * of one call of the MQTT client, commonly under a second. [stop-1]
+ * Returns OUTBOX_NOT_STARTED or OUTBOX_CLOSED. */
+int outbox_stop(outbox *box);
+
+/* ---- Statistics -------------------------------------------------------------------------- */
+
+typedef enum outbox_state {
+    OUTBOX_STATE_STOPPED,    /* no forwarder on this handle */
+    OUTBOX_STATE_CONNECTING, /* the link is being opened */
+    OUTBOX_STATE_ONLINE,     /* events are sent as they come */
+    OUTBOX_STATE_BACKOFF     /* waiting before the next attempt; last_error says why */
+} outbox_state;
+
+typedef struct outbox_statistics {
+    /* From the database: durable, and exact but for ids that other writers skipped, which count
+     * as pending until the forwarder has passed them. */
+    int64_t pending, delivered, expired, evicted, superseded, dead_lettered;
+    int64_t accepted;       /* the sum of the six: P4 */
+    int64_t holes;          /* ids that never held an event */
+    int64_t last_id;        /* largest id in the table, 0 when there was none */
+    int64_t oldest_created; /* of the oldest pending event; 0 when there is none */
+    /* From the forwarder of this handle, since its start. */
+    outbox_state state;
+    unsigned in_flight;
+    uint64_t published, acknowledged, refusals;
+    uint64_t connects, disconnects, settles, barriers;
+    int64_t settled_id;  /* all events up to it have left the table */
+    int64_t refused_id;  /* the event that the broker refuses now, or 0 */
+    int refused_reason;  /* its MQTT 5 reason code */
+    unsigned backoff_ms; /* length of the pause in state BACKOFF */
+    int last_error;      /* outbox_code of the last trouble, OUTBOX_OK while online */
+    char last_error_text[160];
+} outbox_statistics;
+
+/* Fills `statistics`. Reads through the handle's own connection, so inside an open transaction it
+ * counts that transaction's events too. Takes constant time. [stats-1] [P7]
+ * Returns OUTBOX_MISUSE, OUTBOX_CLOSED or an error of the database. */
+int outbox_stats(outbox *box, outbox_statistics *statistics);
+
+/* The database's part of it through any connection, without attaching and without writing: for
+ * tools. Returns OUTBOX_MISUSE, OUTBOX_NEWER_SCHEMA, or OUTBOX_CORRUPT when there is no outbox in
+ * this file, or an error of the database; `sentence` (may be NULL) gets the particulars.
+ * [stats-2] */
+int outbox_inspect(sqlite3 *db, outbox_statistics *statistics, char *sentence, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
