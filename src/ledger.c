@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ledger.c - prints, reads and judges the tombstone's ledger.
+ *
+ * After a crash the ledger is that of the last settle that committed, together with exactly the
+ * rows that settle left: they share a transaction, so neither can be ahead of the other.
+ *
+ * The text is JSON with fixed members in a fixed order, so that a person can read it and SQL can
+ * too: SELECT ledger->>'delivered' FROM outbox_event ORDER BY id LIMIT 1.
+ */
+#include "ledger.h"
+
+#include <assert.h>
+#include <sqlite3.h>
+#include <string.h>
+
+enum { MEMBERS = OB_OUTCOMES + 3 };
+
+static const char *const names[MEMBERS] = {"base",    "last",       "delivered", "expired",
+                                           "evicted", "superseded", "dead",      "holes"};
+
+/* The members as one array, for print and parse alike. */
+static void members(struct ob_ledger *ledger, int64_t *member[MEMBERS])
+{
+    member[0] = &ledger->base;
+    member[1] = &ledger->last;
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        member[2 + i] = &ledger->count[i];
+    member[2 + OB_OUTCOMES] = &ledger->holes;
+}
+
+void ob_ledger_start(struct ob_ledger *ledger, int64_t id)
+{
+    memset(ledger, 0, sizeof *ledger);
+    ledger->id = id;
+    ledger->base = id;
+    assert(ob_ledger_holds(ledger));
+}
+
+size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT])
+{
+    struct ob_ledger copy = *ledger;
+    int64_t *member[MEMBERS];
+    size_t len = 0;
+
+    assert(ob_ledger_holds(ledger));
+    members(&copy, member);
+    for (int i = 0; i < MEMBERS; i++) {
+        sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len, "%c\"%s\":%lld",
+                         i == 0 ? '{' : ',', names[i], (long long)*member[i]);
+        len += strlen(text + len);
+    }
+    sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len, "%s}", ledger->extra);
+    len += strlen(text + len);
+    assert(len + 1 < OB_LEDGER_TEXT);
+    return len;
+}
+
+static bool read_literal(const char **at, const char *end, const char *literal)
+{
+    size_t len = strlen(literal);
+    if ((size_t)(end - *at) < len || memcmp(*at, literal, len) != 0)
+        return false;
+    *at += len;
+    return true;
+}
+
+static bool read_number(const char **at, const char *end, int64_t *number)
+{
+    bool negative = read_literal(at, end, "-");
+    const char *first = *at;
+    int64_t value = 0;
+    while (*at < end && **at >= '0' && **at <= '9') {
+        if (value > (INT64_MAX - 9) / 10)
+            return false;
+        value = value * 10 + (**at - '0');
+        (*at)++;
+    }
+    *number = negative ? -value : value;
+    return *at > first;
+}
+
+bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, size_t len)
+{
+    const char *at = text, *end = text + len;
+    int64_t *member[MEMBERS];
+
+    memset(ledger, 0, sizeof *ledger);
+    ledger->id = id;
+    members(ledger, member);
+    for (int i = 0; i < MEMBERS; i++)
+        if (!read_literal(&at, end, i == 0 ? "{\"" : ",\"") || !read_literal(&at, end, names[i]) ||
+            !read_literal(&at, end, "\":") || !read_number(&at, end, member[i]))
+            return false;
+    size_t rest = (size_t)(end - at);
+    if (rest == 0 || end[-1] != '}' || rest > OB_LEDGER_EXTRA)
+        return false;
+    memcpy(ledger->extra, at, rest - 1);
+    return ob_ledger_holds(ledger);
+}
+
+int64_t ob_ledger_total(const struct ob_ledger *ledger)
+{
+    int64_t total = 0;
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        total += ledger->count[i];
+    return total;
+}
+
+bool ob_ledger_holds(const struct ob_ledger *ledger)
+{
+    /* Far below any overflow: counters that large never were counted by us. */
+    const int64_t most = (int64_t)1 << 56;
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        if (ledger->count[i] < 0 || ledger->count[i] > most)
+            return false;
+    if (ledger->holes < 0 || ledger->holes > most || ledger->base > most || ledger->base < -most)
+        return false;
+    return ledger->last <= ledger->id &&
+           ledger->id == ledger->base + ob_ledger_total(ledger) + ledger->holes;
+}
+
+bool ob_ledger_follows(const struct ob_ledger *later, const struct ob_ledger *earlier)
+{
+    if (later->id < earlier->id || later->holes < earlier->holes)
+        return false;
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        if (later->count[i] < earlier->count[i])
+            return false;
+    return true;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ledger.h - the tombstone: the row of lowest id, which carries what must outlive every event.
+ *
+ *       id:   41           42      43      44   ...
+ *           +-----------+-------+-------+------
+ *           | tombstone | event | event | event     everything up to 41 has left the table
+ *           +-----------+-------+-------+------
+ *               ledger: base, last delivered id, a counter per way to leave, holes
+ *
+ * Its `ledger` column, NULL in every event, is the mark and the counters at once. The law, true at
+ * every commit: id = base + delivered + expired + evicted + superseded + dead + holes.
+ */
+#ifndef OB_LEDGER_H
+#define OB_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* How an event left the table. Also the index of its counter. */
+enum ob_outcome { OB_DELIVERED, OB_EXPIRED, OB_EVICTED, OB_SUPERSEDED, OB_DEAD, OB_OUTCOMES };
+
+#define OB_LEDGER_EXTRA 256
+#define OB_LEDGER_TEXT (OB_LEDGER_EXTRA + 320)
+
+struct ob_ledger {
+    int64_t id;   /* of the tombstone's row; not part of the text */
+    int64_t base; /* id of the first tombstone, moved by rows that came or went beside the order */
+    int64_t last; /* id of the last event that was delivered, 0 before the first */
+    int64_t count[OB_OUTCOMES];
+    int64_t holes; /* ids up to `id` that never held an event */
+    /* Members that a newer release wrote behind ours; kept as they are. */
+    char extra[OB_LEDGER_EXTRA];
+};
+
+/* A ledger that starts at `id` with nothing counted. */
+void ob_ledger_start(struct ob_ledger *ledger, int64_t id);
+
+/* Writes the text of the ledger column; returns its length. */
+size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]);
+
+/* Reads it back. False if the text is none of ours or the law does not hold for `id`. */
+bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, size_t len);
+
+/* All events that have left, and the law. */
+int64_t ob_ledger_total(const struct ob_ledger *ledger);
+bool ob_ledger_holds(const struct ob_ledger *ledger);
+
+/* Whether `later` can have come out of `earlier` by counted removals alone. */
+bool ob_ledger_follows(const struct ob_ledger *later, const struct ob_ledger *earlier);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * message.h - from a row of outbox_event to what goes on the wire.
+ */
+#ifndef OB_MESSAGE_H
+#define OB_MESSAGE_H
+
+#include "schema.h"
+#include "text.h"
+
+#include <outbox/port.h>
+
+/* A row as it was fetched. Pointers into SQLite's memory, lengths without a NUL; the storage
+ * classes are kept because other writers may store anything anywhere. */
+struct ob_value {
+    int storage; /* SQLITE_NULL, _INTEGER, _FLOAT, _TEXT or _BLOB */
+    const char *bytes;
+    size_t len;
+};
+
+struct ob_row {
+    int64_t id, created;
+    int retain, is_tombstone, has_created;
+    struct ob_value topic, payload, type, content_type, key;
+};
+
+/* Why a row can never be sent. The sentence goes into outbox_dead. */
+#define OB_UNFIT_MAP(X)                                                                            \
+    X(OB_FIT, "fit")                                                                               \
+    X(OB_UNFIT_TOPIC,                                                                              \
+      "the topic is no text, empty, too long, not UTF-8 or holds +, # or a control")               \
+    X(OB_UNFIT_PAYLOAD, "the payload is a number; store text or a blob")                           \
+    X(OB_UNFIT_TEXT, "the payload is text but not UTF-8; store it as a blob")                      \
+    X(OB_UNFIT_JSON, "the content type is JSON and the payload is not one JSON value")             \
+    X(OB_UNFIT_ATTRIBUTE,                                                                          \
+      "type, content type or key is no text, empty, too long or not clean UTF-8")                  \
+    X(OB_UNFIT_MARK, "the row carries the mark of the tombstone")                                  \
+    X(OB_UNFIT_LATE, "the id is below events that were sent already")                              \
+    X(OB_UNFIT_ID, "the id is over 2^48")
+
+enum ob_unfit {
+#define OB_UNFIT_ENUM(name, sentence) name,
+    OB_UNFIT_MAP(OB_UNFIT_ENUM)
+#undef OB_UNFIT_ENUM
+        OB_UNFITS
+};
+
+const char *ob_unfit_sentence(enum ob_unfit unfit);
+
+/* The same rules as outbox_put(), for rows of writers that did not ask. */
+enum ob_unfit ob_message_check(const struct ob_row *row);
+
+/* A buffer that is filled from the front and emptied as a whole. */
+struct ob_buffer {
+    char *bytes;
+    size_t size, used;
+};
+
+/* Builds the message of a row that passed the check, behind what the buffer holds. `previous` is
+ * the last id of the same epoch that was delivered or is in flight ahead, 0 if none. NULL when the
+ * room does not suffice: the buffer is as it was. */
+const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob_row *row,
+                                       const struct ob_identity *identity, int64_t previous,
+                                       outbox_mode mode);
+
+/* A buffer of this size holds any one message of this payload size, in every mode. */
+size_t ob_message_room(size_t payload_max);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * schema.c - makes the tables, reads their version, keeps the device's name and the epochs.
+ *
+ * The tables appear in one transaction together with the first tombstone and the first epoch, so
+ * after a crash there is either a whole outbox or none. An outbox_event row costs one b-tree page
+ * per transaction at most: no index, no AUTOINCREMENT, no constraint. A constraint could also be
+ * overruled in silence by the conflict clause of a statement whose trigger fills the table.
+ */
+#include "schema.h"
+
+#include "ledger.h"
+#include "sql.h"
+#include "text.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* `created` has a default so that a plain INSERT from any tool gets a time. */
+static const char tables[] =
+    "CREATE TABLE outbox_event(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
+    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
+    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, ledger TEXT);"
+    "CREATE TABLE outbox_dead(number INTEGER PRIMARY KEY, id INTEGER, epoch TEXT, topic, payload,"
+    " created, retain, type, content_type, key, reason TEXT, died INTEGER);"
+    "CREATE TABLE outbox_epoch(lane TEXT, first INTEGER, epoch TEXT, PRIMARY KEY(lane, first));"
+    "CREATE TABLE outbox_meta(name TEXT PRIMARY KEY, value);"
+    "CREATE VIEW outbox_pending AS"
+    " SELECT id, topic, payload, datetime(created / 1000, 'unixepoch') AS created_utc, retain,"
+    " type, content_type, key FROM outbox_event WHERE ledger IS NULL ORDER BY id;"
+    "INSERT INTO outbox_meta(name, value) VALUES('version', 1), ('minimum_reader', 1),"
+    " ('barrier', 0);";
+
+int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error)
+{
+    int64_t tables_found, minimum = 0;
+    *found = OB_SCHEMA_MISSING;
+    int code = ob_sql_number(db,
+                             "SELECT count(*) FROM main.sqlite_master WHERE type = 'table' AND"
+                             " name IN ('outbox_event', 'outbox_meta')",
+                             0, 0, 0, &tables_found, error);
+    if (code != OUTBOX_OK || tables_found == 0)
+        return code;
+    if (tables_found != 2)
+        return ob_error_set(error, OUTBOX_CORRUPT,
+                            "one of the tables outbox_event and outbox_meta is missing; restore "
+                            "the file from a backup or drop the other tables named outbox_*");
+    code = ob_sql_number(db, "SELECT value FROM main.outbox_meta WHERE name = 'minimum_reader'", 0,
+                         0, 0, &minimum, error);
+    if (code != OUTBOX_OK)
+        return code;
+    if (minimum > OB_SCHEMA_VERSION)
+        return ob_error_set(error, OUTBOX_NEWER_SCHEMA,
+                            "the outbox in this file needs schema version %d, this program knows "
+                            "%d; update the program",
+                            (int)minimum, OB_SCHEMA_VERSION);
+    *found = OB_SCHEMA_PRESENT;
+    return OUTBOX_OK;
+}
+
+static void random_digits(char digits[OB_EPOCH_DIGITS + 1])
+{
+    unsigned char dice[OB_EPOCH_DIGITS / 2];
+    sqlite3_randomness((int)sizeof dice, dice);
+    for (size_t i = 0; i < sizeof dice; i++) {
+        digits[2 * i] = "0123456789abcdef"[dice[i] >> 4];
+        digits[2 * i + 1] = "0123456789abcdef"[dice[i] & 15];
+    }
+    digits[OB_EPOCH_DIGITS] = '\0';
+}
+
+/* Runs a statement with a text and a number bound to it. */
+static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t number,
+                     struct ob_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = ob_sql_prepare(db, sql, &statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
+    if (bound == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 1)
+        bound = sqlite3_bind_int64(statement, 2, number);
+    code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, error, "writing the outbox's tables")
+                              : ob_error_sqlite(error, db, bound, "binding a value");
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+int ob_schema_new_epoch(sqlite3 *db, int64_t first, struct ob_error *error)
+{
+    char digits[OB_EPOCH_DIGITS + 1];
+    random_digits(digits);
+    int code = write_row(db, "DELETE FROM main.outbox_epoch WHERE lane = ?1 AND first >= ?2",
+                         OB_LANE, first, error);
+    if (code == OUTBOX_OK)
+        code = write_row(db,
+                         "INSERT INTO main.outbox_epoch(lane, first, epoch)"
+                         " VALUES('" OB_LANE "', ?2, ?1)",
+                         digits, first, error);
+    return code;
+}
+
+static int name_device(sqlite3 *db, const char *device, struct ob_error *error)
+{
+    char digits[OB_EPOCH_DIGITS + 1];
+    random_digits(digits);
+    return write_row(db,
+                     "INSERT INTO main.outbox_meta(name, value) VALUES('device', ?1)"
+                     " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+                     device ? device : digits, 0, error);
+}
+
+static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
+{
+    char text[OB_LEDGER_TEXT];
+    struct ob_ledger ledger;
+    int code = ob_sql_run(db, tables, error, "making the outbox's tables");
+    if (code != OUTBOX_OK)
+        return code;
+    ob_ledger_start(&ledger, 0);
+    ob_ledger_print(&ledger, text);
+    code = write_row(db, "INSERT INTO main.outbox_event(id, created, ledger) VALUES(?2, NULL, ?1)",
+                     text, ledger.id, error);
+    if (code == OUTBOX_OK)
+        code = ob_schema_new_epoch(db, ledger.id + 1, error);
+    if (code == OUTBOX_OK)
+        code = name_device(db, device, error);
+    return code;
+}
+
+/* The file is a clone of another device's: its events, the pending ones too, are new ones. */
+static int rename_device(sqlite3 *db, const char *device, struct ob_error *error)
+{
+    int64_t lowest;
+    int code = ob_sql_number(db, "SELECT min(id) FROM main.outbox_event", 0, 0, 0, &lowest, error);
+    if (code == OUTBOX_OK)
+        code = name_device(db, device, error);
+    if (code == OUTBOX_OK)
+        code = ob_schema_new_epoch(db, lowest + 1, error);
+    return code;
+}
+
+static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
+{
+    char stored[OUTBOX_ATTRIBUTE_MAX + 1];
+    enum ob_schema_found found;
+    /* Looked for again under the lock: another process may have been quicker. */
+    int code = ob_schema_find(db, &found, error);
+    if (code != OUTBOX_OK)
+        return code;
+    if (found == OB_SCHEMA_MISSING)
+        return make_tables(db, device, error);
+    code = ob_schema_device(db, stored, error);
+    if (code == OUTBOX_OK && device && strcmp(device, stored) != 0)
+        code = rename_device(db, device, error);
+    return code;
+}
+
+int ob_schema_make(sqlite3 *db, const char *device, struct ob_error *error)
+{
+    assert(sqlite3_get_autocommit(db));
+    int code = ob_sql_run(db, "BEGIN IMMEDIATE", error, "opening a transaction");
+    if (code != OUTBOX_OK)
+        return code;
+    code = make_inside(db, device, error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db, "COMMIT", error, "committing the outbox's tables");
+    if (code != OUTBOX_OK)
+        ob_sql_rollback(db);
+    return code;
+}
+
+int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    int code = ob_sql_prepare(db, "SELECT value FROM main.outbox_meta WHERE name = 'device'",
+                              &statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(statement, &row, error, "reading the device's name");
+    const char *name = row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    size_t len = name ? (size_t)sqlite3_column_bytes(statement, 0) : 0;
+    if (code == OUTBOX_OK && (!name || !ob_text_is_device(name, len)))
+        code = ob_error_set(error, OUTBOX_CORRUPT,
+                            "outbox_meta holds no usable device name; attach with .device set");
+    else if (code == OUTBOX_OK)
+        memcpy(device, name, len + 1);
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+static int take_identity(sqlite3_stmt *statement, int64_t id, struct ob_identity *identity,
+                         struct ob_error *error)
+{
+    const char *digits = (const char *)sqlite3_column_text(statement, 1);
+    const char *device = (const char *)sqlite3_column_text(statement, 3);
+    if (!digits || strlen(digits) != OB_EPOCH_DIGITS || !ob_text_is_device(digits, OB_EPOCH_DIGITS))
+        return ob_error_set(error, OUTBOX_CORRUPT,
+                            "outbox_epoch has no usable epoch for event %lld", (long long)id);
+    if (!device || !ob_text_is_device(device, strlen(device)))
+        return ob_error_set(error, OUTBOX_CORRUPT,
+                            "outbox_meta holds no usable device name; attach with .device set");
+    identity->epoch.first = sqlite3_column_int64(statement, 0);
+    memcpy(identity->epoch.digits, digits, sizeof identity->epoch.digits);
+    identity->until = sqlite3_column_type(statement, 2) == SQLITE_NULL
+                          ? INT64_MAX
+                          : sqlite3_column_int64(statement, 2);
+    memcpy(identity->device, device, strlen(device) + 1);
+    return OUTBOX_OK;
+}
+
+int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, int64_t id,
+                       struct ob_identity *identity, struct ob_error *error)
+{
+    bool row = false;
+    int code = ob_sql_prepare(db,
+                              "SELECT first, epoch, (SELECT min(first) FROM main.outbox_epoch"
+                              " WHERE lane = '" OB_LANE "' AND first > ?1),"
+                              " (SELECT value FROM main.outbox_meta WHERE name = 'device')"
+                              " FROM main.outbox_epoch WHERE lane = '" OB_LANE "' AND first <= ?1"
+                              " ORDER BY first DESC LIMIT 1",
+                              statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = sqlite3_bind_int64(*statement, 1, id);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(error, db, bound, "binding an id");
+    code = ob_sql_step(*statement, &row, error, "reading the epoch");
+    if (code != OUTBOX_OK)
+        return code;
+    if (!row)
+        return ob_error_set(error, OUTBOX_CORRUPT, "outbox_epoch has no epoch for event %lld",
+                            (long long)id);
+    code = take_identity(*statement, id, identity, error);
+    (void)sqlite3_reset(*statement); /* repeats what step said */
+    return code;
+}

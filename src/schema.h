@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * schema.h - the tables, their version, the device's name and the epochs.
+ *
+ *   outbox_event    the tombstone (lowest id) and the pending events in commit order (ledger.h)
+ *   outbox_dead     events that left without being delivered, with the reason and the time
+ *   outbox_epoch    (lane, first id) -> 16 hex digits: identifies events for ever with their id
+ *   outbox_meta     version, minimum_reader, device, barrier (a number that barriers change)
+ *   outbox_pending  a view of the pending events for people
+ *
+ * Changes are additive. `version` says what made the tables, `minimum_reader` the oldest release
+ * that may still write them, so that a device that rolls its firmware back goes on working.
+ */
+#ifndef OB_SCHEMA_H
+#define OB_SCHEMA_H
+
+#include "error.h"
+
+#include <sqlite3.h>
+#include <stdint.h>
+
+#define OB_SCHEMA_VERSION 1
+#define OB_LANE "normal"
+
+enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_PRESENT };
+
+/* Looks for the tables without writing. Returns an outbox_code: OUTBOX_OK, OUTBOX_NEWER_SCHEMA or
+ * an error of the database. */
+int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error);
+
+/* Makes the tables if they are missing and gives the device its name, or a new one with a new
+ * epoch. `device` may be NULL. One transaction of its own; nothing changed on any error. */
+int ob_schema_make(sqlite3 *db, const char *device, struct ob_error *error);
+
+/* The stored device name, into a buffer of OUTBOX_ATTRIBUTE_MAX + 1 bytes. */
+int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error);
+
+#define OB_EPOCH_DIGITS 16
+
+struct ob_epoch {
+    int64_t first; /* the first id that belongs to it */
+    char digits[OB_EPOCH_DIGITS + 1];
+};
+
+/* Who sends: with the id it makes source = outbox://DEVICE/LANE/EPOCH (RFC 3986). */
+struct ob_identity {
+    char device[OUTBOX_ATTRIBUTE_MAX + 1];
+    struct ob_epoch epoch;
+    int64_t until; /* the first id that no longer belongs to this epoch */
+};
+
+/* The identity of an event. `statement` is prepared here at first and kept by the caller. */
+int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, int64_t id,
+                       struct ob_identity *identity, struct ob_error *error);
+
+/* Starts a new random epoch at `first` for it and all ids behind it. Inside a transaction. */
+int ob_schema_new_epoch(sqlite3 *db, int64_t first, struct ob_error *error);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sql.c - prepare, step, run: SQLite's calls with every result looked at.
+ *
+ * Nothing is cached here and no transaction is left open that was not open before.
+ */
+#include "sql.h"
+
+#include <assert.h>
+#include <string.h>
+
+int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struct ob_error *error)
+{
+    if (*statement)
+        return OUTBOX_OK;
+    int result = sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, statement, NULL);
+    if (result != SQLITE_OK) {
+        *statement = NULL;
+        return ob_error_sqlite(error, db, result, "preparing a statement");
+    }
+    return OUTBOX_OK;
+}
+
+int ob_sql_step(sqlite3_stmt *statement, bool *row, struct ob_error *error, const char *doing)
+{
+    int result = sqlite3_step(statement);
+    if (row)
+        *row = result == SQLITE_ROW;
+    if (result == SQLITE_ROW && row)
+        return OUTBOX_OK;
+    sqlite3 *db = sqlite3_db_handle(statement);
+    /* The reset repeats the result of the step that failed; a commit can fail only here. */
+    int reset = sqlite3_reset(statement);
+    if (result == SQLITE_DONE || result == SQLITE_ROW)
+        result = reset;
+    if (result != SQLITE_OK)
+        return ob_error_sqlite(error, db, result, doing);
+    return OUTBOX_OK;
+}
+
+int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char *doing)
+{
+    int result = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    return result == SQLITE_OK ? OUTBOX_OK : ob_error_sqlite(error, db, result, doing);
+}
+
+int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t none, int64_t *number,
+                  struct ob_error *error)
+{
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    int code = ob_sql_prepare(db, sql, &statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    int parameters = sqlite3_bind_parameter_count(statement);
+    int bound = parameters > 0 ? sqlite3_bind_int64(statement, 1, a) : SQLITE_OK;
+    if (bound == SQLITE_OK && parameters > 1)
+        bound = sqlite3_bind_int64(statement, 2, b);
+    code = bound == SQLITE_OK ? ob_sql_step(statement, &row, error, "reading a number")
+                              : ob_error_sqlite(error, db, bound, "binding a number");
+    *number = none;
+    if (row && sqlite3_column_type(statement, 0) != SQLITE_NULL)
+        *number = sqlite3_column_int64(statement, 0);
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+void ob_sql_rollback(sqlite3 *db)
+{
+    if (!sqlite3_get_autocommit(db))
+        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    assert(sqlite3_get_autocommit(db));
+}
+
+/* Prepared anew each time: SQLite fixes the answer when it prepares this pragma. */
+int ob_sql_synchronous(sqlite3 *db)
+{
+    struct ob_error ignored;
+    int64_t level;
+    if (ob_sql_number(db, "PRAGMA main.synchronous", 0, 0, -1, &level, &ignored) != OUTBOX_OK)
+        return -1;
+    return (int)level;
+}
+
+enum ob_journal ob_sql_journal(sqlite3 *db)
+{
+    static const char *const modes[] = {"",       "delete", "truncate", "persist",
+                                        "memory", "off",    "wal"};
+    enum ob_journal journal = OB_JOURNAL_UNKNOWN;
+    sqlite3_stmt *statement = NULL;
+    if (sqlite3_prepare_v2(db, "PRAGMA main.journal_mode", -1, &statement, NULL) != SQLITE_OK)
+        return OB_JOURNAL_UNKNOWN;
+    if (sqlite3_step(statement) == SQLITE_ROW) {
+        const char *mode = (const char *)sqlite3_column_text(statement, 0);
+        for (int i = OB_JOURNAL_DELETE; mode && i <= OB_JOURNAL_WAL; i++)
+            if (strcmp(mode, modes[i]) == 0)
+                journal = (enum ob_journal)i;
+    }
+    (void)sqlite3_finalize(statement);
+    return journal;
+}
+
+/* Measured with simulated power cuts: in DELETE mode the removal of the journal can be undone
+ * unless synchronous is EXTRA (SQLite, pragma synchronous). */
+bool ob_sql_is_durable(enum ob_journal journal, int synchronous)
+{
+    switch (journal) {
+    case OB_JOURNAL_WAL:
+    case OB_JOURNAL_TRUNCATE:
+    case OB_JOURNAL_PERSIST:
+        return synchronous >= 2;
+    case OB_JOURNAL_DELETE:
+        return synchronous >= 3;
+    default:
+        return false;
+    }
+}
+
+sqlite3_vfs *ob_sql_vfs(sqlite3 *db)
+{
+    sqlite3_vfs *vfs = NULL;
+    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs) != SQLITE_OK)
+        return NULL;
+    return vfs;
+}
+
+int64_t ob_sql_now(sqlite3_vfs *vfs)
+{
+    const int64_t julian_1970 = 210866760000000; /* ms from the Julian day's origin */
+    sqlite3_int64 now = 0;
+    double days = 0;
+    if (vfs && vfs->iVersion >= 2 && vfs->xCurrentTimeInt64) {
+        if (vfs->xCurrentTimeInt64(vfs, &now) != SQLITE_OK)
+            return 0;
+    } else if (vfs && vfs->xCurrentTime && vfs->xCurrentTime(vfs, &days) == SQLITE_OK) {
+        now = (sqlite3_int64)(days * 86400000.0);
+    }
+    return now > julian_1970 ? now - julian_1970 : 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sql.h - the few ways in which the core calls SQLite, each with its result looked at.
+ *
+ * All return an outbox_code and leave the particulars in `error`.
+ */
+#ifndef OB_SQL_H
+#define OB_SQL_H
+
+#include "error.h"
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Prepares a statement that is kept (SQLITE_PREPARE_PERSISTENT), if *statement is still NULL. */
+int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struct ob_error *error);
+
+/* Steps once. `row` (may be NULL where no row can come) says whether a row stands ready; without
+ * one, or on an error, the statement has been reset. */
+int ob_sql_step(sqlite3_stmt *statement, bool *row, struct ob_error *error, const char *doing);
+
+/* Runs SQL that gives no rows. */
+int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char *doing);
+
+/* Prepares, binds up to two integers, steps once, and gives the first column, or `none`. */
+int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t none, int64_t *number,
+                  struct ob_error *error);
+
+/* Undoes the open transaction, if SQLite has not done so already. Cannot fail in a way that leaves
+ * it open: a failing ROLLBACK means that there is nothing to undo. */
+void ob_sql_rollback(sqlite3 *db);
+
+/* The synchronous level of the main database (0 OFF .. 3 EXTRA) or -1 where it cannot be read. */
+int ob_sql_synchronous(sqlite3 *db);
+
+/* The journal mode, and what the pair of both promises of a commit. */
+enum ob_journal {
+    OB_JOURNAL_UNKNOWN,
+    OB_JOURNAL_DELETE,
+    OB_JOURNAL_TRUNCATE,
+    OB_JOURNAL_PERSIST,
+    OB_JOURNAL_MEMORY,
+    OB_JOURNAL_OFF,
+    OB_JOURNAL_WAL
+};
+enum ob_journal ob_sql_journal(sqlite3 *db);
+bool ob_sql_is_durable(enum ob_journal journal, int synchronous);
+
+/* Milliseconds since 1970 by the clock of the database's VFS, 0 where it has none. */
+int64_t ob_sql_now(sqlite3_vfs *vfs);
+sqlite3_vfs *ob_sql_vfs(sqlite3 *db);
+
+#endif

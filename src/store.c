@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * store.c - fetch, settle, barrier and checkpoint on the forwarder's connection.
+ *
+ * After a crash at any point: an event whose settle committed is gone and counted in the
+ * tombstone, by the same transaction; any other event is still there and will be sent (again). The
+ * settle commits with synchronous=NORMAL in WAL, so a power cut may undo it: the event is then
+ * sent twice, never lost. What is sent must not be undone itself, which is the barrier's work.
+ *
+ * An event counts as durable up to `durable_id`. The writer raises it (its own commits at FULL), and
+ * the barrier does: in WAL by syncing the WAL file, behind which stand all rows that were fetched;
+ * in the rollback modes by a commit of our own at synchronous=EXTRA, because SQLite gives no other
+ * way to make the removal of an earlier journal durable.
+ */
+#include "store.h"
+
+#include "head.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { BUSY_MS = 20 };
+
+static const char *const sql[OB_SQL_STATEMENTS] = {
+    [OB_SQL_BEGIN_READ] = "BEGIN",
+    [OB_SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
+    [OB_SQL_COMMIT] = "COMMIT",
+    [OB_SQL_HEAD] = "SELECT id, ledger FROM main.outbox_event ORDER BY id LIMIT 1",
+    [OB_SQL_FETCH] = ("SELECT id, topic, payload, created, retain, type, content_type, key,"
+                      " ledger IS NOT NULL FROM main.outbox_event WHERE id > ?1 AND id <= ?2"
+                      " ORDER BY id LIMIT ?3"),
+    [OB_SQL_DELETE] = "DELETE FROM main.outbox_event WHERE id < ?1",
+    [OB_SQL_ENTOMB] = ("UPDATE main.outbox_event SET topic = NULL, payload = NULL, created = NULL,"
+                       " retain = NULL, type = NULL, content_type = NULL, key = NULL, ledger = ?2"
+                       " WHERE id = ?1"),
+    [OB_SQL_BURY] =
+        ("INSERT INTO main.outbox_dead(id, epoch, topic, payload, created, retain, type,"
+         " content_type, key, reason, died)"
+         " SELECT id, (SELECT epoch FROM main.outbox_epoch WHERE lane = '" OB_LANE "'"
+         " AND first <= e.id ORDER BY first DESC LIMIT 1),"
+         " topic, payload, created, retain, type, content_type, key, ?3, ?4"
+         " FROM main.outbox_event AS e WHERE id BETWEEN ?1 AND ?2"),
+    [OB_SQL_VERSION] = "PRAGMA main.data_version",
+};
+
+/* ---- Open and close -------------------------------------------------------------------------------- */
+
+static int on_wal_commit(void *context, sqlite3 *db, const char *name, int frames)
+{
+    (void)db, (void)name;
+    struct ob_store *store = context;
+    store->wal_frames = (unsigned)frames;
+    return SQLITE_OK;
+}
+
+/* NORMAL in WAL costs no sync per settle; the rollback modes need EXTRA for the barrier. */
+static int choose_synchronous(struct ob_store *store)
+{
+    const char *pragma = store->journal == OB_JOURNAL_WAL ? "PRAGMA main.synchronous = NORMAL"
+                                                          : "PRAGMA main.synchronous = EXTRA";
+    return ob_sql_run(store->db, pragma, &store->error, "setting synchronous");
+}
+
+/* Our own connection alone: the application's keeps every setting it has. */
+static int configure(struct ob_store *store)
+{
+    int result = sqlite3_busy_timeout(store->db, BUSY_MS);
+    if (result != SQLITE_OK)
+        return ob_error_sqlite(&store->error, store->db, result, "setting the busy timeout");
+    /* One checkpointer only, and that is the application: SQLite up to 3.51.2 can damage a WAL
+     * database when two connections checkpoint (sqlite.org/wal.html, the WAL-reset bug). */
+    int code = ob_sql_run(store->db, "PRAGMA wal_autocheckpoint = 0; PRAGMA main.secure_delete = 0",
+                          &store->error, "configuring the forwarder's connection");
+    if (code != OUTBOX_OK)
+        return code;
+    int persist = 1; /* a WAL that is deleted and grown again costs four times the writes */
+    result = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
+    if (result != SQLITE_OK && result != SQLITE_NOTFOUND)
+        return ob_error_sqlite(&store->error, store->db, result, "keeping the WAL file");
+    (void)sqlite3_wal_hook(store->db, on_wal_commit, store); /* returns the hook before: none */
+    return choose_synchronous(store);
+}
+
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared)
+{
+    enum ob_schema_found found;
+    memset(store, 0, sizeof *store);
+    store->db = db;
+    store->vfs = ob_sql_vfs(db);
+    store->is_shared = is_shared;
+    int code = ob_schema_find(db, &found, &store->error);
+    if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
+        code = ob_error_set(&store->error, OUTBOX_CORRUPT,
+                            "there is no outbox in this file; attach to it or run outbox init");
+    if (code != OUTBOX_OK)
+        return code;
+    store->journal = ob_sql_journal(db);
+    if (store->journal == OB_JOURNAL_OFF)
+        return ob_error_set(&store->error, OUTBOX_UNSAFE_JOURNAL,
+                            "journal_mode is OFF, so nothing can be rolled back; use WAL");
+    if (!is_shared)
+        code = configure(store);
+    for (int i = 0; i < OB_SQL_STATEMENTS && code == OUTBOX_OK; i++)
+        code = ob_sql_prepare(db, sql[i], &store->statement[i], &store->error);
+    if (code != OUTBOX_OK)
+        ob_store_close(store);
+    return code;
+}
+
+void ob_store_close(struct ob_store *store)
+{
+    for (int i = 0; i < OB_SQL_STATEMENTS; i++) {
+        (void)sqlite3_finalize(store->statement[i]); /* repeats what the last step said */
+        store->statement[i] = NULL;
+    }
+    (void)sqlite3_finalize(store->identity_statement);
+    store->identity_statement = NULL;
+    if (!store->is_shared && store->db)
+        (void)sqlite3_wal_hook(store->db, NULL, NULL);
+}
+
+bool ob_store_is_blocked(const struct ob_store *store)
+{
+    return store->is_shared && !sqlite3_get_autocommit(store->db);
+}
+
+/* ---- Transactions ------------------------------------------------------------------------------------- */
+
+static int run(struct ob_store *store, enum ob_store_statement statement, const char *doing)
+{
+    return ob_sql_step(store->statement[statement], NULL, &store->error, doing);
+}
+
+/* The application may change the journal mode while we run, between two of our transactions. */
+static int follow_journal(struct ob_store *store)
+{
+    enum ob_journal journal = ob_sql_journal(store->db);
+    if (journal == store->journal || journal == OB_JOURNAL_UNKNOWN)
+        return OUTBOX_OK;
+    store->journal = journal;
+    store->durable_id = 0; /* proved under other rules */
+    return store->is_shared ? OUTBOX_OK : choose_synchronous(store);
+}
+
+/* ---- Fetch ---------------------------------------------------------------------------------------------- */
+
+static struct ob_value column(sqlite3_stmt *statement, int index)
+{
+    struct ob_value value = {.storage = sqlite3_column_type(statement, index)};
+    if (value.storage == SQLITE_TEXT)
+        value.bytes = (const char *)sqlite3_column_text(statement, index);
+    else if (value.storage == SQLITE_BLOB)
+        value.bytes = sqlite3_column_blob(statement, index);
+    if (value.storage == SQLITE_TEXT || value.storage == SQLITE_BLOB)
+        value.len = (size_t)sqlite3_column_bytes(statement, index);
+    return value;
+}
+
+/* False when memory ran out under a value: SQLite then gives no bytes for a length. */
+static bool read_row(sqlite3_stmt *statement, struct ob_row *row)
+{
+    row->id = sqlite3_column_int64(statement, 0);
+    row->topic = column(statement, 1);
+    row->payload = column(statement, 2);
+    row->has_created = sqlite3_column_type(statement, 3) == SQLITE_INTEGER;
+    row->created = sqlite3_column_int64(statement, 3);
+    row->retain = sqlite3_column_int(statement, 4) != 0;
+    row->type = column(statement, 5);
+    row->content_type = column(statement, 6);
+    row->key = column(statement, 7);
+    row->is_tombstone = sqlite3_column_int(statement, 8);
+    const struct ob_value *values[] = {&row->topic, &row->payload, &row->type, &row->content_type,
+                                       &row->key};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        if (values[i]->storage == SQLITE_TEXT && !values[i]->bytes)
+            return false;
+    return true;
+}
+
+static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
+{
+    sqlite3_stmt *statement = store->statement[OB_SQL_FETCH];
+    unsigned count = 0;
+    /* Before the first fetch the caller does not know where the tombstone is. */
+    int64_t after = fetch->after > store->head.id ? fetch->after : store->head.id;
+    int bound = sqlite3_bind_int64(statement, 1, after);
+    if (bound == SQLITE_OK)
+        bound = sqlite3_bind_int64(statement, 2, OUTBOX_ID_MAX);
+    if (bound == SQLITE_OK)
+        bound = sqlite3_bind_int64(statement, 3, fetch->limit);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(&store->error, store->db, bound, "binding the fetch");
+    for (;;) {
+        bool more = false;
+        struct ob_row row;
+        int code = ob_sql_step(statement, &more, &store->error, "fetching events");
+        if (code != OUTBOX_OK)
+            return code;
+        if (!more)
+            break;
+        bool whole = read_row(statement, &row);
+        count++;
+        if (!whole || !fetch->take(fetch->context, &row)) {
+            (void)sqlite3_reset(statement); /* repeats what step said */
+            return whole ? OUTBOX_OK
+                         : ob_error_set(&store->error, OUTBOX_NO_MEMORY,
+                                        "memory ran out while fetching event %lld",
+                                        (long long)row.id);
+        }
+    }
+    fetch->at_end = count < fetch->limit;
+    return OUTBOX_OK;
+}
+
+/* Where the read ends, nothing can fail but what the next call will meet again. */
+static int fetch_inside(struct ob_store *store, struct ob_fetch *fetch, bool *broken)
+{
+    int code = ob_head_check(store, &fetch->head, broken);
+    if (code != OUTBOX_OK || *broken || fetch->head != OB_HEAD_SAME)
+        return code;
+    return read_rows(store, fetch);
+}
+
+static int has_rows_beyond(struct ob_store *store, bool *beyond)
+{
+    int64_t largest;
+    int code = ob_sql_number(store->db, "SELECT max(id) FROM main.outbox_event", 0, 0, 0, &largest,
+                             &store->error);
+    *beyond = code == OUTBOX_OK && largest > OUTBOX_ID_MAX;
+    return code;
+}
+
+int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
+{
+    bool broken = false, beyond = false;
+    assert(!ob_store_is_blocked(store) && sqlite3_get_autocommit(store->db));
+    fetch->head = OB_HEAD_SAME;
+    fetch->at_end = false;
+    int code = follow_journal(store);
+    if (code == OUTBOX_OK)
+        code = run(store, OB_SQL_BEGIN_READ, "opening a read transaction");
+    if (code != OUTBOX_OK)
+        return code;
+    code = fetch_inside(store, fetch, &broken);
+    if (code == OUTBOX_OK)
+        code = run(store, OB_SQL_COMMIT, "ending a read transaction");
+    ob_sql_rollback(store->db); /* where something failed: no lock may stay */
+    if (code != OUTBOX_OK)
+        return code;
+    if (broken)
+        return ob_head_mend(store, &fetch->head);
+    if (fetch->at_end)
+        code = has_rows_beyond(store, &beyond);
+    return code == OUTBOX_OK && beyond ? ob_head_bury_beyond(store) : code;
+}
+
+/* ---- Settle ----------------------------------------------------------------------------------------------- */
+
+static struct ob_ledger ledger_behind(const struct ob_store *store, const struct ob_window *window,
+                                      uint32_t count)
+{
+    struct ob_ledger ledger = store->head;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct ob_entry *entry = ob_window_at(window, i);
+        ledger.count[entry->verdict == OB_ACKED ? OB_DELIVERED : OB_DEAD]++;
+        if (entry->verdict == OB_ACKED)
+            ledger.last = entry->id;
+    }
+    ledger.id = ob_window_at(window, count - 1)->id;
+    ledger.holes += ledger.id - store->head.id - count;
+    assert(ob_ledger_holds(&ledger));
+    return ledger;
+}
+
+static int bury_unfit(struct ob_store *store, const struct ob_window *window, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct ob_entry *entry = ob_window_at(window, i);
+        int64_t moved;
+        if (entry->verdict != OB_UNFIT)
+            continue;
+        int code = ob_head_bury(store, entry->id, entry->id, (enum ob_unfit)entry->unfit, &moved);
+        if (code != OUTBOX_OK)
+            return code;
+    }
+    return OUTBOX_OK;
+}
+
+/* Deletes what the new tombstone has passed. More rows than entries means that some came with
+ * explicit ids after we had read past them: `late`, and nothing may be deleted. Fewer means that
+ * somebody deleted events by hand; what was delivered was delivered all the same. */
+static int delete_passed(struct ob_store *store, int64_t id, uint32_t count, bool *late)
+{
+    sqlite3_stmt *statement = store->statement[OB_SQL_DELETE];
+    int bound = sqlite3_bind_int64(statement, 1, id);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
+    int code = ob_sql_step(statement, NULL, &store->error, "settling events");
+    /* The old tombstone and all entries but the last, which becomes the new one. */
+    *late = code == OUTBOX_OK && sqlite3_changes(store->db) > (int)count;
+    return code;
+}
+
+struct settle {
+    const struct ob_window *window;
+    uint32_t count;
+    struct ob_ledger ledger;
+    char text[OB_LEDGER_TEXT];
+    enum ob_head head;
+    bool broken, late;
+};
+
+static int settle_inside(struct ob_store *store, struct settle *settle)
+{
+    int code = ob_head_check(store, &settle->head, &settle->broken);
+    if (code != OUTBOX_OK || settle->broken || settle->head != OB_HEAD_SAME)
+        return code;
+    settle->ledger = ledger_behind(store, settle->window, settle->count);
+    code = bury_unfit(store, settle->window, settle->count);
+    if (code == OUTBOX_OK)
+        code = delete_passed(store, settle->ledger.id, settle->count, &settle->late);
+    if (code != OUTBOX_OK || settle->late)
+        return code;
+    code = ob_head_entomb(store, &settle->ledger, settle->text);
+    if (code == OUTBOX_OK)
+        code = run(store, OB_SQL_COMMIT, "committing a settle");
+    return code;
+}
+
+int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint32_t count,
+                    enum ob_head *head)
+{
+    struct settle settle = {.window = window, .count = count, .head = OB_HEAD_SAME};
+    assert(count > 0 && !ob_store_is_blocked(store) && sqlite3_get_autocommit(store->db));
+    *head = OB_HEAD_SAME;
+    int code = run(store, OB_SQL_BEGIN_WRITE, "opening a settle");
+    if (code != OUTBOX_OK)
+        return code;
+    code = settle_inside(store, &settle);
+    *head = settle.head;
+    bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
+    ob_sql_rollback(store->db);
+    if (committed) {
+        store->settles++;
+        ob_head_adopt(store, &settle.ledger, settle.text);
+        return OUTBOX_OK;
+    }
+    if (code != OUTBOX_OK)
+        return code;
+    if (settle.broken)
+        return ob_head_mend(store, head);
+    if (settle.late) {
+        code = ob_head_bury_late(store, window, count);
+        return code == OUTBOX_OK ? OUTBOX_BUSY : code; /* the settle itself is tried again */
+    }
+    return OUTBOX_OK; /* the head has moved: the caller sees it in *head */
+}
+
+/* ---- Barrier, change, checkpoint ---------------------------------------------------------------------------- */
+
+static int sync_wal(struct ob_store *store)
+{
+    sqlite3_file *wal = NULL;
+    int result = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (result == SQLITE_OK && wal && wal->pMethods)
+        result = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
+    else if (result == SQLITE_OK)
+        result = SQLITE_IOERR_FSYNC;
+    return result == SQLITE_OK
+               ? OUTBOX_OK
+               : ob_error_sqlite(&store->error, store->db, result, "syncing the WAL");
+}
+
+static int commit_barrier(struct ob_store *store)
+{
+    if (store->is_shared && !ob_sql_is_durable(store->journal, ob_sql_synchronous(store->db)))
+        return ob_error_set(&store->error, OUTBOX_NOT_DURABLE,
+                            "events of a writer that does not sync wait: set synchronous to FULL, "
+                            "in journal_mode DELETE to EXTRA");
+    /* A value that changes: SQLite leaves a page alone whose bytes stay the same. */
+    return ob_sql_run(store->db,
+                      "UPDATE main.outbox_meta SET value = (value + 1) % 1000000"
+                      " WHERE name = 'barrier'",
+                      &store->error, "making events durable");
+}
+
+int ob_store_barrier(struct ob_store *store, int64_t id)
+{
+    if (id <= store->durable_id)
+        return OUTBOX_OK;
+    assert(!ob_store_is_blocked(store));
+    int code = store->journal == OB_JOURNAL_WAL ? sync_wal(store) : commit_barrier(store);
+    if (code != OUTBOX_OK)
+        return code;
+    store->barriers++;
+    store->durable_id = id;
+    return OUTBOX_OK;
+}
+
+int ob_store_has_changed(struct ob_store *store, bool *changed)
+{
+    int64_t version;
+    bool row = false;
+    if (store->is_shared) {
+        version = sqlite3_total_changes(store->db);
+    } else {
+        sqlite3_stmt *statement = store->statement[OB_SQL_VERSION];
+        int code = ob_sql_step(statement, &row, &store->error, "looking for other writers");
+        if (code != OUTBOX_OK)
+            return code;
+        version = row ? sqlite3_column_int64(statement, 0) : store->version;
+        (void)sqlite3_reset(statement); /* repeats what step said */
+    }
+    *changed = version != store->version;
+    store->version = version;
+    return OUTBOX_OK;
+}
+
+int ob_store_checkpoint(struct ob_store *store)
+{
+    int frames = 0, moved = 0;
+    int result =
+        sqlite3_wal_checkpoint_v2(store->db, "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
+    if ((result & 0xff) == SQLITE_BUSY)
+        return OUTBOX_OK; /* somebody reads or checkpoints: later */
+    if (result != SQLITE_OK)
+        return ob_error_sqlite(&store->error, store->db, result, "checkpointing the WAL");
+    store->wal_frames = frames > moved ? (unsigned)(frames - moved) : 0;
+    return OUTBOX_OK;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * store.h - the forwarder's side of the database: fetch, settle, barrier.
+ *
+ * Every call is one short transaction or none; when it returns, no lock is held. Every fetch and
+ * every settle first looks, inside its own transaction, whether the lowest row is still the
+ * tombstone that is known here. If not, nothing else is done, the head is looked into (head.h) and
+ * the caller is told what became of it.
+ */
+#ifndef OB_STORE_H
+#define OB_STORE_H
+
+#include "ledger.h"
+#include "message.h"
+#include "sql.h"
+#include "window.h"
+
+enum ob_store_statement {
+    OB_SQL_BEGIN_READ,
+    OB_SQL_BEGIN_WRITE,
+    OB_SQL_COMMIT,
+    OB_SQL_HEAD,
+    OB_SQL_FETCH,
+    OB_SQL_DELETE,
+    OB_SQL_ENTOMB,
+    OB_SQL_BURY,
+    OB_SQL_VERSION,
+    OB_SQL_STATEMENTS
+};
+
+/* What the last look at the head found. */
+enum ob_head {
+    OB_HEAD_SAME,
+    OB_HEAD_ADVANCED, /* rows left by a counted removal that is not ours: drop what it passed */
+    OB_HEAD_REMADE    /* a new tombstone and a new epoch: forget everything and read again */
+};
+
+struct ob_store {
+    sqlite3 *db;
+    sqlite3_vfs *vfs;
+    bool is_shared; /* the application's connection, see forwarder.h */
+    sqlite3_stmt *statement[OB_SQL_STATEMENTS];
+    sqlite3_stmt *identity_statement;
+    struct ob_identity identity;
+
+    struct ob_ledger head; /* the tombstone as it was seen last */
+    char head_text[OB_LEDGER_TEXT];
+    bool head_is_known;
+
+    enum ob_journal journal;
+    int64_t durable_id;  /* every event up to it survives a power cut */
+    int64_t version;     /* of the database when the last fetch began */
+    unsigned wal_frames; /* in the WAL behind our last commit */
+    uint64_t barriers, settles;
+    struct ob_error error;
+};
+
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared);
+void ob_store_close(struct ob_store *store);
+
+/* Whether a transaction of the application is open on a shared connection. */
+bool ob_store_is_blocked(const struct ob_store *store);
+
+/* Reads events behind `after` in order and hands each to `take`, until that says false or the
+ * table ends (`at_end`). The row's memory is SQLite's and valid during the call. */
+struct ob_fetch {
+    bool (*take)(void *context, const struct ob_row *row);
+    void *context;
+    int64_t after;
+    unsigned limit;
+    enum ob_head head; /* out; unless it is SAME nothing was read */
+    bool at_end;       /* out */
+};
+int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch);
+
+/* Lets the `count` entries at the front of the window leave the table, each by its verdict, in one
+ * transaction. If `head` is not SAME, nothing was settled. */
+int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint32_t count,
+                    enum ob_head *head);
+
+/* Sees to it that every event up to `id`, all of which were fetched, survives a power cut. */
+int ob_store_barrier(struct ob_store *store, int64_t id);
+
+/* Whether another connection (on a shared one: the application) may have written since the last
+ * fetch began. */
+int ob_store_has_changed(struct ob_store *store, bool *changed);
+
+/* Moves what the WAL holds into the database as far as nobody is in the way. */
+int ob_store_checkpoint(struct ob_store *store);
+
+#endif

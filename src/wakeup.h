@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * wakeup.h - learns that the application's transaction committed, and lets its connection close.
+ *
+ * Two eponymous virtual tables do it, so that none of the application's hooks is taken:
+ *
+ *   outbox_commit      a put touches it; SQLite then calls its xCommit once per transaction, after
+ *                      the rows are visible to other connections, and never after a rollback
+ *   outbox_statements  owns the cached statements: sqlite3_close() disconnects virtual tables
+ *                      before it looks for statements that were not finalized
+ */
+#ifndef OB_WAKEUP_H
+#define OB_WAKEUP_H
+
+#include "error.h"
+
+#include <sqlite3.h>
+#include <stdbool.h>
+
+struct ob_wakeup_methods {
+    void (*began)(void *context);              /* the table was touched for the first time */
+    void (*committed)(void *context);          /* visible to others now */
+    void (*undone)(void *context);             /* rolled back, the touch with it */
+    void (*partly_undone)(void *context);      /* a savepoint was rolled back; the touch stays */
+    void (*release_statements)(void *context); /* finalize them all: the connection may close */
+    void (*closed)(void *context);             /* the connection is gone */
+};
+
+struct ob_wakeup {
+    sqlite3 *db;
+    const struct ob_wakeup_methods *methods;
+    void *context;
+    struct ob_anchor *anchor; /* what the tables hold on to; may outlive this */
+    bool owns_statements;     /* outbox_statements is connected: statements may be cached */
+};
+
+/* Registers both tables. OUTBOX_MISUSE if the connection has them already. */
+int ob_wakeup_register(struct ob_wakeup *wakeup, sqlite3 *db,
+                       const struct ob_wakeup_methods *methods, void *context,
+                       struct ob_error *error);
+
+/* Connects outbox_statements, if it is not: a close that failed has disconnected it. */
+int ob_wakeup_connect(struct ob_wakeup *wakeup, struct ob_error *error);
+
+/* Takes both tables away again. No method is called after it, also for a transaction that is
+ * still open. Nothing happens if the connection is closed already. */
+void ob_wakeup_unregister(struct ob_wakeup *wakeup);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * window.c - the ring behind window.h.
+ *
+ * What must hold after every call: first <= next <= end in the circular order of numbers; every
+ * entry before `next` is in flight, acked or unfit; every one from `next` on awaits or is unfit;
+ * `in_flight` counts the entries in flight. Nothing of it is stored: a crash forgets it, and the
+ * table has all that matters.
+ */
+#include "window.h"
+
+#include <assert.h>
+#include <string.h>
+
+static struct ob_entry *slot(const struct ob_window *window, uint32_t number)
+{
+    return &window->entries[number & (window->capacity - 1)];
+}
+
+void ob_window_init(struct ob_window *window, struct ob_entry *entries, uint32_t capacity)
+{
+    assert(capacity > 0 && (capacity & (capacity - 1)) == 0);
+    memset(window, 0, sizeof *window);
+    window->entries = entries;
+    window->capacity = capacity;
+}
+
+void ob_window_keep(struct ob_window *window, uint32_t count)
+{
+    assert(count <= ob_window_settleable(window));
+    window->end = window->first + count;
+    window->next = window->end;
+    window->in_flight = 0;
+    window->token_offset += 2 * window->capacity; /* beyond every token that is out */
+}
+
+uint32_t ob_window_count(const struct ob_window *window)
+{
+    return window->end - window->first;
+}
+
+bool ob_window_is_full(const struct ob_window *window)
+{
+    return ob_window_count(window) == window->capacity;
+}
+
+struct ob_entry *ob_window_at(const struct ob_window *window, uint32_t index)
+{
+    assert(index < ob_window_count(window));
+    return slot(window, window->first + index);
+}
+
+void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *message, int unfit)
+{
+    assert(!ob_window_is_full(window));
+    assert(ob_window_count(window) == 0 || slot(window, window->end - 1)->id < id);
+    *slot(window, window->end) = (struct ob_entry){
+        .id = id,
+        .message = message,
+        .verdict = unfit ? OB_UNFIT : OB_AWAITING,
+        .unfit = (uint8_t)unfit,
+    };
+    window->end++;
+}
+
+struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token)
+{
+    while (window->next != window->end && slot(window, window->next)->verdict == OB_UNFIT)
+        window->next++;
+    if (window->next == window->end)
+        return NULL;
+    *token = window->next + window->token_offset;
+    assert(slot(window, window->next)->verdict == OB_AWAITING);
+    return slot(window, window->next);
+}
+
+void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint32_t now_ms)
+{
+    assert(entry == slot(window, window->next) && entry->verdict == OB_AWAITING);
+    entry->verdict = OB_IN_FLIGHT;
+    entry->sent_ms = now_ms;
+    entry->message = NULL;
+    window->next++;
+    window->in_flight++;
+}
+
+struct ob_entry *ob_window_find(const struct ob_window *window, uint32_t token)
+{
+    uint32_t number = token - window->token_offset;
+    if (number - window->first >= window->next - window->first)
+        return NULL;
+    struct ob_entry *entry = slot(window, number);
+    return entry->verdict == OB_IN_FLIGHT ? entry : NULL;
+}
+
+void ob_window_acked(struct ob_window *window, struct ob_entry *entry)
+{
+    assert(entry->verdict == OB_IN_FLIGHT && window->in_flight > 0);
+    entry->verdict = OB_ACKED;
+    window->in_flight--;
+}
+
+uint32_t ob_window_settleable(const struct ob_window *window)
+{
+    uint32_t count = 0;
+    while (window->first + count != window->end) {
+        uint8_t verdict = slot(window, window->first + count)->verdict;
+        if (verdict != OB_ACKED && verdict != OB_UNFIT)
+            break;
+        count++;
+    }
+    return count;
+}
+
+void ob_window_settled(struct ob_window *window, uint32_t count)
+{
+    assert(count <= ob_window_settleable(window));
+    /* An unfit entry may be settled before the sender has stepped over it. */
+    if (window->next - window->first < count)
+        window->next = window->first + count;
+    window->first += count;
+}
+
+const struct ob_entry *ob_window_oldest_in_flight(const struct ob_window *window)
+{
+    for (uint32_t number = window->first; number != window->next; number++)
+        if (slot(window, number)->verdict == OB_IN_FLIGHT)
+            return slot(window, number);
+    return NULL;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * window.h - the events between the tombstone and what was read last, in id order.
+ *
+ *      first        next to send        end
+ *        | delivered | in flight | awaiting |
+ *
+ * Memory only. Entries leave from the front, once settled; after a loss all of them are forgotten
+ * and read again. Entries are numbered; the number and an offset that each loss moves make the token
+ * of a publish, so that a token of an earlier connection names no entry and its ack is ignored.
+ */
+#ifndef OB_WINDOW_H
+#define OB_WINDOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <outbox/port.h>
+
+enum ob_verdict {
+    OB_AWAITING,  /* read, not sent */
+    OB_IN_FLIGHT, /* sent, no PUBACK yet */
+    OB_ACKED,     /* PUBACK with success */
+    OB_UNFIT      /* can never be sent: leaves as a dead letter */
+};
+
+struct ob_entry {
+    int64_t id;
+    const outbox_message *message; /* while AWAITING; NULL: larger than the buffer */
+    uint32_t sent_ms;
+    uint8_t verdict;
+    uint8_t unfit; /* enum ob_unfit, why */
+};
+
+struct ob_window {
+    struct ob_entry *entries;
+    uint32_t capacity; /* a power of two */
+    uint32_t first;    /* number of the front entry */
+    uint32_t next;     /* number of the next one to be sent: all before it have a verdict */
+    uint32_t end;      /* number that the next entry will get */
+    uint32_t in_flight;
+    uint32_t token_offset;
+};
+
+void ob_window_init(struct ob_window *window, struct ob_entry *entries, uint32_t capacity);
+
+/* Keeps the first `count` entries, which must be settleable, and forgets the others. No token that
+ * was given out before names an entry any more. */
+void ob_window_keep(struct ob_window *window, uint32_t count);
+
+uint32_t ob_window_count(const struct ob_window *window);
+bool ob_window_is_full(const struct ob_window *window);
+struct ob_entry *ob_window_at(const struct ob_window *window, uint32_t index);
+
+/* Adds an entry at the end: AWAITING, or UNFIT if `unfit` is not 0. */
+void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *message, int unfit);
+
+/* The entry that is to be sent next and its token, or NULL. Steps over those that are UNFIT. */
+struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token);
+void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint32_t now_ms);
+
+/* The entry in flight under this token, or NULL if there is none: an unknown, old or repeated
+ * ack. ob_window_acked() gives it its verdict. */
+struct ob_entry *ob_window_find(const struct ob_window *window, uint32_t token);
+void ob_window_acked(struct ob_window *window, struct ob_entry *entry);
+
+/* How many entries at the front can be settled, and their removal once they are. */
+uint32_t ob_window_settleable(const struct ob_window *window);
+void ob_window_settled(struct ob_window *window, uint32_t count);
+
+/* The oldest entry in flight, or NULL. */
+const struct ob_entry *ob_window_oldest_in_flight(const struct ob_window *window);
+
+#endif

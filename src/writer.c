@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * writer.c - attach, put, detach: the application's side, on the application's connection.
+ *
+ * A put is one INSERT into outbox_event inside the application's transaction, so a crash leaves
+ * the event if and only if it leaves that transaction. All else here is memory: when the commit is
+ * visible the forwarder is woken and told which events the commit has made durable. That claim is
+ * made only for events whose commit this handle has seen, with the synchronous level that it read
+ * before; whatever is in doubt (a savepoint undone, another writer) is claimed to nobody, and the
+ * forwarder then syncs before it sends.
+ */
+#include "writer.h"
+
+#include "schema.h"
+#include "sql.h"
+#include "text.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
+
+/* ---- The transaction as SQLite tells it -------------------------------------------------------- */
+
+static void on_began(void *context)
+{
+    outbox *box = context;
+    box->touched = true;
+    box->last_put = 0;
+}
+
+static void on_committed(void *context)
+{
+    outbox *box = context;
+    int64_t durable = box->is_durable ? box->last_put : 0;
+    box->touched = false;
+    box->last_put = 0;
+    if (box->service)
+        box->service->committed(box->service_context, durable);
+}
+
+static void on_undone(void *context)
+{
+    outbox *box = context;
+    box->touched = false;
+    box->last_put = 0;
+}
+
+/* Which events the savepoint took with it is not known here, so none is claimed to be durable:
+ * an id that was given back may be taken next by a writer that does not sync. */
+static void on_partly_undone(void *context)
+{
+    outbox *box = context;
+    box->last_put = 0;
+}
+
+static void on_release_statements(void *context)
+{
+    outbox *box = context;
+    for (int i = 0; i < OB_PUT_STATEMENTS; i++) {
+        (void)sqlite3_finalize(box->statement[i]); /* repeats what the last step said */
+        box->statement[i] = NULL;
+    }
+}
+
+static void on_closed(void *context)
+{
+    outbox *box = context;
+    assert(!box->wakeup.db);
+    box->touched = false;
+}
+
+static const struct ob_wakeup_methods on_wakeup = {
+    .began = on_began,
+    .committed = on_committed,
+    .undone = on_undone,
+    .partly_undone = on_partly_undone,
+    .release_statements = on_release_statements,
+    .closed = on_closed,
+};
+
+/* ---- Attach ----------------------------------------------------------------------------------- */
+
+static int check_connection(sqlite3 *db, outbox *box)
+{
+    if (sqlite3_libversion_number() < OB_OLDEST_SQLITE)
+        return ob_error_set(&box->error, OUTBOX_OLD_SQLITE,
+                            "this is SQLite %s; link 3.34.0 or newer", sqlite3_libversion());
+    if (!sqlite3_get_autocommit(db))
+        return ob_error_set(&box->error, OUTBOX_MISUSE,
+                            "a transaction is open; attach before it or after it");
+    if (sqlite3_db_readonly(db, "main") == 1)
+        return ob_error_set(&box->error, OUTBOX_READONLY,
+                            "the database was opened read-only; open it for writing");
+    enum ob_journal journal = ob_sql_journal(db);
+    if (journal == OB_JOURNAL_OFF)
+        return ob_error_set(&box->error, OUTBOX_UNSAFE_JOURNAL,
+                            "journal_mode is OFF, so nothing can be rolled back; use WAL");
+    if (journal == OB_JOURNAL_MEMORY)
+        box->warning = "journal_mode is MEMORY: a crash in a commit can damage the database, so "
+                       "events are neither atomic nor durable across a crash; use WAL";
+    else if (ob_sql_synchronous(db) == 0)
+        box->warning = "synchronous is OFF: a power cut can damage the database, so events are "
+                       "neither atomic nor durable across it; use FULL";
+    return OUTBOX_OK;
+}
+
+static int check_config(const outbox_config *config, outbox *box)
+{
+    if (config->device && !ob_text_is_device(config->device, strlen(config->device)))
+        return ob_error_set(&box->error, OUTBOX_MISUSE,
+                            "a device name has 1 to %d of the characters A-Z a-z 0-9 . _ ~ -",
+                            OUTBOX_ATTRIBUTE_MAX);
+    if (config->payload_max > OUTBOX_PAYLOAD_CAP)
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "payload_max is over %d bytes",
+                            OUTBOX_PAYLOAD_CAP);
+    return OUTBOX_OK;
+}
+
+/* Does the tables' work only where there is some, so that a second attach writes nothing. */
+static int ensure_schema(sqlite3 *db, const char *device, struct ob_error *error)
+{
+    enum ob_schema_found found;
+    char stored[OUTBOX_ATTRIBUTE_MAX + 1];
+    int code = ob_schema_find(db, &found, error);
+    if (code != OUTBOX_OK)
+        return code;
+    if (found == OB_SCHEMA_MISSING)
+        return ob_schema_make(db, device, error);
+    if (!device)
+        return OUTBOX_OK;
+    code = ob_schema_device(db, stored, error);
+    if (code == OUTBOX_OK && strcmp(stored, device) == 0)
+        return OUTBOX_OK;
+    return code == OUTBOX_OK || code == OUTBOX_CORRUPT ? ob_schema_make(db, device, error) : code;
+}
+
+static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
+{
+    int code = check_config(config, box);
+    if (code == OUTBOX_OK)
+        code = check_connection(db, box);
+    if (code != OUTBOX_OK)
+        return code;
+    box->payload_max = config->payload_max ? config->payload_max : OUTBOX_PAYLOAD_MAX;
+    box->vfs = ob_sql_vfs(db);
+    /* Registered first: it fails on a connection that is attached already, and takes back nothing
+     * but itself when the tables cannot be made. */
+    code = ob_wakeup_register(&box->wakeup, db, &on_wakeup, box, &box->error);
+    if (code == OUTBOX_OK)
+        code = ensure_schema(db, config->device, &box->error);
+    if (code != OUTBOX_OK)
+        ob_wakeup_unregister(&box->wakeup);
+    return code;
+}
+
+int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **out)
+{
+    static const outbox_config defaults;
+    if (!out)
+        return OUTBOX_MISUSE;
+    *out = NULL;
+    if (!db)
+        return OUTBOX_MISUSE;
+    outbox *box = sqlite3_malloc((int)sizeof *box);
+    if (!box)
+        return OUTBOX_NO_MEMORY;
+    memset(box, 0, sizeof *box);
+    if (!config)
+        config = &defaults;
+    int code = attach(box, db, config);
+    if (code != OUTBOX_OK) {
+        if (config->sentence && config->sentence_size > 0)
+            sqlite3_snprintf((int)config->sentence_size, config->sentence, "%s",
+                             box->error.sentence);
+        sqlite3_free(box);
+        return code;
+    }
+    *out = box;
+    return OUTBOX_OK;
+}
+
+const char *outbox_errmsg(const outbox *box)
+{
+    if (!box || box->error.code == OUTBOX_OK)
+        return outbox_strerror(OUTBOX_OK);
+    return box->error.sentence;
+}
+
+const char *outbox_warning(const outbox *box)
+{
+    return box ? box->warning : NULL;
+}
+
+void outbox_detach(outbox *box)
+{
+    if (!box)
+        return;
+    if (box->service)
+        (void)outbox_stop(box); /* fails only when nothing runs */
+    assert(!box->service);
+    ob_wakeup_unregister(&box->wakeup);
+    sqlite3_free(box);
+}
+
+/* ---- Put --------------------------------------------------------------------------------------- */
+
+static int check_attribute(outbox *box, const char *name, const char *value)
+{
+    if (!value || ob_text_is_attribute(value, strlen(value)))
+        return OUTBOX_OK;
+    return ob_error_set(&box->error, OUTBOX_BAD_ATTRIBUTE,
+                        "the %s is empty, over %d bytes, not UTF-8 or holds a control character",
+                        name, OUTBOX_ATTRIBUTE_MAX);
+}
+
+static int check_payload(outbox *box, const outbox_event *event, enum ob_media media)
+{
+    if (event->payload_len > box->payload_max)
+        return ob_error_set(&box->error, OUTBOX_TOO_LARGE,
+                            "the payload has %lld bytes, payload_max is %lld",
+                            (long long)event->payload_len, (long long)box->payload_max);
+    if (media == OB_MEDIA_JSON && !ob_json_is_value(event->payload, event->payload_len))
+        return ob_error_set(&box->error, OUTBOX_BAD_PAYLOAD,
+                            "the content type is JSON and the payload is not one JSON value");
+    if (media == OB_MEDIA_TEXT && !ob_text_is_utf8(event->payload, event->payload_len))
+        return ob_error_set(&box->error, OUTBOX_BAD_PAYLOAD,
+                            "the content type is text and the payload is not UTF-8");
+    return OUTBOX_OK;
+}
+
+static int check_event(outbox *box, const outbox_event *event, enum ob_media *media)
+{
+    if (!event || (event->payload_len > 0 && !event->payload))
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "the event or its payload is NULL");
+    if (!event->topic || !ob_text_is_topic(event->topic, strlen(event->topic)))
+        return ob_error_set(&box->error, OUTBOX_BAD_TOPIC,
+                            "a topic has 1 to %d bytes of UTF-8 without '+', '#' and controls",
+                            OUTBOX_TOPIC_MAX);
+    int code = check_attribute(box, "type", event->type);
+    if (code == OUTBOX_OK)
+        code = check_attribute(box, "content type", event->content_type);
+    if (code == OUTBOX_OK)
+        code = check_attribute(box, "key", event->key);
+    if (code != OUTBOX_OK)
+        return code;
+    *media = event->content_type ? ob_text_media(event->content_type, strlen(event->content_type))
+                                 : OB_MEDIA_OTHER;
+    return check_payload(box, event, *media);
+}
+
+static int prepare_put(outbox *box)
+{
+    static const char *const sql[OB_PUT_STATEMENTS] = {
+        [OB_PUT_INSERT] = ("INSERT INTO main.outbox_event(topic, payload, created, retain, type,"
+                           " content_type, key) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+        [OB_PUT_TOUCH] = "INSERT INTO outbox_commit(touch) VALUES(1)",
+        [OB_PUT_SAVEPOINT] = "SAVEPOINT outbox_put",
+        [OB_PUT_RELEASE] = "RELEASE outbox_put",
+    };
+    int code = ob_wakeup_connect(&box->wakeup, &box->error);
+    for (int i = 0; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
+        code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
+        /* An authorizer may deny the touch. The event is stored all the same; the forwarder then
+         * finds it by its check for other writers. */
+        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE)
+            code = OUTBOX_OK;
+    }
+    return code;
+}
+
+static int bind_text(sqlite3_stmt *statement, int index, const char *text)
+{
+    return text ? sqlite3_bind_text(statement, index, text, -1, SQLITE_STATIC)
+                : sqlite3_bind_null(statement, index);
+}
+
+/* The payload's storage class is what tells readers of the table text from bytes. */
+static int bind_payload(sqlite3_stmt *statement, int index, const outbox_event *event,
+                        enum ob_media media)
+{
+    const void *payload = event->payload_len > 0 ? event->payload : "";
+    if (media == OB_MEDIA_OTHER)
+        return sqlite3_bind_blob64(statement, index, payload, event->payload_len, SQLITE_STATIC);
+    return sqlite3_bind_text64(statement, index, payload, event->payload_len, SQLITE_STATIC,
+                               SQLITE_UTF8);
+}
+
+static int bind_event(outbox *box, const outbox_event *event, enum ob_media media)
+{
+    sqlite3_stmt *statement = box->statement[OB_PUT_INSERT];
+    int result = bind_text(statement, 1, event->topic);
+    if (result == SQLITE_OK)
+        result = bind_payload(statement, 2, event, media);
+    if (result == SQLITE_OK)
+        result = sqlite3_bind_int64(statement, 3, ob_sql_now(box->vfs));
+    if (result == SQLITE_OK)
+        result =
+            event->retain ? sqlite3_bind_int(statement, 4, 1) : sqlite3_bind_null(statement, 4);
+    if (result == SQLITE_OK)
+        result = bind_text(statement, 5, event->type);
+    if (result == SQLITE_OK)
+        result = bind_text(statement, 6, event->content_type);
+    if (result == SQLITE_OK)
+        result = bind_text(statement, 7, event->key);
+    if (result != SQLITE_OK)
+        return ob_error_sqlite(&box->error, box->wakeup.db, result, "binding the event");
+    return OUTBOX_OK;
+}
+
+/* The id behind the largest one is what SQLite gives out, unless some other writer has stored one
+ * near 2^63: then it gives out random ones, and neither order nor identity would hold. */
+static int refuse_id(outbox *box, int64_t id)
+{
+    int64_t ignored;
+    int code = ob_sql_number(box->wakeup.db, "DELETE FROM main.outbox_event WHERE id = ?1", id, 0,
+                             0, &ignored, &box->error);
+    if (code != OUTBOX_OK)
+        return code;
+    return ob_error_set(&box->error, OUTBOX_BAD_ID,
+                        "another writer has stored an event with an id over 2^48; put again once "
+                        "the forwarder has moved it to outbox_dead");
+}
+
+/* Inserts the event into whatever transaction is open, and sees to it that its commit is heard. */
+static int insert(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
+{
+    sqlite3 *db = box->wakeup.db;
+    int code = OUTBOX_OK;
+    if (!box->touched && box->statement[OB_PUT_TOUCH]) {
+        box->is_durable = ob_sql_is_durable(ob_sql_journal(db), ob_sql_synchronous(db));
+        code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
+    }
+    if (code == OUTBOX_OK)
+        code = bind_event(box, event, media);
+    if (code == OUTBOX_OK)
+        code = ob_sql_step(box->statement[OB_PUT_INSERT], NULL, &box->error, "storing the event");
+    /* The payload is the caller's; leave no pointer to it behind. Cannot fail. */
+    (void)sqlite3_clear_bindings(box->statement[OB_PUT_INSERT]);
+    if (code != OUTBOX_OK)
+        return code;
+    *id = sqlite3_last_insert_rowid(db);
+    if (*id > OUTBOX_ID_MAX || *id <= 0)
+        return refuse_id(box, *id);
+    box->last_put = *id;
+    return OUTBOX_OK;
+}
+
+/* Without a transaction the put makes one, so that its commit is heard like any other. */
+static int insert_alone(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
+{
+    int code =
+        ob_sql_step(box->statement[OB_PUT_SAVEPOINT], NULL, &box->error, "opening a transaction");
+    if (code != OUTBOX_OK)
+        return code;
+    code = insert(box, event, media, id);
+    if (code == OUTBOX_OK)
+        code = ob_sql_step(box->statement[OB_PUT_RELEASE], NULL, &box->error, "committing");
+    if (code != OUTBOX_OK)
+        ob_sql_rollback(box->wakeup.db);
+    return code;
+}
+
+int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
+{
+    enum ob_media media = OB_MEDIA_OTHER;
+    int64_t new_id = 0;
+    if (!box)
+        return OUTBOX_MISUSE;
+    ob_error_clear(&box->error);
+    sqlite3 *db = box->wakeup.db;
+    if (!db)
+        return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
+    int code = check_event(box, event, &media);
+    if (code == OUTBOX_OK)
+        code = prepare_put(box);
+    if (code != OUTBOX_OK)
+        return code;
+    sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
+    /* In autocommit with a write under way we run inside a statement of the application, a SQL
+     * function for instance: its transaction is ours. */
+    bool alone = sqlite3_get_autocommit(db) && sqlite3_txn_state(db, "main") != SQLITE_TXN_WRITE;
+    code = alone ? insert_alone(box, event, media, &new_id) : insert(box, event, media, &new_id);
+    sqlite3_set_last_insert_rowid(db, rowid);
+    if (code == OUTBOX_OK && id)
+        *id = new_id;
+    return code;
+}
+
+/* ---- The service behind the handle ------------------------------------------------------------- */
+
+int outbox_bind(outbox *box, const outbox_service *service, void *context)
+{
+    if (!box || !service || service->version != 1)
+        return OUTBOX_MISUSE;
+    if (box->service)
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "a forwarder runs on this handle already");
+    box->service = service;
+    box->service_context = context;
+    return OUTBOX_OK;
+}
+
+int outbox_stop(outbox *box)
+{
+    if (!box)
+        return OUTBOX_MISUSE;
+    ob_error_clear(&box->error);
+    if (!box->service)
+        return ob_error_set(&box->error, OUTBOX_NOT_STARTED, "no forwarder runs on this handle");
+    const outbox_service *service = box->service;
+    box->service = NULL; /* a commit during the stop is nobody's to hear */
+    service->stop(box->service_context);
+    box->service_context = NULL;
+    return OUTBOX_OK;
+}
+
+int outbox_flush(outbox *box, unsigned timeout_ms)
+{
+    int64_t last;
+    if (!box)
+        return OUTBOX_MISUSE;
+    ob_error_clear(&box->error);
+    if (!box->wakeup.db)
+        return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
+    if (!box->service)
+        return ob_error_set(&box->error, OUTBOX_NOT_STARTED, "no forwarder runs on this handle");
+    if (!sqlite3_get_autocommit(box->wakeup.db))
+        return ob_error_set(&box->error, OUTBOX_MISUSE,
+                            "a transaction is open on this connection; its events cannot be sent "
+                            "before it ends, so flush after it");
+    /* The lowest row is the tombstone: where it is the largest too, nothing is pending. */
+    int code = ob_sql_number(box->wakeup.db,
+                             "SELECT max(id) FROM main.outbox_event WHERE id <= ?1"
+                             " AND id > (SELECT min(id) FROM main.outbox_event)",
+                             OUTBOX_ID_MAX, 0, 0, &last, &box->error);
+    if (code != OUTBOX_OK || last == 0)
+        return code;
+    code = box->service->flush(box->service_context, last, timeout_ms);
+    if (code != OUTBOX_OK)
+        ob_error_set(&box->error, code, "events up to %lld are not settled yet: %s",
+                     (long long)last, outbox_strerror(code));
+    return code;
+}
+
+sqlite3 *outbox_connection(const outbox *box)
+{
+    return box ? box->wakeup.db : NULL;
+}
+
+size_t outbox_payload_max(const outbox *box)
+{
+    return box ? box->payload_max : 0;
+}
+
+int outbox_fail(outbox *box, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    ob_error_vset(&box->error, code, format, arguments);
+    va_end(arguments);
+    return code;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * writer.h - the handle of one connection.
+ */
+#ifndef OB_WRITER_H
+#define OB_WRITER_H
+
+#include "error.h"
+#include "wakeup.h"
+
+#include <outbox/port.h>
+
+/* Statements that a put uses, cached while the connection lives. */
+enum ob_writer_statement {
+    OB_PUT_INSERT,
+    OB_PUT_TOUCH,
+    OB_PUT_SAVEPOINT,
+    OB_PUT_RELEASE,
+    OB_PUT_STATEMENTS
+};
+
+struct outbox {
+    struct ob_wakeup wakeup; /* .db is the connection, NULL after it was closed */
+    sqlite3_vfs *vfs;
+    size_t payload_max;
+    sqlite3_stmt *statement[OB_PUT_STATEMENTS];
+
+    /* The open transaction, as far as puts of this handle know it. */
+    bool touched;     /* xCommit or xRollback will come */
+    bool is_durable;  /* its commit syncs everything up to its last event */
+    int64_t last_put; /* the last event of it, 0: none or one that may have been undone since */
+
+    const outbox_service *service; /* the forwarder that outbox_start() bound, or NULL */
+    void *service_context;
+
+    struct ob_error error;
+    const char *warning;
+};
+
+#endif

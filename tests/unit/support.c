@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * support.c - the unit tests' database, clock, dice and link. Everything lives in a folder that
+ * teardown removes.
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- A database -------------------------------------------------------------------------------- */
+
+int bench_open(void **state)
+{
+    struct bench *bench = calloc(1, sizeof *bench);
+    const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(bench->folder, sizeof bench->folder, "%s/outbox-unit-XXXXXX", parent);
+    if (!mkdtemp(bench->folder))
+        return -1;
+    snprintf(bench->path, sizeof bench->path, "%s/plant.db", bench->folder);
+    bench->db = bench_connect(bench);
+    bench_sql(bench->db, "PRAGMA journal_mode = WAL; CREATE TABLE reading(value)");
+    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+    *state = bench;
+    return 0;
+}
+
+int bench_close(void **state)
+{
+    struct bench *bench = *state;
+    char command[128];
+    outbox_forwarder_close(bench->forwarder);
+    free(bench->memory);
+    outbox_detach(bench->box);
+    int own = sqlite3_close(bench->own), db = sqlite3_close(bench->db);
+    snprintf(command, sizeof command, "rm -rf '%s'", bench->folder);
+    int removed = system(command);
+    free(bench);
+    return own == SQLITE_OK && db == SQLITE_OK && removed == 0 ? 0 : -1;
+}
+
+void bench_reopen(struct bench *bench, const char *journal_mode, const char *synchronous)
+{
+    char sql[128];
+    outbox_detach(bench->box);
+    snprintf(sql, sizeof sql, "PRAGMA journal_mode = %s; PRAGMA synchronous = %s", journal_mode,
+             synchronous);
+    bench_sql(bench->db, sql);
+    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+}
+
+sqlite3 *bench_connect(const struct bench *bench)
+{
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(bench->path, &db), SQLITE_OK);
+    return db;
+}
+
+void bench_sql(sqlite3 *db, const char *sql)
+{
+    char *message = NULL;
+    if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
+        fail_msg("%s: %s", sql, message);
+}
+
+int64_t bench_number(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int64_t number = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    return number;
+}
+
+char *bench_text(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    char *text = sqlite3_mprintf("%s", (const char *)sqlite3_column_text(statement, 0));
+    sqlite3_finalize(statement);
+    return text;
+}
+
+int64_t bench_put(struct bench *bench, const char *topic, const char *payload)
+{
+    int64_t id = 0;
+    outbox_event event = {.topic = topic,
+                          .payload = payload,
+                          .payload_len = strlen(payload),
+                          .content_type = "text/plain"};
+    int code = outbox_put(bench->box, &event, &id);
+    if (code != OUTBOX_OK)
+        fail_msg("put: %s", outbox_errmsg(bench->box));
+    return id;
+}
+
+/* ---- A clock and dice ----------------------------------------------------------------------------- */
+
+static uint32_t fake_now(void *context)
+{
+    return ((struct fake_port *)context)->now_ms;
+}
+
+static uint32_t fake_random(void *context)
+{
+    return ((struct fake_port *)context)->dice;
+}
+
+static void fake_log(void *context, outbox_level level, int code, const char *sentence)
+{
+    struct fake_port *fake = context;
+    (void)code;
+    fake->warnings += level == OUTBOX_LOG_WARNING;
+    snprintf(fake->last_line, sizeof fake->last_line, "%s", sentence);
+}
+
+void fake_port_init(struct fake_port *fake)
+{
+    memset(fake, 0, sizeof *fake);
+    fake->port = (outbox_port){1, fake, fake_now, fake_random, fake_log, fake};
+    fake->now_ms = UINT32_MAX - 700; /* wraps in every test that lets a second pass */
+    fake->dice = UINT32_MAX;
+}
+
+/* ---- A link ------------------------------------------------------------------------------------------ */
+
+static outbox_link_result fake_open(outbox_link *link)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    assert_false(fake->is_open);
+    fake->opens++;
+    fake->is_open = !fake->refuse_open;
+    return fake->is_open ? OUTBOX_LINK_OK : OUTBOX_LINK_DOWN;
+}
+
+static int64_t number_behind(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    return at ? (int64_t)strtoll(at + strlen(name), NULL, 10) : -1;
+}
+
+static outbox_link_result fake_publish(outbox_link *link, uint32_t token,
+                                       const outbox_message *message)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    assert_true(fake->is_open);
+    if (fake->maximum_packet && message->payload_len > fake->maximum_packet)
+        return OUTBOX_LINK_TOO_LARGE;
+    if (fake->room == 0)
+        return OUTBOX_LINK_AGAIN;
+    if (fake->room > 0)
+        fake->room--;
+    if (fake->on_publish)
+        fake->on_publish(fake->on_publish_context);
+    assert_true(fake->sent_count < FAKE_SENT_MAX);
+    struct fake_sent *sent = &fake->sent[fake->sent_count++];
+    memset(sent, 0, sizeof *sent);
+    sent->token = token;
+    snprintf(sent->topic, sizeof sent->topic, "%s", message->topic);
+    snprintf(sent->payload, sizeof sent->payload, "%.*s", (int)message->payload_len,
+             (const char *)message->payload);
+    sent->payload_len = message->payload_len;
+    sent->id = number_behind(sent->payload, "\"id\":\"");
+    sent->previous = number_behind(sent->payload, "\"previous\":\"");
+    const char *source = strstr(sent->payload, "\"source\":\"");
+    if (source)
+        snprintf(sent->source, sizeof sent->source, "%.*s", (int)strcspn(source + 10, "\""),
+                 source + 10);
+    return OUTBOX_LINK_OK;
+}
+
+static outbox_link_result fake_poll(outbox_link *link, outbox_link_event *event)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    if (fake->event_first == fake->event_end)
+        return OUTBOX_LINK_AGAIN;
+    *event = fake->events[fake->event_first++];
+    return OUTBOX_LINK_OK;
+}
+
+static void fake_close(outbox_link *link)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    fake->closes++;
+    fake->is_open = false;
+    fake->event_first = fake->event_end = 0;
+}
+
+void fake_link_init(struct fake_link *fake)
+{
+    static const outbox_link_methods methods = {1, fake_open, fake_publish, fake_poll, fake_close};
+    memset(fake, 0, sizeof *fake);
+    fake->link.methods = &methods;
+    fake->room = -1;
+}
+
+static outbox_link_event *new_event(struct fake_link *fake, outbox_link_event_kind kind)
+{
+    assert_true(fake->event_end < FAKE_SENT_MAX);
+    outbox_link_event *event = &fake->events[fake->event_end++];
+    memset(event, 0, sizeof *event);
+    event->kind = kind;
+    return event;
+}
+
+void fake_link_opened(struct fake_link *fake, unsigned receive_maximum)
+{
+    outbox_link_event *event = new_event(fake, OUTBOX_LINK_OPENED);
+    event->receive_maximum = receive_maximum;
+    event->maximum_qos = 1;
+    event->protocol = 5;
+}
+
+void fake_link_acked(struct fake_link *fake, uint32_t token, int reason)
+{
+    outbox_link_event *event = new_event(fake, OUTBOX_LINK_ACKED);
+    event->token = token;
+    event->reason = reason;
+}
+
+void fake_link_closed(struct fake_link *fake, const char *sentence)
+{
+    outbox_link_event *event = new_event(fake, OUTBOX_LINK_CLOSED);
+    snprintf(event->sentence, sizeof event->sentence, "%s", sentence);
+}
+
+/* ---- A forwarder over all of it ------------------------------------------------------------------------ */
+
+void rig_start(struct rig *rig, struct bench *bench, const outbox_forwarder_config *config)
+{
+    char sentence[200] = "";
+    bool shared = config && config->shared_connection;
+    size_t size = outbox_forwarder_size(config);
+    assert_true(size > 0);
+    memset(rig, 0, sizeof *rig);
+    rig->bench = bench;
+    fake_port_init(&rig->port);
+    fake_link_init(&rig->link);
+    if (!shared && !bench->own)
+        bench->own = bench_connect(bench);
+    bench->memory = malloc(size);
+    int code = outbox_forwarder_init(bench->memory, size, shared ? bench->db : bench->own,
+                                     &rig->link.link, &rig->port.port, config, &bench->forwarder,
+                                     sentence, sizeof sentence);
+    if (code != OUTBOX_OK)
+        fail_msg("init: %s", sentence);
+}
+
+void rig_stop(struct rig *rig)
+{
+    outbox_forwarder_close(rig->bench->forwarder);
+    rig->bench->forwarder = NULL;
+    free(rig->bench->memory);
+    rig->bench->memory = NULL;
+}
+
+int rig_step(struct rig *rig)
+{
+    return outbox_forwarder_step(rig->bench->forwarder, &rig->next_ms);
+}
+
+void rig_connect(struct rig *rig, unsigned receive_maximum)
+{
+    rig_step(rig);
+    assert_true(rig->link.is_open);
+    fake_link_opened(&rig->link, receive_maximum);
+    rig_step(rig);
+}
+
+void rig_run(struct rig *rig, uint32_t ms)
+{
+    uint32_t left = ms;
+    for (int i = 0; i < 100000; i++) {
+        rig_step(rig);
+        if (rig->next_ms > left) {
+            rig->port.now_ms += left;
+            return;
+        }
+        /* A step that wants to be called at once must get on without time. */
+        rig->port.now_ms += rig->next_ms;
+        left -= rig->next_ms;
+    }
+    fail_msg("the forwarder does not come to rest");
+}
+
+void rig_ack_from(struct rig *rig, int from)
+{
+    for (int i = from; i < rig->link.sent_count; i++)
+        fake_link_acked(&rig->link, rig->link.sent[i].token, 0);
+    outbox_forwarder_flush(rig->bench->forwarder, INT64_MAX);
+    rig_run(rig, 50);
+}
+
+outbox_statistics rig_stats(struct rig *rig)
+{
+    outbox_statistics statistics = {0};
+    assert_int_equal(outbox_inspect(rig->bench->db, &statistics, NULL, 0), OUTBOX_OK);
+    outbox_forwarder_stats(rig->bench->forwarder, &statistics);
+    return statistics;
+}

@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_forwarder.c - the state machine against a link and a clock that the test moves by hand.
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct rig rig;
+
+static void put_many(struct bench *bench, int count)
+{
+    char payload[32];
+    bench_sql(bench->db, "BEGIN");
+    for (int i = 0; i < count; i++) {
+        snprintf(payload, sizeof payload, "reading %d", i);
+        bench_put(bench, "plant/7/temp", payload);
+    }
+    bench_sql(bench->db, "COMMIT");
+}
+
+static void start(void **state, const outbox_forwarder_config *config)
+{
+    rig_start(&rig, *state, config);
+}
+
+/* [P5] [step-2] */
+static void test_events_are_published_in_commit_order_up_to_the_window(void **state)
+{
+    put_many(*state, 150);
+    start(state, NULL);
+    rig_connect(&rig, 65535);
+    assert_int_equal(rig.link.sent_count, 100);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(rig.link.sent[i].id, i + 1);
+}
+
+/* [step-2] */
+static void test_the_receive_maximum_of_the_server_bounds_the_window(void **state)
+{
+    put_many(*state, 10);
+    start(state, NULL);
+    rig_connect(&rig, 3);
+    assert_int_equal(rig.link.sent_count, 3);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 4);
+}
+
+/* [P3] */
+static void test_a_row_stays_until_its_puback(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 3);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 20000);
+    assert_int_equal(rig_stats(&rig).pending, 3);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+}
+
+static void test_previous_names_the_event_ahead(void **state)
+{
+    put_many(*state, 3);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent[0].previous, 0);
+    assert_int_equal(rig.link.sent[1].previous, 1);
+    rig_ack_from(&rig, 0);
+    put_many(*state, 1);
+    outbox_forwarder_committed(rig.bench->forwarder, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent[3].previous, 3);
+}
+
+/* [P3] acks out of order: the run from the front counts. */
+static void test_an_ack_behind_one_that_is_missing_settles_nothing(void **state)
+{
+    put_many(*state, 3);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0);
+    rig_run(&rig, 20000);
+    assert_int_equal(rig_stats(&rig).pending, 3);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+}
+
+/* [step-3] */
+static void test_after_a_loss_the_unacked_are_sent_again_in_order(void **state)
+{
+    put_many(*state, 4);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0);
+    fake_link_closed(&rig.link, "cut");
+    rig_step(&rig);
+    rig.link.sent_count = 0;
+    rig_run(&rig, 1000);
+    fake_link_opened(&rig.link, 10);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(rig.link.sent[i].id, i + 2);
+    assert_int_equal(rig.link.sent[0].previous, 1);
+}
+
+/* [step-3] */
+static void test_an_ack_with_a_token_of_an_earlier_connection_is_ignored(void **state)
+{
+    put_many(*state, 2);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    uint32_t old[2] = {rig.link.sent[0].token, rig.link.sent[1].token};
+    fake_link_closed(&rig.link, "cut");
+    rig_run(&rig, 1001);
+    fake_link_opened(&rig.link, 10);
+    rig_step(&rig);
+    fake_link_acked(&rig.link, old[0], 0);
+    fake_link_acked(&rig.link, old[1], 0);
+    fake_link_acked(&rig.link, 12345678, 0);
+    rig_run(&rig, 5000);
+    assert_int_equal(rig_stats(&rig).pending, 2);
+}
+
+static void test_a_repeated_ack_counts_once(void **state)
+{
+    put_many(*state, 2);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    for (int i = 0; i < 3; i++)
+        fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig_stats(&rig).pending, 1);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+/* [step-4] */
+static void test_nothing_behind_a_refused_event_is_settled(void **state)
+{
+    put_many(*state, 3);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
+    assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
+    assert_false(rig.link.is_open);
+    outbox_forwarder_flush(rig.bench->forwarder, 3);
+    rig_run(&rig, 100);
+    outbox_statistics now = rig_stats(&rig);
+    assert_int_equal(now.delivered, 1);
+    assert_int_equal(now.pending, 2);
+    assert_int_equal(now.refused_id, 2);
+    assert_int_equal(now.refused_reason, 0x87);
+}
+
+/* [step-4] */
+static void test_a_refused_event_is_sent_again_alone_and_then_all_goes_on(void **state)
+{
+    put_many(*state, 5);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x97);
+    rig_step(&rig);
+    rig.link.sent_count = 0;
+    rig_run(&rig, 1001);
+    fake_link_opened(&rig.link, 10);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig.link.sent[0].id, 1);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    assert_int_equal(rig_step(&rig), OUTBOX_OK);
+    assert_int_equal(rig.link.sent_count, 5);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+}
+
+/* [step-4] */
+static void test_an_event_larger_than_the_server_takes_waits_and_is_reported(void **state)
+{
+    struct bench *bench = *state;
+    char large[400];
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = '\0';
+    put_many(bench, 1);
+    bench_put(bench, "plant/7/temp", large);
+    put_many(bench, 1);
+    start(state, NULL);
+    rig.link.maximum_packet = 400;
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_true(rig.link.is_open);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
+    assert_int_equal(rig_stats(&rig).refused_id, 2);
+    assert_int_equal(rig_stats(&rig).refused_reason, 0x95);
+    assert_int_equal(rig.link.sent_count, 1);
+    rig.link.maximum_packet = 0;
+    rig_run(&rig, 1001);
+    fake_link_opened(&rig.link, 10);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent[1].id, 2);
+}
+
+static void test_a_puback_that_never_comes_ends_the_connection(void **state)
+{
+    put_many(*state, 2);
+    start(state, &(outbox_forwarder_config){.ack_timeout_ms = 5000});
+    rig_connect(&rig, 10);
+    rig_run(&rig, 3000);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    rig_run(&rig, 1900);
+    assert_true(rig.link.is_open);
+    rig_run(&rig, 200);
+    assert_false(rig.link.is_open);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_LINK);
+}
+
+static void test_a_connack_that_never_comes_ends_the_attempt(void **state)
+{
+    start(state, &(outbox_forwarder_config){.connect_timeout_ms = 2000});
+    rig_step(&rig);
+    assert_true(rig.link.is_open);
+    rig_run(&rig, 2001);
+    assert_false(rig.link.is_open);
+}
+
+/* Bounds of the pauses with dice that always show the most: 1, 2, 4 ... 60 s. */
+static void test_the_pause_between_attempts_doubles_up_to_its_bound(void **state)
+{
+    static const uint32_t bounds[] = {1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000};
+    start(state, NULL);
+    rig.link.refuse_open = true;
+    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+        rig.port.dice = bounds[i];
+        rig_step(&rig);
+        assert_int_equal(rig.link.opens, (int)i + 1);
+        assert_int_equal(rig.next_ms, bounds[i]);
+        rig.port.now_ms += rig.next_ms;
+    }
+}
+
+static void test_a_connack_alone_does_not_shorten_the_next_pause(void **state)
+{
+    start(state, NULL);
+    for (int i = 0; i < 4; i++) {
+        rig.port.dice = 1000u << i;
+        rig_step(&rig);
+        fake_link_opened(&rig.link, 10);
+        rig_step(&rig);
+        fake_link_closed(&rig.link, "thrown out");
+        rig_step(&rig);
+        assert_int_equal(rig.next_ms, 1000u << i);
+        rig.port.now_ms += rig.next_ms;
+    }
+}
+
+static void test_progress_shortens_the_next_pause(void **state)
+{
+    put_many(*state, 1);
+    start(state, NULL);
+    rig.port.dice = 0;
+    for (int i = 0; i < 5; i++) {
+        rig_step(&rig);
+        fake_link_closed(&rig.link, "refused");
+        rig_step(&rig);
+    }
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    rig.port.dice = 1000;
+    fake_link_closed(&rig.link, "cut");
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).backoff_ms, 1000);
+}
+
+static void test_a_server_without_qos_1_gets_nothing(void **state)
+{
+    put_many(*state, 1);
+    start(state, NULL);
+    rig_step(&rig);
+    fake_link_opened(&rig.link, 10);
+    rig.link.events[rig.link.event_end - 1].maximum_qos = 0;
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_false(rig.link.is_open);
+}
+
+static void test_a_link_without_room_is_tried_again_soon(void **state)
+{
+    put_many(*state, 3);
+    start(state, NULL);
+    rig.link.room = 1;
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_in_range(rig.next_ms, 1, 20);
+    rig.link.room = -1;
+    rig.port.now_ms += rig.next_ms;
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 3);
+}
+
+/* ---- Settling --------------------------------------------------------------------------------- */
+
+static void test_acks_are_settled_in_batches(void **state)
+{
+    put_many(*state, 100);
+    start(state, &(outbox_forwarder_config){.settle_batch = 32});
+    rig_connect(&rig, 100);
+    for (int i = 0; i < 70; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 20);
+    assert_int_equal(rig_stats(&rig).settles, 2);
+    assert_int_equal(rig_stats(&rig).delivered, 64);
+}
+
+static void test_a_few_acks_are_settled_after_a_quiet_second(void **state)
+{
+    put_many(*state, 5);
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_run(&rig, 900);
+    assert_int_equal(rig_stats(&rig).delivered, 0);
+    rig_run(&rig, 200);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+static void test_a_trickle_of_acks_is_settled_too(void **state)
+{
+    put_many(*state, 100);
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    for (int i = 0; i < 30; i++) {
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+        rig_run(&rig, 500);
+    }
+    assert_true(rig_stats(&rig).delivered >= 20);
+}
+
+/* [P8] the application holds the write lock: later, and nothing is forgotten. */
+static void test_a_settle_waits_while_the_application_writes(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 3);
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    bench_sql(bench->db, "BEGIN IMMEDIATE");
+    for (int i = 0; i < 3; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    outbox_forwarder_flush(bench->forwarder, 3);
+    rig_step(&rig);
+    assert_in_range(rig.next_ms, 1, 20);
+    bench_sql(bench->db, "COMMIT");
+    rig_run(&rig, 50);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+}
+
+/* [step-1] */
+static void test_no_lock_is_held_between_two_steps(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "DELETE", "EXTRA");
+    put_many(bench, 30);
+    start(state, &(outbox_forwarder_config){.settle_batch = 4});
+    rig_connect(&rig, 10);
+    for (int i = 0; i < 10; i++) {
+        bench_sql(bench->db, "BEGIN EXCLUSIVE; COMMIT");
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+        rig_run(&rig, 5);
+    }
+}
+
+static void in_publish(void *context)
+{
+    struct bench *bench = context;
+    assert_true(sqlite3_get_autocommit(bench->own));
+    assert_int_equal(sqlite3_txn_state(bench->own, NULL), SQLITE_TXN_NONE);
+}
+
+/* [P8] */
+static void test_no_transaction_is_open_while_the_link_is_called(void **state)
+{
+    put_many(*state, 300);
+    start(state, NULL);
+    rig.link.on_publish = in_publish;
+    rig.link.on_publish_context = *state;
+    rig_connect(&rig, 100);
+    rig_ack_from(&rig, 0);
+    assert_true(rig.link.sent_count >= 200);
+}
+
+/* [close-1] */
+static void test_close_settles_what_was_acked(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 5);
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    rig_step(&rig);
+    rig_stop(&rig);
+    outbox_statistics now;
+    assert_int_equal(outbox_inspect(bench->db, &now, NULL, 0), OUTBOX_OK);
+    assert_int_equal(now.delivered, 2);
+    assert_int_equal(now.pending, 3);
+    assert_null(sqlite3_next_stmt(bench->own, NULL));
+}
+
+/* ---- Other writers ------------------------------------------------------------------------------ */
+
+static void test_a_row_of_another_connection_is_found_by_the_check(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 100);
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', 'b')");
+    rig_run(&rig, 500);
+    assert_int_equal(rig.link.sent_count, 0);
+    rig_run(&rig, 1000);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
+/* [P7] */
+static void test_an_idle_forwarder_sleeps_for_ever_without_the_check(void **state)
+{
+    start(state, &(outbox_forwarder_config){.foreign_check_ms = OUTBOX_NEVER});
+    rig_connect(&rig, 10);
+    rig_step(&rig);
+    assert_int_equal(rig.next_ms, OUTBOX_NEVER);
+}
+
+/* [P7] */
+static void test_an_idle_forwarder_wakes_once_a_second_for_the_check(void **state)
+{
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    rig_step(&rig);
+    assert_int_equal(rig.next_ms, 1000);
+}
+
+/* ---- One connection for everything ---------------------------------------------------------------- */
+
+/* [step-5] */
+static void test_a_step_inside_the_applications_transaction_reads_nothing(void **state)
+{
+    struct bench *bench = *state;
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    bench_sql(bench->db, "BEGIN");
+    bench_put(bench, "a", "b");
+    rig_run(&rig, 5000);
+    assert_int_equal(rig.link.sent_count, 0);
+    bench_sql(bench->db, "ROLLBACK");
+    rig_run(&rig, 5000);
+    assert_int_equal(rig.link.sent_count, 0);
+    bench_put(bench, "a", "c");
+    rig_run(&rig, 5000);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
+/* [step-5] */
+static void test_a_step_inside_the_applications_transaction_settles_nothing(void **state)
+{
+    struct bench *bench = *state;
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    put_many(bench, 2);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 2);
+    bench_sql(bench->db, "BEGIN");
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_run(&rig, 5000);
+    assert_int_equal(rig_stats(&rig).pending, 2);
+    bench_sql(bench->db, "ROLLBACK");
+    rig_run(&rig, 5000);
+    assert_int_equal(rig_stats(&rig).pending, 1);
+}
+
+/* [P8] [step-5] */
+static void test_a_shared_connection_keeps_its_settings(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 77");
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    put_many(bench, 2);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->db, "PRAGMA synchronous"), 2);
+    assert_int_equal(bench_number(bench->db, "PRAGMA wal_autocheckpoint"), 77);
+}
+
+/* ---- Init ---------------------------------------------------------------------------------------- */
+
+/* [init-1] */
+static void test_a_value_out_of_range_has_no_size(void **state)
+{
+    (void)state;
+    assert_int_equal(outbox_forwarder_size(&(outbox_forwarder_config){.window = 1001}), 0);
+    assert_int_equal(outbox_forwarder_size(&(outbox_forwarder_config){.settle_batch = 1025}), 0);
+    assert_int_equal(
+        outbox_forwarder_size(&(outbox_forwarder_config){.payload_max = OUTBOX_PAYLOAD_CAP + 1}),
+        0);
+    assert_int_equal(
+        outbox_forwarder_size(&(outbox_forwarder_config){.backoff_min_ms = 9, .backoff_max_ms = 8}),
+        0);
+    assert_true(outbox_forwarder_size(NULL) > 0);
+}
+
+/* [init-2] */
+static void test_init_without_an_outbox_in_the_file_fails_and_changes_nothing(void **state)
+{
+    (void)state;
+    sqlite3 *db;
+    struct fake_port port;
+    char sentence[200] = "", memory[16384];
+    outbox_forwarder_config config = {.payload_max = 100, .window = 4, .settle_batch = 4};
+    outbox_forwarder *forwarder;
+    fake_port_init(&port);
+    fake_link_init(&rig.link);
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    assert_true(outbox_forwarder_size(&config) <= sizeof memory);
+    assert_int_equal(outbox_forwarder_init(memory, sizeof memory, db, &rig.link.link, &port.port,
+                                           &config, &forwarder, sentence, sizeof sentence),
+                     OUTBOX_CORRUPT);
+    assert_null(forwarder);
+    assert_non_null(strstr(sentence, "outbox init"));
+    assert_int_equal(bench_number(db, "SELECT count(*) FROM sqlite_master"), 0);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* [init-2] */
+static void test_init_with_too_little_memory_says_how_much_it_needs(void **state)
+{
+    struct bench *bench = *state;
+    char sentence[200] = "", memory[64];
+    struct fake_port port;
+    outbox_forwarder *forwarder;
+    fake_port_init(&port);
+    fake_link_init(&rig.link);
+    assert_int_equal(outbox_forwarder_init(memory, sizeof memory, bench->db, &rig.link.link,
+                                           &port.port, NULL, &forwarder, sentence, sizeof sentence),
+                     OUTBOX_NO_MEMORY);
+    assert_non_null(strstr(sentence, "bytes"));
+    assert_int_equal(outbox_forwarder_init(NULL, 0, bench->db, &rig.link.link, &port.port, NULL,
+                                           &forwarder, NULL, 0),
+                     OUTBOX_MISUSE);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_events_are_published_in_commit_order_up_to_the_window),
+        CASE(test_the_receive_maximum_of_the_server_bounds_the_window),
+        CASE(test_a_row_stays_until_its_puback),
+        CASE(test_previous_names_the_event_ahead),
+        CASE(test_an_ack_behind_one_that_is_missing_settles_nothing),
+        CASE(test_after_a_loss_the_unacked_are_sent_again_in_order),
+        CASE(test_an_ack_with_a_token_of_an_earlier_connection_is_ignored),
+        CASE(test_a_repeated_ack_counts_once),
+        CASE(test_nothing_behind_a_refused_event_is_settled),
+        CASE(test_a_refused_event_is_sent_again_alone_and_then_all_goes_on),
+        CASE(test_an_event_larger_than_the_server_takes_waits_and_is_reported),
+        CASE(test_a_puback_that_never_comes_ends_the_connection),
+        CASE(test_a_connack_that_never_comes_ends_the_attempt),
+        CASE(test_the_pause_between_attempts_doubles_up_to_its_bound),
+        CASE(test_a_connack_alone_does_not_shorten_the_next_pause),
+        CASE(test_progress_shortens_the_next_pause),
+        CASE(test_a_server_without_qos_1_gets_nothing),
+        CASE(test_a_link_without_room_is_tried_again_soon),
+        CASE(test_acks_are_settled_in_batches),
+        CASE(test_a_few_acks_are_settled_after_a_quiet_second),
+        CASE(test_a_trickle_of_acks_is_settled_too),
+        CASE(test_a_settle_waits_while_the_application_writes),
+        CASE(test_no_lock_is_held_between_two_steps),
+        CASE(test_no_transaction_is_open_while_the_link_is_called),
+        CASE(test_close_settles_what_was_acked),
+        CASE(test_a_row_of_another_connection_is_found_by_the_check),
+        CASE(test_an_idle_forwarder_sleeps_for_ever_without_the_check),
+        CASE(test_an_idle_forwarder_wakes_once_a_second_for_the_check),
+        CASE(test_a_step_inside_the_applications_transaction_reads_nothing),
+        CASE(test_a_step_inside_the_applications_transaction_settles_nothing),
+        CASE(test_a_shared_connection_keeps_its_settings),
+        CASE(test_a_value_out_of_range_has_no_size),
+        CASE(test_init_without_an_outbox_in_the_file_fails_and_changes_nothing),
+        CASE(test_init_with_too_little_memory_says_how_much_it_needs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
