@@ -176,12 +176,15 @@ static void connect_now(outbox_forwarder *f)
     back_off(f);
 }
 
-/* The events behind the tombstone are not those that were read: begin again. */
+/* The events behind the tombstone are not those that were read: begin again. Where something is in
+ * flight its PUBACK must not be taken for another event's, so the connection ends too. */
 static void start_over(outbox_forwarder *f)
 {
+    bool in_flight = f->window.in_flight > 0;
     ob_window_keep(&f->window, 0);
+    f->buffer.used = 0;
     f->more = true;
-    if (f->state == ONLINE)
+    if (in_flight)
         back_off(f);
     f->cursor = f->store.head.id;
 }

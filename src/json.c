@@ -167,10 +167,10 @@ static bool take_up(struct reader *r, bool *more)
 
 bool ob_json_is_value(const char *bytes, size_t len)
 {
+    if (len == 0 || !ob_text_is_utf8(bytes, len)) /* no bytes may come as NULL */
+        return false;
     struct reader r = {bytes, bytes + len, 0, 0};
     bool more = true;
-    if (!ob_text_is_utf8(bytes, len))
-        return false;
     while (more)
         if (!take_down(&r) || !take_up(&r, &more))
             return false;

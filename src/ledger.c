@@ -10,6 +10,8 @@
  */
 #include "ledger.h"
 
+#include "text.h"
+
 #include <assert.h>
 #include <sqlite3.h>
 #include <string.h>
@@ -93,7 +95,10 @@ bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, siz
             !read_literal(&at, end, "\":") || !read_number(&at, end, member[i]))
             return false;
     size_t rest = (size_t)(end - at);
-    if (rest == 0 || end[-1] != '}' || rest > OB_LEDGER_EXTRA)
+    if (rest == 0 || rest > OB_LEDGER_EXTRA || (*at != ',' && rest > 1) || end[-1] != '}')
+        return false;
+    /* What is kept unread must be whole members too, or the next print would spoil the text. */
+    if (!ob_json_is_value(text, len))
         return false;
     memcpy(ledger->extra, at, rest - 1);
     return ob_ledger_holds(ledger);
@@ -116,7 +121,7 @@ bool ob_ledger_holds(const struct ob_ledger *ledger)
             return false;
     if (ledger->holes < 0 || ledger->holes > most || ledger->base > most || ledger->base < -most)
         return false;
-    return ledger->last <= ledger->id &&
+    return ledger->last >= 0 && ledger->last <= ledger->id &&
            ledger->id == ledger->base + ob_ledger_total(ledger) + ledger->holes;
 }
 

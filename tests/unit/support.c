@@ -45,6 +45,12 @@ void bench_reopen(struct bench *bench, const char *journal_mode, const char *syn
 {
     char sql[128];
     outbox_detach(bench->box);
+    bench->box = NULL;
+    if (!bench->forwarder) {
+        /* A change from or to WAL needs the file for itself. */
+        assert_int_equal(sqlite3_close(bench->own), SQLITE_OK);
+        bench->own = NULL;
+    }
     snprintf(sql, sizeof sql, "PRAGMA journal_mode = %s; PRAGMA synchronous = %s", journal_mode,
              synchronous);
     bench_sql(bench->db, sql);
@@ -210,6 +216,7 @@ static outbox_link_event *new_event(struct fake_link *fake, outbox_link_event_ki
 void fake_link_opened(struct fake_link *fake, unsigned receive_maximum)
 {
     outbox_link_event *event = new_event(fake, OUTBOX_LINK_OPENED);
+    fake->answered = fake->opens;
     event->receive_maximum = receive_maximum;
     event->maximum_qos = 1;
     event->protocol = 5;
@@ -271,6 +278,18 @@ void rig_connect(struct rig *rig, unsigned receive_maximum)
     rig_step(rig);
 }
 
+void rig_reconnect(struct rig *rig, unsigned receive_maximum)
+{
+    for (int i = 0; i < 1000; i++) {
+        if (rig->link.is_open && rig->link.answered == rig->link.opens)
+            return;
+        if (rig->link.is_open)
+            fake_link_opened(&rig->link, receive_maximum);
+        rig_run(rig, 100);
+    }
+    fail_msg("the forwarder does not connect again");
+}
+
 void rig_run(struct rig *rig, uint32_t ms)
 {
     uint32_t left = ms;
@@ -291,8 +310,7 @@ void rig_ack_from(struct rig *rig, int from)
 {
     for (int i = from; i < rig->link.sent_count; i++)
         fake_link_acked(&rig->link, rig->link.sent[i].token, 0);
-    outbox_forwarder_flush(rig->bench->forwarder, INT64_MAX);
-    rig_run(rig, 50);
+    rig_run(rig, 1100);
 }
 
 outbox_statistics rig_stats(struct rig *rig)

@@ -68,6 +68,7 @@ struct fake_sent {
 struct fake_link {
     outbox_link link;
     int opens, closes;
+    int answered; /* value of `opens` when OPENED was given last */
     bool is_open;
     bool refuse_open;      /* open() says DOWN */
     int room;              /* publishes that are taken before AGAIN; -1: any number */
@@ -99,6 +100,8 @@ void rig_stop(struct rig *rig);
 int rig_step(struct rig *rig);
 /* Steps to ONLINE. */
 void rig_connect(struct rig *rig, unsigned receive_maximum);
+/* Lets time pass until the link is opened again, if it is not, and answers. */
+void rig_reconnect(struct rig *rig, unsigned receive_maximum);
 /* Lets time pass, step by step as the forwarder asks for. */
 void rig_run(struct rig *rig, uint32_t ms);
 /* Acks all that was sent since `from` with success and settles it. */

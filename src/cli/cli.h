@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cli.h - what the verbs of the `outbox` command share.
+ *
+ * A verb is one file with one struct cli_verb. It prints results on standard output and sentences
+ * for people on standard error, and returns an exit status.
+ */
+#ifndef OUTBOX_CLI_H
+#define OUTBOX_CLI_H
+
+#include <getopt.h>
+#include <outbox/outbox.h>
+#include <sqlite3.h>
+#include <stdbool.h>
+
+enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+struct cli_verb {
+    const char *name;
+    const char *summary; /* one line for `outbox --help` */
+    const char *help;    /* all of `outbox VERB --help`; begins with the usage line */
+    int (*run)(int argc, char **argv);
+};
+
+extern const struct cli_verb cli_init, cli_put, cli_forward, cli_status;
+
+/* Each prints "outbox: " and the sentence, and returns its exit status. */
+int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int cli_usage(const struct cli_verb *verb, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* For the `default:` of a switch over getopt_long(): 'h' is --help, all else was reported. */
+int cli_other_option(const struct cli_verb *verb, int option);
+
+/* A whole number in min..max. */
+bool cli_number(const char *text, long min, long max, long *number);
+
+/* Opens a database file: with `flags` of sqlite3_open_v2(), and a wait of some seconds where
+ * another process holds it. Without SQLITE_OPEN_CREATE a missing file is a failure. Prints what is
+ * wrong; *db is then NULL. */
+int cli_open(const char *path, int flags, sqlite3 **db);
+
+/* Opens for writing a file that holds an outbox already, and attaches to it. */
+int cli_open_outbox(const char *path, sqlite3 **db, outbox **box);
+
+/* Detaches and closes; either may be NULL. */
+void cli_close(sqlite3 *db, outbox *box);
+
+/* Runs SQL that gives no rows; prints what is wrong. */
+int cli_execute(sqlite3 *db, const char *path, const char *sql);
+
+/* The first column of the first row as text, sqlite3_malloc()ed; NULL where there is none. */
+char *cli_text(sqlite3 *db, const char *sql);
+
+/* Does this file have an outbox's tables? */
+bool cli_has_outbox(sqlite3 *db);
+
+#endif

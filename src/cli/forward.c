@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * forward.c - `outbox forward`: a forwarder in a process of its own.
+ *
+ * For applications that only write SQL, and to drain a file by hand. All work is outbox_start()'s;
+ * here are options, signals and the progress line. Killed at any moment it loses nothing: what was
+ * not settled is sent again by the next forwarder of the file.
+ */
+#include "cli.h"
+
+#include "../../ports/linux/url.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PASSWORD_MAX 65535 /* bytes, MQTT 5, 3.1.3.6 */
+#define LOOK_MS 100        /* how often --drain looks for signals and draws its line */
+
+static int run(int argc, char **argv);
+
+const struct cli_verb cli_forward = {
+    .name = "forward",
+    .summary = "send the events of a database to an MQTT broker",
+    .help =
+        "Usage: outbox forward FILE --broker URL [OPTION]...\n"
+        "Sends what is pending and what comes, until SIGINT or SIGTERM. Only one forwarder can\n"
+        "serve a FILE at a time.\n"
+        "\n"
+        "  -b, --broker URL         mqtt://[user@]host[:port] or mqtts://[user@]host[:port]\n"
+        "  -d, --drain              end when all that was pending at the start is settled\n"
+        "      --timeout SECONDS    with --drain: give up after so long, with exit status 1\n"
+        "  -u, --username NAME      user name, instead of one in the URL\n"
+        "      --password-file F    the first line of F is the password; without it the\n"
+        "                           environment's OUTBOX_PASSWORD is, if it is set\n"
+        "      --ca F               trusted authorities, PEM (default: the system's)\n"
+        "      --cert F, --key F    client certificate and its key, PEM\n"
+        "      --client-id ID       MQTT client id (default: made of device and file)\n"
+        "      --window N           events in flight, 1 to 1000 (default: 100)\n"
+        "      --mode MODE          structured (CloudEvents JSON, default) or plain\n"
+        "      --protocol N         5 or 4 (MQTT 3.1.1); default: 5, and 4 where 5 is refused\n"
+        "  -v, --verbose            tell about connections too\n"
+        "  -q, --quiet              tell about errors only\n"
+        "\n"
+        "Exit status: 0 stopped by a signal, or drained; 1 failed, not drained in time, or\n"
+        "interrupted while draining; 2 called wrongly.\n",
+    .run = run,
+};
+
+struct job {
+    const char *path, *password_file;
+    outbox_forwarding forwarding;
+    bool drain, quiet, verbose, progress;
+    long timeout_s; /* 0: none */
+    char password[PASSWORD_MAX + 1];
+    sqlite3 *db;
+    outbox *box;
+    sigset_t signals;
+};
+
+/* ---- Talking ----------------------------------------------------------------------------------- */
+
+static void print_log(void *context, outbox_level level, int code, const char *sentence)
+{
+    const struct job *job = context;
+    outbox_level most = job->verbose ? OUTBOX_LOG_INFO
+                        : job->quiet ? OUTBOX_LOG_ERROR
+                                     : OUTBOX_LOG_WARNING;
+    (void)code; /* the sentence says it */
+    if (level <= most)
+        (void)fprintf(stderr, "%soutbox: %s\n", job->progress ? "\r\033[K" : "", sentence);
+}
+
+static void draw_progress(const struct job *job, int64_t total, int64_t settled)
+{
+    static const char *const words[] = {"stopped", "connecting", "online", "waiting to connect"};
+    outbox_statistics now;
+    if (!job->progress || outbox_stats(job->box, &now) != OUTBOX_OK)
+        return;
+    (void)fprintf(stderr, "\r\033[K%" PRId64 " of %" PRId64 " events sent, %s",
+                  settled < total ? settled : total, total, words[now.state]);
+    (void)fflush(stderr);
+}
+
+/* ---- Signals ----------------------------------------------------------------------------------- */
+
+/* Blocked before the forwarder's thread is made, and taken by this thread when it asks for them. */
+static int block_signals(struct job *job)
+{
+    (void)sigemptyset(&job->signals); /* these calls cannot fail with valid numbers */
+    (void)sigaddset(&job->signals, SIGINT);
+    (void)sigaddset(&job->signals, SIGTERM);
+    (void)sigaddset(&job->signals, SIGHUP);
+    if (sigprocmask(SIG_BLOCK, &job->signals, NULL) == 0)
+        return CLI_OK;
+    return cli_fail("cannot block signals: %s", strerror(errno));
+}
+
+static void await_signal(const struct job *job)
+{
+    while (sigwaitinfo(&job->signals, NULL) < 0 && errno == EINTR)
+        continue; /* stopped and continued */
+}
+
+static bool signal_is_pending(const struct job *job)
+{
+    const struct timespec at_once = {0, 0};
+    return sigtimedwait(&job->signals, NULL, &at_once) > 0;
+}
+
+/* ---- Draining ---------------------------------------------------------------------------------- */
+
+static int64_t seconds_now(void)
+{
+    struct timespec now = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* exists on every Linux */
+    return (int64_t)now.tv_sec;
+}
+
+static int end_undrained(const struct job *job, const char *why)
+{
+    outbox_statistics now;
+    if (outbox_stats(job->box, &now) != OUTBOX_OK)
+        return cli_fail("%s", why);
+    return cli_fail("%s; %" PRId64 " events are pending%s%s", why, now.pending,
+                    now.last_error_text[0] != '\0' ? ": " : "", now.last_error_text);
+}
+
+/* Everything up to the id that was the last at the start is settled. Waiting for the outbox to be
+ * empty could take for ever while the application goes on. */
+static bool is_drained(const struct job *job, int64_t target)
+{
+    outbox_statistics now;
+    if (outbox_flush(job->box, LOOK_MS) == OUTBOX_OK)
+        return true;
+    return outbox_stats(job->box, &now) == OUTBOX_OK && now.settled_id >= target;
+}
+
+static int64_t count_settled(const struct job *job, const outbox_statistics *start)
+{
+    outbox_statistics now;
+    if (outbox_stats(job->box, &now) != OUTBOX_OK)
+        return 0;
+    return (now.accepted - now.pending) - (start->accepted - start->pending);
+}
+
+static int drain(const struct job *job)
+{
+    outbox_statistics start;
+    int64_t started = seconds_now();
+    if (outbox_stats(job->box, &start) != OUTBOX_OK)
+        return cli_fail("%s: %s", job->path, outbox_errmsg(job->box));
+    while (!is_drained(job, start.last_id)) {
+        draw_progress(job, start.pending, count_settled(job, &start));
+        if (signal_is_pending(job))
+            return end_undrained(job, "interrupted");
+        if (job->timeout_s > 0 && seconds_now() - started >= job->timeout_s)
+            return end_undrained(job, "not drained in time");
+    }
+    if (job->progress)
+        (void)fputs("\r\033[K", stderr);
+    if (!job->quiet)
+        (void)fprintf(stderr, "outbox: drained, %" PRId64 " events settled\n",
+                      count_settled(job, &start));
+    return CLI_OK;
+}
+
+/* ---- The password ------------------------------------------------------------------------------ */
+
+static int read_password(struct job *job)
+{
+    FILE *file = fopen(job->password_file, "re");
+    if (!file)
+        return cli_fail("%s: %s", job->password_file, strerror(errno));
+    size_t length = fread(job->password, 1, sizeof job->password, file);
+    bool failed = ferror(file) != 0;
+    (void)fclose(file); /* only read from */
+    if (failed)
+        return cli_fail("%s: cannot be read", job->password_file);
+    char *newline = memchr(job->password, '\n', length);
+    if (newline)
+        length = (size_t)(newline - job->password);
+    if (length > 0 && job->password[length - 1] == '\r')
+        length--;
+    if (length > PASSWORD_MAX || memchr(job->password, '\0', length))
+        return cli_fail("%s: the first line is too long or holds a zero byte", job->password_file);
+    job->password[length] = '\0';
+    job->forwarding.password = job->password;
+    return CLI_OK;
+}
+
+/* Every user of the machine can read the arguments of a process. */
+static int check_url(const struct job *job)
+{
+    char sentence[256];
+    outbox_url url;
+    if (outbox_url_parse(job->forwarding.broker, &url, sentence, sizeof sentence) != OUTBOX_OK)
+        return cli_usage(&cli_forward, "%s", sentence);
+    bool has_password = url.password[0] != '\0';
+    explicit_bzero(&url, sizeof url);
+    if (has_password)
+        return cli_usage(&cli_forward, "a password in the URL is visible to all users; give it by "
+                                       "--password-file or in OUTBOX_PASSWORD");
+    return CLI_OK;
+}
+
+static int find_password(struct job *job)
+{
+    if (job->password_file)
+        return read_password(job);
+    job->forwarding.password = getenv("OUTBOX_PASSWORD");
+    return CLI_OK;
+}
+
+/* ---- The verb ---------------------------------------------------------------------------------- */
+
+enum { CA = 256, CERT, KEY, CLIENT_ID, WINDOW, MODE, PROTOCOL, PASSWORD_FILE, TIMEOUT };
+
+static const struct option options[] = {{"broker", required_argument, NULL, 'b'},
+                                        {"drain", no_argument, NULL, 'd'},
+                                        {"timeout", required_argument, NULL, TIMEOUT},
+                                        {"username", required_argument, NULL, 'u'},
+                                        {"password-file", required_argument, NULL, PASSWORD_FILE},
+                                        {"ca", required_argument, NULL, CA},
+                                        {"cert", required_argument, NULL, CERT},
+                                        {"key", required_argument, NULL, KEY},
+                                        {"client-id", required_argument, NULL, CLIENT_ID},
+                                        {"window", required_argument, NULL, WINDOW},
+                                        {"mode", required_argument, NULL, MODE},
+                                        {"protocol", required_argument, NULL, PROTOCOL},
+                                        {"verbose", no_argument, NULL, 'v'},
+                                        {"quiet", no_argument, NULL, 'q'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {0}};
+
+/* Options whose value is a text that is passed on as it is. */
+static const char **text_of(struct job *job, int option)
+{
+    switch (option) {
+    case 'b':
+        return &job->forwarding.broker;
+    case 'u':
+        return &job->forwarding.username;
+    case CA:
+        return &job->forwarding.ca_file;
+    case CERT:
+        return &job->forwarding.cert_file;
+    case KEY:
+        return &job->forwarding.key_file;
+    case CLIENT_ID:
+        return &job->forwarding.client_id;
+    case PASSWORD_FILE:
+        return &job->password_file;
+    default:
+        return NULL;
+    }
+}
+
+/* Options whose value has to be understood. Returns -1, or an exit status. */
+static int parse_value(struct job *job, int option)
+{
+    long number;
+    switch (option) {
+    case WINDOW:
+        if (!cli_number(optarg, 1, 1000, &number))
+            return cli_usage(&cli_forward, "--window wants a number from 1 to 1000");
+        job->forwarding.window = (unsigned)number;
+        return -1;
+    case PROTOCOL:
+        if (!cli_number(optarg, 4, 5, &number))
+            return cli_usage(&cli_forward, "--protocol wants 4 or 5");
+        job->forwarding.protocol = (int)number;
+        return -1;
+    case TIMEOUT:
+        if (!cli_number(optarg, 1, 1000000000, &job->timeout_s))
+            return cli_usage(&cli_forward, "--timeout wants a number of seconds");
+        return -1;
+    case MODE:
+        if (strcmp(optarg, "structured") != 0 && strcmp(optarg, "plain") != 0)
+            return cli_usage(&cli_forward, "--mode wants structured or plain");
+        job->forwarding.mode = optarg[0] == 'p' ? OUTBOX_PLAIN : OUTBOX_STRUCTURED;
+        return -1;
+    default:
+        return cli_other_option(&cli_forward, option);
+    }
+}
+
+/* Returns -1 when all options are understood, else an exit status. */
+static int parse(int argc, char **argv, struct job *job)
+{
+    int option, status = -1;
+    while (status < 0 && (option = getopt_long(argc, argv, "b:du:vqh", options, NULL)) != -1) {
+        const char **text = text_of(job, option);
+        if (text)
+            *text = optarg;
+        else if (option == 'd')
+            job->drain = true;
+        else if (option == 'v')
+            job->verbose = true;
+        else if (option == 'q')
+            job->quiet = true;
+        else
+            status = parse_value(job, option);
+    }
+    if (status >= 0)
+        return status;
+    if (argc - optind != 1)
+        return cli_usage(&cli_forward, "forward wants one FILE");
+    if (!job->forwarding.broker)
+        return cli_usage(&cli_forward, "--broker is missing");
+    if (job->timeout_s > 0 && !job->drain)
+        return cli_usage(&cli_forward, "--timeout goes with --drain");
+    job->path = argv[optind];
+    return -1;
+}
+
+static int start_and_wait(struct job *job)
+{
+    int status = cli_open_outbox(job->path, &job->db, &job->box);
+    if (status != CLI_OK)
+        return status;
+    status = block_signals(job);
+    if (status == CLI_OK && outbox_start(job->box, &job->forwarding) != OUTBOX_OK)
+        status = cli_fail("%s", outbox_errmsg(job->box));
+    explicit_bzero(job->password, sizeof job->password);
+    if (status == CLI_OK && job->drain)
+        status = drain(job);
+    else if (status == CLI_OK)
+        await_signal(job);
+    /* Settles what has been acknowledged. */
+    cli_close(job->db, job->box);
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    static struct job job;
+    int status = parse(argc, argv, &job);
+    if (status >= 0)
+        return status;
+    status = check_url(&job);
+    if (status == CLI_OK)
+        status = find_password(&job);
+    if (status != CLI_OK)
+        return status;
+    job.progress = job.drain && !job.quiet && isatty(STDERR_FILENO);
+    job.forwarding.log = print_log;
+    job.forwarding.log_context = &job;
+    return start_and_wait(&job);
+}

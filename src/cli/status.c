@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * status.c - `outbox status`: what waits, what went out, how old, how large.
+ *
+ * Reads through a read-only connection, in one transaction, so the figures belong together. It
+ * works while others write, and changes nothing.
+ */
+#include "cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static int run(int argc, char **argv);
+
+const struct cli_verb cli_status = {
+    .name = "status",
+    .summary = "tell what is pending, what was delivered, and how large it is",
+    .help = "Usage: outbox status FILE [--json]\n"
+            "Tells what the outbox in FILE holds, without writing to it.\n"
+            "\n"
+            "  --json   one JSON object on one line, all values numbers:\n"
+            "           pending, delivered, expired, evicted, superseded, dead_letters: events;\n"
+            "           accepted: their sum; holes: ids that never held an event;\n"
+            "           last_id; oldest_age_ms: age of the oldest pending event or null;\n"
+            "           database_bytes, wal_bytes: sizes of the files. Later versions may add\n"
+            "           members.\n",
+    .run = run,
+};
+
+struct figures {
+    outbox_statistics box;
+    int64_t oldest_age_ms; /* -1: nothing is pending */
+    int64_t database_bytes, wal_bytes;
+};
+
+/* By name only: opening and closing these files would drop SQLite's locks on them. */
+static int64_t file_size(const char *path)
+{
+    struct stat about;
+    return path && stat(path, &about) == 0 ? (int64_t)about.st_size : 0;
+}
+
+static int64_t age_ms(const outbox_statistics *box)
+{
+    struct timespec now;
+    if (box->oldest_created == 0 || clock_gettime(CLOCK_REALTIME, &now) != 0)
+        return -1;
+    int64_t age = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - box->oldest_created;
+    return age > 0 ? age : 0; /* the clock may have been set back since */
+}
+
+static void print_json(const struct figures *figures)
+{
+    const outbox_statistics *box = &figures->box;
+    char age[24] = "null";
+    if (figures->oldest_age_ms >= 0)
+        (void)snprintf(age, sizeof age, "%" PRId64, figures->oldest_age_ms);
+    (void)printf("{\"pending\":%" PRId64 ",\"delivered\":%" PRId64 ",\"expired\":%" PRId64
+                 ",\"evicted\":%" PRId64 ",\"superseded\":%" PRId64 ",\"dead_letters\":%" PRId64
+                 ",\"accepted\":%" PRId64 ",\"holes\":%" PRId64 ",\"last_id\":%" PRId64
+                 ",\"oldest_age_ms\":%s,\"database_bytes\":%" PRId64 ",\"wal_bytes\":%" PRId64
+                 "}\n",
+                 box->pending, box->delivered, box->expired, box->evicted, box->superseded,
+                 box->dead_lettered, box->accepted, box->holes, box->last_id, age,
+                 figures->database_bytes, figures->wal_bytes);
+}
+
+static void print_row(const char *name, int64_t number, const char *unit)
+{
+    (void)printf("%-14s %12" PRId64 "%s\n", name, number, unit);
+}
+
+/* What has never happened is not worth a line, but for the first ones. */
+static void print_text(const struct figures *figures)
+{
+    const outbox_statistics *box = &figures->box;
+    const struct {
+        const char *name;
+        int64_t number;
+    } rare[] = {
+        {"expired", box->expired},
+        {"evicted", box->evicted},
+        {"superseded", box->superseded},
+        {"holes", box->holes},
+    };
+    print_row("pending", box->pending, "");
+    print_row("delivered", box->delivered, "");
+    print_row("dead letters", box->dead_lettered, "");
+    for (size_t i = 0; i < sizeof rare / sizeof rare[0]; i++)
+        if (rare[i].number != 0)
+            print_row(rare[i].name, rare[i].number, "");
+    print_row("last id", box->last_id, "");
+    if (figures->oldest_age_ms >= 0)
+        print_row("oldest", figures->oldest_age_ms / 1000, " s old");
+    print_row("database", figures->database_bytes, " bytes");
+    print_row("wal", figures->wal_bytes, " bytes");
+}
+
+static int collect(sqlite3 *db, const char *path, struct figures *figures)
+{
+    char sentence[256] = "";
+    if (!cli_has_outbox(db))
+        return cli_fail("%s holds no outbox; `outbox init %s` makes one", path, path);
+    if (outbox_inspect(db, &figures->box, sentence, sizeof sentence) != OUTBOX_OK)
+        return cli_fail("%s: %s", path, sentence);
+    figures->oldest_age_ms = age_ms(&figures->box);
+    const char *file = sqlite3_db_filename(db, "main");
+    figures->database_bytes = file_size(file);
+    figures->wal_bytes = file_size(sqlite3_filename_wal(file));
+    return CLI_OK;
+}
+
+static int run(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    bool json = false;
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option != 'j')
+            return cli_other_option(&cli_status, option);
+        json = true;
+    }
+    if (argc - optind != 1)
+        return cli_usage(&cli_status, "status wants one FILE");
+    const char *path = argv[optind];
+    struct figures figures = {0};
+    sqlite3 *db;
+    int status = cli_open(path, SQLITE_OPEN_READONLY, &db);
+    if (status != CLI_OK)
+        return status;
+    status = collect(db, path, &figures);
+    if (status == CLI_OK && json)
+        print_json(&figures);
+    else if (status == CLI_OK)
+        print_text(&figures);
+    cli_close(db, NULL);
+    return status;
+}

@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_store.c - what the forwarder does with the table: rows of other writers, hand-made damage,
+ * the durability barrier, the checkpoint. Driven through the forwarder, looked at with plain SQL.
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct rig rig;
+
+static void start(void **state, const outbox_forwarder_config *config)
+{
+    rig_start(&rig, *state, config);
+}
+
+static int64_t dead(struct bench *bench, const char *reason)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM outbox_dead WHERE reason LIKE '%%%s%%'",
+             reason);
+    return bench_number(bench->db, sql);
+}
+
+/* The law, from the table itself: the ledger and a count of the rows. [P4] */
+static void check_law(struct bench *bench)
+{
+    assert_int_equal(
+        bench_number(bench->db,
+                     "SELECT id = (ledger->>'base') + (ledger->>'delivered') + (ledger->>'dead')"
+                     " + (ledger->>'holes') FROM outbox_event ORDER BY id LIMIT 1"),
+        1);
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE ledger IS NOT NULL"), 1);
+    assert_int_equal(
+        bench_number(bench->db, "SELECT (SELECT count(*) FROM outbox_dead) ="
+                                " (SELECT ledger->>'dead' FROM outbox_event ORDER BY id LIMIT 1)"),
+        1);
+}
+
+/* ---- Rows of writers that did not ask ----------------------------------------------------------- */
+
+static void test_a_plain_insert_of_any_tool_is_forwarded(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('plant/7', 'warm')");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_string_equal(rig.link.sent[0].topic, "plant/7");
+    assert_non_null(strstr(rig.link.sent[0].payload, "\"data\":\"warm\""));
+    assert_non_null(strstr(rig.link.sent[0].payload, "\"type\":\"outbox.event\""));
+    assert_non_null(strstr(rig.link.sent[0].payload, "\"time\":\"20"));
+}
+
+/* [P3] [P4] */
+static void test_rows_that_can_never_be_sent_leave_as_dead_letters_with_a_reason(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db,
+              "INSERT INTO outbox_event(topic, payload) VALUES('a', 'good'), (NULL, 'x'),"
+              " ('', 'x'), ('a/+', 'x'), (x'61', 'x'), ('a', 21.5), ('a', 7),"
+              " ('a', CAST(x'c328' AS TEXT)), ('a', 'good');"
+              "INSERT INTO outbox_event(topic, payload, content_type) VALUES"
+              " ('a', '{', 'application/json'), ('a', 'x', ''), ('a', '{}', 'application/json');"
+              "INSERT INTO outbox_event(topic, payload, ledger) VALUES('a', 'x', 'mine')");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 3);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(dead(bench, "topic"), 4);
+    assert_int_equal(dead(bench, "is a number"), 2);
+    assert_int_equal(dead(bench, "not UTF-8; store it"), 1);
+    assert_int_equal(dead(bench, "not one JSON value"), 1);
+    assert_int_equal(dead(bench, "type, content type or key"), 1);
+    assert_int_equal(dead(bench, "mark"), 1);
+    assert_int_equal(rig_stats(&rig).dead_lettered, 10);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    check_law(bench);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead WHERE died > 0 AND"
+                                             " length(epoch) = 16 AND id > 0"),
+                     10);
+}
+
+static void test_a_dead_letter_does_not_break_the_chain_of_previous(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic) VALUES('a'), (NULL), ('b')");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig.link.sent[1].id, 3);
+    assert_int_equal(rig.link.sent[1].previous, 1);
+}
+
+static void test_ids_that_were_skipped_count_as_holes(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(5, 'a'), (9, 'b')");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_int_equal(rig_stats(&rig).holes, 7);
+    assert_int_equal(rig_stats(&rig).accepted, 2);
+    check_law(bench);
+    assert_int_equal(bench_put(bench, "a", "b"), 10);
+}
+
+static void test_a_row_below_the_tombstone_becomes_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 5; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(2, 'late'), (-7, 'late')");
+    int64_t id = bench_put(bench, "a", "after");
+    rig_run(&rig, 2500);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, id);
+    assert_int_equal(dead(bench, "below events"), 2);
+    rig_ack_from(&rig, 5);
+    check_law(bench);
+    assert_int_equal(rig_stats(&rig).accepted, 8);
+    assert_int_equal(rig_stats(&rig).delivered, 6);
+}
+
+/* The sender has read past a hole, then somebody fills it: no settle may delete that row unseen. */
+static void test_a_row_put_into_a_hole_that_was_passed_becomes_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(1, 'a'), (5, 'b'), (6, 'c')");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 3);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(3, 'late')");
+    rig_ack_from(&rig, 0);
+    assert_int_equal(dead(bench, "below events"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    check_law(bench);
+}
+
+static void test_a_row_deleted_by_hand_while_in_flight_counts_as_delivered(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 4; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE id IN (2, 4)");
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 4);
+    check_law(bench);
+    assert_int_equal(bench_put(bench, "a", "b"), 5);
+}
+
+/* ---- The tombstone is not what it was ------------------------------------------------------------- */
+
+static char *epoch(struct bench *bench)
+{
+    return bench_text(bench->db, "SELECT epoch FROM outbox_epoch ORDER BY first DESC LIMIT 1");
+}
+
+static void expect_new_epoch(struct bench *bench, const char *before)
+{
+    char *after = epoch(bench);
+    assert_string_not_equal(before, after);
+    assert_non_null(strstr(rig.link.sent[rig.link.sent_count - 1].source, after));
+    sqlite3_free(after);
+}
+
+/* [P6] ids start anew, so the identity must */
+static void test_a_table_emptied_by_hand_goes_on_under_a_new_epoch(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 3; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    rig_ack_from(&rig, 0);
+    char *before = epoch(bench);
+    bench_sql(bench->db, "DELETE FROM outbox_event");
+    assert_int_equal(bench_put(bench, "a", "anew"), 1);
+    rig_run(&rig, 2500);
+    rig_reconnect(&rig, 100);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, 1);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].previous, 0);
+    expect_new_epoch(bench, before);
+    rig_ack_from(&rig, 3);
+    check_law(bench);
+    assert_int_equal(rig_stats(&rig).delivered, 4);
+    sqlite3_free(before);
+}
+
+/* [P6] a backup comes back: the ids behind it may have been sent with other contents */
+static void test_a_restored_backup_goes_on_under_a_new_epoch(void **state)
+{
+    struct bench *bench = *state;
+    bench_put(bench, "a", "in the backup");
+    char *before = epoch(bench);
+    bench_sql(bench->db, "CREATE TABLE backup AS SELECT * FROM outbox_event");
+    bench_put(bench, "a", "after it");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "BEGIN; DELETE FROM outbox_event;"
+                         "INSERT INTO outbox_event SELECT * FROM backup; COMMIT");
+    rig_run(&rig, 2500);
+    rig_reconnect(&rig, 100);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, 1);
+    expect_new_epoch(bench, before);
+    rig_ack_from(&rig, 2);
+    check_law(bench);
+    sqlite3_free(before);
+}
+
+/* [P6] */
+static void test_a_tombstone_deleted_by_hand_loses_no_event(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 3; i++)
+        bench_put(bench, "a", "b");
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE ledger IS NOT NULL");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 3);
+    rig_ack_from(&rig, 0);
+    check_law(bench);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+}
+
+static void test_a_tombstone_written_over_by_hand_loses_no_event(void **state)
+{
+    struct bench *bench = *state;
+    bench_put(bench, "a", "b");
+    bench_sql(bench->db, "UPDATE outbox_event SET ledger = '{}' WHERE ledger IS NOT NULL");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+    rig_ack_from(&rig, 0);
+    check_law(bench);
+}
+
+/* Compare and swap: the head moved between fetch and settle, so the settle does nothing. */
+static void test_a_settle_from_a_head_that_has_moved_changes_nothing(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 4; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 2);
+    /* Another connection removes events 1 to 3, counted, as an eviction would. */
+    bench_sql(bench->db, "BEGIN; DELETE FROM outbox_event WHERE id < 3;"
+                         "UPDATE outbox_event SET topic = NULL, payload = NULL, created = NULL,"
+                         " content_type = NULL, ledger = '{\"base\":0,\"last\":0,\"delivered\":0,"
+                         "\"expired\":0,\"evicted\":3,\"superseded\":0,\"dead\":0,\"holes\":0}'"
+                         " WHERE id = 3; COMMIT");
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_run(&rig, 1200);
+    assert_int_equal(rig_stats(&rig).delivered, 0);
+    assert_int_equal(rig_stats(&rig).evicted, 3);
+    assert_int_equal(rig_stats(&rig).pending, 1);
+    rig_reconnect(&rig, 10);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, 4);
+}
+
+static void test_members_of_a_newer_ledger_outlive_our_settles(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "UPDATE outbox_event SET ledger = rtrim(ledger, '}') || ',\"new\":7}'");
+    bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 2);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->db, "SELECT ledger->>'new' FROM outbox_event"), 7);
+    check_law(bench);
+}
+
+/* ---- The barrier ------------------------------------------------------------------------------------ */
+
+static void sql_put(struct bench *bench)
+{
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic) VALUES('a')");
+}
+
+/* [P2] */
+static void test_rows_that_nobody_proved_durable_are_synced_before_they_are_sent(void **state)
+{
+    static const char *const modes[] = {"WAL", "DELETE", "TRUNCATE", "PERSIST"};
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        bench_reopen(bench, modes[i], "NORMAL");
+        sql_put(bench);
+        start(state, NULL);
+        rig_connect(&rig, 10);
+        assert_int_equal(rig.link.sent_count, 1);
+        assert_int_equal(rig_stats(&rig).barriers, 1);
+        rig_ack_from(&rig, 0);
+        rig_stop(&rig);
+    }
+}
+
+/* [P2] the claim of a commit at FULL spares the sync */
+static void test_events_that_a_commit_proved_durable_need_no_sync(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    int64_t id = bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).barriers, 0);
+    sql_put(bench);
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+}
+
+/* [P2] one sync serves all that were read with it */
+static void test_one_barrier_serves_a_whole_fetch(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 50; i++)
+        sql_put(bench);
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 50);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+}
+
+/* [P2] a new epoch is written by us, and must not be undone once events carried it */
+static void test_a_new_epoch_is_made_durable_before_anything_is_sent_under_it(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    int64_t id = bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_step(&rig);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).barriers, 0);
+    bench_sql(bench->db, "DELETE FROM outbox_event");
+    id = bench_put(bench, "a", "c");
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_run(&rig, 1200);
+    rig_reconnect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+}
+
+/* [P2] on the application's connection its own level decides, and it is not ours to change */
+static void test_a_shared_connection_that_does_not_sync_sends_no_row_of_others(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "PERSIST", "NORMAL");
+    sql_put(bench);
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
+    bench_sql(bench->db, "PRAGMA synchronous = FULL");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
+static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state)
+{
+    struct bench *bench = *state;
+    sql_put(bench);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->own, "PRAGMA synchronous"), 1);
+    rig_stop(&rig);
+    bench_reopen(bench, "DELETE", "EXTRA");
+    sql_put(bench);
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->own, "PRAGMA synchronous"), 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+}
+
+/* ---- Housekeeping ------------------------------------------------------------------------------------ */
+
+static int64_t wal_bytes(struct bench *bench)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s-wal", bench->path);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    long size = ftell(file);
+    assert_int_equal(fclose(file), 0);
+    return size;
+}
+
+static void drain(struct bench *bench)
+{
+    int from = 0;
+    while (rig_stats(&rig).pending > 0) {
+        for (; from < rig.link.sent_count; from++)
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+        rig_run(&rig, 300);
+    }
+    (void)bench;
+}
+
+/* [P7] a long drain without an application must not grow the WAL for ever */
+static void test_an_idle_application_lets_the_forwarder_checkpoint(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "BEGIN");
+    for (int i = 0; i < 2000; i++)
+        bench_put(bench, "a", "a payload that fills some pages of the database file");
+    bench_sql(bench->db, "COMMIT; PRAGMA wal_checkpoint(TRUNCATE)");
+    start(state, &(outbox_forwarder_config){.settle_batch = 8, .checkpoint_frames = 50});
+    rig_connect(&rig, 100);
+    drain(bench);
+    assert_in_range(wal_bytes(bench), 1, 300 * 4120);
+}
+
+/* [P8] one checkpointer at a time: not while the application writes */
+static void test_a_busy_application_is_left_to_checkpoint_itself(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "PRAGMA wal_autocheckpoint = 0; PRAGMA wal_checkpoint(TRUNCATE)");
+    start(state, &(outbox_forwarder_config){.settle_batch = 1, .checkpoint_frames = 5});
+    rig_connect(&rig, 100);
+    for (int i = 0; i < 50; i++) {
+        bench_put(bench, "a", "b");
+        outbox_forwarder_committed(bench->forwarder, 0);
+        rig_run(&rig, 100);
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    }
+    assert_true(wal_bytes(bench) > 90 * 4120);
+}
+
+/* [P8] */
+static void test_the_journal_mode_is_never_changed(void **state)
+{
+    static const char *const modes[] = {"wal", "delete"};
+    struct bench *bench = *state;
+    for (size_t i = 0; i < 2; i++) {
+        bench_reopen(bench, modes[i], "FULL");
+        sql_put(bench);
+        start(state, NULL);
+        rig_connect(&rig, 10);
+        rig_ack_from(&rig, 0);
+        rig_stop(&rig);
+        char *mode = bench_text(bench->db, "PRAGMA journal_mode");
+        assert_string_equal(mode, modes[i]);
+        sqlite3_free(mode);
+    }
+}
+
+/* [P7] the work of a fetch and a settle does not grow with the backlog; counted, not timed */
+static void test_a_large_backlog_costs_no_more_page_reads_than_a_small_one(void **state)
+{
+    struct bench *bench = *state;
+    int64_t reads[2];
+    for (int round = 0; round < 2; round++) {
+        int hits, ignored;
+        bench_sql(bench->db,
+                  round == 0
+                      ? "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+                        " INSERT INTO outbox_event(topic) SELECT 'a' FROM n"
+                      : "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)"
+                        " INSERT INTO outbox_event(topic) SELECT 'a' FROM n");
+        start(state, NULL);
+        rig_connect(&rig, 100);
+        sqlite3_db_status(bench->own, SQLITE_DBSTATUS_CACHE_MISS, &hits, &ignored, 1);
+        rig_ack_from(&rig, 0);
+        sqlite3_db_status(bench->own, SQLITE_DBSTATUS_CACHE_MISS, &hits, &ignored, 0);
+        reads[round] = hits;
+        rig_stop(&rig);
+    }
+    assert_in_range(reads[1], 0, reads[0] + 8);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_a_plain_insert_of_any_tool_is_forwarded),
+        CASE(test_rows_that_can_never_be_sent_leave_as_dead_letters_with_a_reason),
+        CASE(test_a_dead_letter_does_not_break_the_chain_of_previous),
+        CASE(test_ids_that_were_skipped_count_as_holes),
+        CASE(test_a_row_below_the_tombstone_becomes_a_dead_letter),
+        CASE(test_a_row_put_into_a_hole_that_was_passed_becomes_a_dead_letter),
+        CASE(test_a_row_deleted_by_hand_while_in_flight_counts_as_delivered),
+        CASE(test_a_table_emptied_by_hand_goes_on_under_a_new_epoch),
+        CASE(test_a_restored_backup_goes_on_under_a_new_epoch),
+        CASE(test_a_tombstone_deleted_by_hand_loses_no_event),
+        CASE(test_a_tombstone_written_over_by_hand_loses_no_event),
+        CASE(test_a_settle_from_a_head_that_has_moved_changes_nothing),
+        CASE(test_members_of_a_newer_ledger_outlive_our_settles),
+        CASE(test_rows_that_nobody_proved_durable_are_synced_before_they_are_sent),
+        CASE(test_events_that_a_commit_proved_durable_need_no_sync),
+        CASE(test_one_barrier_serves_a_whole_fetch),
+        CASE(test_a_new_epoch_is_made_durable_before_anything_is_sent_under_it),
+        CASE(test_a_shared_connection_that_does_not_sync_sends_no_row_of_others),
+        CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
+        CASE(test_an_idle_application_lets_the_forwarder_checkpoint),
+        CASE(test_a_busy_application_is_left_to_checkpoint_itself),
+        CASE(test_the_journal_mode_is_never_changed),
+        CASE(test_a_large_backlog_costs_no_more_page_reads_than_a_small_one),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
