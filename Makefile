@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+#
+# Builds outbox, tests it and checks it. `make help` lists the targets; needs GNU make 4.3.
+#
+#   make CC=clang BUILD=build/clang       another compiler, a folder of its own
+#   make SANITIZE=thread                  another build of everything, in build/tsan
+#   make NO_DEPS=1                        installs nothing; the libraries come from elsewhere
+#   make V=1                              shows each command in full
+#
+# Everything that is made goes to $(BUILD), whose object folders mirror the source folders.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CFLAGS ?= -O2 -g
+SANITIZE ?=
+Q := $(if $(V),,@)
+BUILD ?= build$(if $(SANITIZE),/$(if $(findstring thread,$(SANITIZE)),tsan,asan))
+
+# ---- Flags ---------------------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -Wsign-conversion \
+            -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wwrite-strings -Wundef \
+            -Wformat=2 -Wvla
+ALL_CFLAGS = -std=c11 -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZER)
+LINK = $(CC) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
+LIBS := -lpaho-mqtt3as -lsqlite3 -pthread
+
+ifneq ($(SANITIZE),)
+SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+NO_UNDEFINED := -Wl,-z,defs # a sanitizer's own symbols stay open in a shared library
+endif
+
+# ---- Sources -------------------------------------------------------------------------------------
+# The core knows SQLite and C only. Ports, command and examples know the core by its public headers.
+
+HEADERS   := $(wildcard include/outbox/*.h)
+CORE      := $(wildcard src/*.c)
+PORT      := $(wildcard ports/linux/*.c)
+CLI       := $(wildcard src/cli/*.c)
+EXAMPLES  := $(wildcard examples/*.c)
+TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
+HELPERS   := $(filter-out $(TESTS),$(wildcard tests/unit/*.c tests/integration/*.c))
+BENCHES   := $(wildcard tests/bench/*.c)
+PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES)
+FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
+             $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
+
+objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+programs = $(patsubst %.c,$(BUILD)/%,$(1))
+
+flags_of = -Iinclude $(if $(filter $(CORE),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
+           $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Itests)
+
+# ---- Libraries, command, examples ----------------------------------------------------------------
+
+.PHONY: all
+all: $(BUILD)/liboutbox.a $(BUILD)/liboutbox.so $(if $(CLI),$(BUILD)/outbox) ## build the libraries and the command (default)
+
+$(BUILD)/%.o: %.c Makefile | deps-build
+	@mkdir -p $(@D)
+	@echo '  CC    $<'
+	$(Q)$(CC) $(ALL_CFLAGS) $(call flags_of,$<) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/liboutbox.a: $(call objects,$(CORE) $(PORT)) | deps-build
+	@echo '  AR    $@'
+	@mkdir -p $(@D); rm -f $@
+	$(Q)$(AR) qcs $@ $(filter %.o,$^) # q: two folders may have a file of the same name
+
+# What the public headers declare is exported, and nothing else.
+$(BUILD)/exports.map: $(HEADERS) Makefile | deps-build
+	@mkdir -p $(@D)
+	@names=$$(cat $(HEADERS) | $(CC) -Iinclude -E -P -x c - | \
+	  grep -oE '\<(in|out)box_[a-z0-9_]+ ?\([^*]' | sed -E 's/ ?\(.*/;/' | sort -u); \
+	printf '{ global:\n%s\nlocal: *; };\n' "$$names" > $@
+
+$(BUILD)/liboutbox.so: $(call objects,$(CORE) $(PORT)) $(BUILD)/exports.map
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=$(BUILD)/exports.map $(NO_UNDEFINED) \
+	  -o $@ $(filter %.o,$^) $(LIBS)
+	@ln -sf $(@F) $@.0
+
+$(BUILD)/outbox: $(call objects,$(CLI)) $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
+.PHONY: examples
+examples: $(call programs,$(EXAMPLES)) ## build the examples
+
+$(call programs,$(EXAMPLES)): %: %.o $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
+
+.PHONY: demo
+demo: deps all examples ## a sensor, a broker that dies, a kill -9: watch that nothing is lost
+	@BUILD=$(BUILD) bash examples/demo.sh
+
+# ---- Tests ---------------------------------------------------------------------------------------
+
+UNIT_TESTS        := $(filter $(BUILD)/tests/unit/%,$(call programs,$(TESTS)))
+INTEGRATION_TESTS := $(filter $(BUILD)/tests/integration/%,$(call programs,$(TESTS)))
+UNIT_SCRIPTS        := $(wildcard tests/unit/test_*.sh)
+INTEGRATION_SCRIPTS := $(wildcard tests/integration/test_*.sh)
+CHECKS            := tests/check_symbols.sh tests/check_promises.sh
+
+# Helpers go through an archive, so that a test takes only those that it uses.
+$(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)))
+$(BUILD)/tests/integration/libhelpers.a: $(call objects,$(filter tests/integration/%,$(HELPERS)))
+$(BUILD)/tests/%/libhelpers.a: | deps
+	@mkdir -p $(@D); rm -f $@
+	$(Q)$(AR) qcs $@ $(filter %.o,$^)
+
+$(call objects,$(TESTING)): | deps
+$(UNIT_TESTS): $(BUILD)/tests/unit/libhelpers.a
+$(INTEGRATION_TESTS) $(call programs,$(BENCHES)): $(BUILD)/tests/integration/libhelpers.a
+$(call programs,$(TESTS) $(BENCHES)): %: %.o $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $< $(filter %/libhelpers.a,$^) $(BUILD)/liboutbox.a -lcmocka $(LIBS)
+
+# TSan of gcc 12 and clang 14 cannot live with the address randomisation of newer kernels.
+FIXED_ADDRESSES = $(if $(findstring thread,$(SANITIZE)),$(shell setarch -R true 2>&- && echo setarch -R))
+RUN = @BUILD=$(BUILD) \
+  ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+  $(addprefix LSAN_OPTIONS=print_suppressions=0:suppressions=$(CURDIR)/,$(wildcard tests/lsan.supp)) \
+  TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
+  $(FIXED_ADDRESSES) bash tests/run.sh
+
+.PHONY: test test-unit test-integration
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) ## run all tests
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+
+test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS)
+
+test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
+	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+
+.PHONY: bench
+bench: deps all $(call programs,$(BENCHES)) ## measure latency and idle wake-ups on this machine
+	@for program in $(call programs,$(BENCHES)); do $$program || exit; done
+
+.PHONY: asan tsan
+asan: ## run all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address,undefined test
+
+tsan: ## run all tests under ThreadSanitizer
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread test
+
+.PHONY: symbols promises
+symbols: all ## check which symbols the core needs and the library exports
+	@BUILD=$(BUILD) bash tests/check_symbols.sh
+
+promises: ## list promises of the headers that no test names
+	@bash tests/check_promises.sh
+
+# ---- Form and analysis ---------------------------------------------------------------------------
+
+CLANG_FORMAT ?= clang-format
+CLANG_TIDY   ?= clang-tidy
+CPPCHECK     := cppcheck --quiet --std=c11 --enable=warning,performance,portability \
+                --inline-suppr --suppress=missingIncludeSystem --error-exitcode=1 -Iinclude -Isrc
+
+.PHONY: lint lint-format lint-tidy lint-cppcheck lint-analyzer lint-functions format
+lint: lint-format lint-functions lint-cppcheck lint-tidy lint-analyzer ## check the form, and analyse the code with four tools
+
+lint-format: deps-lint
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+
+lint-functions: deps-lint
+	@bash tests/check_functions.sh
+
+# These two look at the product only: to them a failed assertion of cmocka goes on.
+lint-cppcheck: deps-lint
+	$(Q)$(if $(PRODUCT),$(CPPCHECK) $(PRODUCT))
+
+lint-analyzer: deps-lint
+	$(Q)$(MAKE) --no-print-directory CC=gcc BUILD=$(BUILD)/analyzer CFLAGS='-O1 -g -fanalyzer' objects
+
+lint-tidy: $(patsubst %.c,$(BUILD)/%.tidy,$(PRODUCT) $(TESTING))
+
+$(BUILD)/%.tidy: %.c $(filter %.h,$(FORMATTED)) .clang-tidy | deps-lint
+	@mkdir -p $(@D)
+	@echo '  TIDY  $<'
+	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- -std=c11 $(call flags_of,$<) 2>&1 | \
+	  { grep -vE '^[0-9]+ warnings? (and [0-9]+ errors? )?generated\.$$' || true; }; exit $${PIPESTATUS[0]}
+	@touch $@
+
+.PHONY: objects
+objects: $(call objects,$(PRODUCT))
+
+format: deps-lint ## bring all C files into form
+	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
+
+# ---- What must be installed ----------------------------------------------------------------------
+
+BUILD_PACKAGES := gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev \
+                  $(if $(findstring clang,$(CC)),clang)
+TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl
+LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
+
+# $(call need,PACKAGES): installs those that are missing; silent when none is.
+define need
+@if [ -n '$(NO_DEPS)' ]; then exit 0; fi; \
+if ! command -v dpkg-query >/dev/null; then \
+  echo 'No Debian here; what is needed, by its Debian names: $(strip $(1))'; exit 0; fi; \
+missing=$$(comm -23 <(printf '%s\n' $(1) | sort -u) \
+  <(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(1) 2>/dev/null | sed -n 's/ installed$$//p' | sort -u)); \
+if [ -z "$$missing" ]; then exit 0; fi; \
+echo 'Installing:' $$missing; \
+if [ "$$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null; then sudo=sudo; else \
+  echo 'This needs root or sudo. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; fi; \
+apt="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0"; \
+$$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null || \
+  { echo 'apt-get failed. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; }
+endef
+
+.PHONY: deps deps-build deps-lint
+deps-build:
+	$(call need,$(BUILD_PACKAGES))
+
+deps: deps-build ## install through apt what build, tests and demo need; silent if nothing is missing
+	$(call need,$(TEST_PACKAGES))
+
+deps-lint: deps ## install through apt what lint needs as well
+	$(call need,$(LINT_PACKAGES))
+
+# ---- The rest ------------------------------------------------------------------------------------
+
+.PHONY: clean help
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r target text; do \
+	  printf '  make %-18s %s\n' "$$target" "$$text"; done
+
+.SECONDARY:
+-include $(patsubst %.c,$(BUILD)/%.d,$(PRODUCT) $(TESTING))
