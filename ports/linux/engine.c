@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.c - what a forwarder's thread owns: connection, lock, link and forwarder, as one thing.
+ *
+ * They are opened in this order and closed in the reverse one, so the lock is held for as long as
+ * anything of ours reads or writes events, and an opening that fails halfway leaves nothing behind.
+ * After a crash the kernel has closed them all; what was in flight is still in the table.
+ */
+#include "engine.h"
+
+#include "clock.h"
+#include "lock.h"
+#include "paho_link.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_READ_TIMEOUT_MS 2000
+#define CLIENT_ID_SIZE sizeof "outbox-0123456789ab"
+
+static int fail(struct outbox_linux_engine *engine, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail(struct outbox_linux_engine *engine, int code, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(engine->sentence, sizeof engine->sentence, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+/* ---- The connection ---------------------------------------------------------------------------- */
+
+static int fail_sqlite(struct outbox_linux_engine *engine, int result, const char *doing)
+{
+    static const struct {
+        int result, code;
+    } map[] = {
+        {SQLITE_BUSY, OUTBOX_BUSY},       {SQLITE_LOCKED, OUTBOX_BUSY},
+        {SQLITE_NOMEM, OUTBOX_NO_MEMORY}, {SQLITE_READONLY, OUTBOX_READONLY},
+        {SQLITE_CORRUPT, OUTBOX_CORRUPT}, {SQLITE_NOTADB, OUTBOX_CORRUPT},
+    };
+    int code = OUTBOX_SQLITE;
+    for (size_t i = 0; i < sizeof map / sizeof map[0]; i++)
+        if ((result & 0xff) == map[i].result)
+            code = map[i].code;
+    const char *message = engine->db ? sqlite3_errmsg(engine->db) : sqlite3_errstr(result);
+    return fail(engine, code, "%s on the forwarder's own connection failed: %s (SQLite %d)", doing,
+                message, result);
+}
+
+static int open_database(struct outbox_linux_engine *engine, const struct outbox_linux_plan *plan)
+{
+    const outbox_forwarding *wanted = plan->forwarding;
+    /* One thread uses the connection, so it needs no mutex. The path is absolute, so that no
+     * SQLite takes it for a URI. */
+    int result = sqlite3_open_v2(plan->path, &engine->db,
+                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, plan->vfs);
+    if (result != SQLITE_OK)
+        return fail_sqlite(engine, result, "opening the database");
+    if (wanted->on_open) {
+        int refused = wanted->on_open(wanted->on_open_context, engine->db);
+        if (refused != 0)
+            return fail(engine, OUTBOX_SQLITE, "on_open refused the forwarder's connection: %d",
+                        refused);
+    }
+    /* For what is read here; the forwarder then sets a handler of its own. */
+    result = sqlite3_busy_timeout(engine->db, FIRST_READ_TIMEOUT_MS);
+    return result == SQLITE_OK ? OUTBOX_OK : fail_sqlite(engine, result, "setting a time-out");
+}
+
+/* ---- The link ---------------------------------------------------------------------------------- */
+
+static uint64_t hash(uint64_t so_far, const char *text)
+{
+    for (; *text != '\0'; text++)
+        so_far = (so_far ^ (unsigned char)*text) * UINT64_C(1099511628211); /* FNV-1a */
+    return so_far;
+}
+
+/* A name that is the same at every start and another on every device and for every file: two
+ * clients of one name would throw each other off the broker for ever. Every server takes it, as it
+ * has fewer than 24 letters, digits and dashes. */
+static int make_client_id(struct outbox_linux_engine *engine, const char *path,
+                          char id[CLIENT_ID_SIZE])
+{
+    sqlite3_stmt *statement = NULL;
+    int code = OUTBOX_OK;
+    int result =
+        sqlite3_prepare_v2(engine->db, "SELECT value FROM main.outbox_meta WHERE name = 'device'",
+                           -1, &statement, NULL);
+    if (result == SQLITE_OK)
+        result = sqlite3_step(statement);
+    const char *device =
+        result == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    if (device) {
+        uint64_t digest = hash(UINT64_C(14695981039346656037), device);
+        digest = hash(hash(digest, "\n"), path);
+        (void)snprintf(id, CLIENT_ID_SIZE, "outbox-%012" PRIx64, digest >> 16);
+    } else if (result == SQLITE_ROW || result == SQLITE_DONE) {
+        code = fail(engine, OUTBOX_CORRUPT, "outbox_meta holds no device name");
+    } else {
+        code = fail_sqlite(engine, result, "reading the device's name");
+    }
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+static int make_link(struct outbox_linux_engine *engine, const struct outbox_linux_plan *plan)
+{
+    const outbox_forwarding *wanted = plan->forwarding;
+    char made_id[CLIENT_ID_SIZE];
+    if (!wanted->client_id) {
+        int code = make_client_id(engine, plan->path, made_id);
+        if (code != OUTBOX_OK)
+            return code;
+    }
+    const outbox_paho_options options = {
+        .url = &plan->url,
+        .username = wanted->username,
+        .password = wanted->password,
+        .client_id = wanted->client_id ? wanted->client_id : made_id,
+        .protocol = wanted->protocol,
+        .ca_file = wanted->ca_file,
+        .cert_file = wanted->cert_file,
+        .key_file = wanted->key_file,
+        .insecure = wanted->insecure_no_server_check,
+        .keep_alive_seconds = wanted->keep_alive_seconds,
+        .connect_timeout_ms = wanted->connect_timeout_ms,
+        .window = wanted->window,
+        .wake = plan->wake,
+        .wake_context = plan->wake_context,
+        .log = wanted->log,
+        .log_context = wanted->log_context,
+    };
+    return outbox_paho_link_new(&options, &engine->link, engine->sentence, sizeof engine->sentence);
+}
+
+/* ---- The forwarder ----------------------------------------------------------------------------- */
+
+static int make_forwarder(struct outbox_linux_engine *engine, const struct outbox_linux_plan *plan)
+{
+    const outbox_forwarding *wanted = plan->forwarding;
+    const outbox_forwarder_config config = {
+        .mode = wanted->mode,
+        .window = wanted->window,
+        .ack_timeout_ms = wanted->ack_timeout_ms,
+        .connect_timeout_ms = wanted->connect_timeout_ms,
+        .foreign_check_ms = wanted->foreign_check_ms,
+        .payload_max = plan->payload_max,
+    };
+    size_t size = outbox_forwarder_size(&config);
+    if (size == 0)
+        return fail(engine, OUTBOX_MISUSE, "a value of the forwarding is out of range");
+    engine->memory = malloc(size);
+    if (!engine->memory)
+        return fail(engine, OUTBOX_NO_MEMORY, "no memory for the forwarder: %zu bytes", size);
+    engine->port = outbox_linux_port(wanted->log, wanted->log_context);
+    return outbox_forwarder_init(engine->memory, size, engine->db, engine->link, &engine->port,
+                                 &config, &engine->forwarder, engine->sentence,
+                                 sizeof engine->sentence);
+}
+
+/* ---- All of it --------------------------------------------------------------------------------- */
+
+int outbox_linux_engine_open(struct outbox_linux_engine *engine,
+                             const struct outbox_linux_plan *plan)
+{
+    memset(engine, 0, sizeof *engine);
+    engine->lock = -1;
+    int code = open_database(engine, plan);
+    if (code == OUTBOX_OK)
+        code = outbox_linux_lock_take(plan->path, &engine->lock, engine->sentence,
+                                      sizeof engine->sentence);
+    if (code == OUTBOX_OK)
+        code = make_link(engine, plan);
+    if (code == OUTBOX_OK)
+        code = make_forwarder(engine, plan);
+    if (code != OUTBOX_OK)
+        outbox_linux_engine_close(engine);
+    return code;
+}
+
+void outbox_linux_engine_close(struct outbox_linux_engine *engine)
+{
+    if (engine->forwarder)
+        outbox_forwarder_close(engine->forwarder);
+    outbox_paho_link_free(engine->link);
+    free(engine->memory);
+    /* Busy only where on_open left a statement; the connection then goes when that goes. */
+    if (sqlite3_close(engine->db) != SQLITE_OK)
+        (void)sqlite3_close_v2(engine->db); /* cannot fail */
+    outbox_linux_lock_release(engine->lock);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * paho_handle.c - a handle of MQTTAsync for one connection: all calls of Paho, and all callbacks.
+ *
+ * Paho keeps a session of its own: a queue, resends, reconnects. The outbox is the session already,
+ * so Paho gets none of it: clean start, no persistence, no automatic reconnect, and a handle that is
+ * destroyed at the end of each connection, since only that empties its queue. Whatever it still had
+ * is void then and is read from the database again, in order; after a crash it is the same.
+ *
+ * Paho's two threads belong to the process. They start with the first handle and end with the last,
+ * and Paho does not survive both at once; so one mutex serialises making and destroying. It is the
+ * only one that is held around calls of Paho, and no callback takes it. The callbacks run on Paho's
+ * threads, or in destroy, with Paho's own mutex held. They push into the queue and do nothing else.
+ */
+#include "paho_handle.h"
+
+#include "paho_message.h"
+#include "paho_queue.h"
+#include "paho_signals.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_REFUSAL 0x80 /* reason codes from here on are refusals */
+
+static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- Callbacks: on Paho's threads ---------------------------------------------------------- */
+
+static void on_connected3(void *ticket, MQTTAsync_successData *data)
+{
+    static const outbox_paho_limits limits = {
+        .receive_maximum = 65535, .maximum_qos = 1, .retain_available = 1};
+    (void)data;
+    outbox_paho_queue_opened(ticket, &limits);
+}
+
+/* The properties are gone when this returns. They are read without a call of Paho. */
+static void on_connected5(void *ticket, MQTTAsync_successData5 *data)
+{
+    outbox_paho_limits limits = {.receive_maximum = 65535, .maximum_qos = 2, .retain_available = 1};
+    int broken = 0;
+    for (int i = 0; i < data->properties.count; i++) {
+        const MQTTProperty *property = &data->properties.array[i];
+        if (property->identifier == MQTTPROPERTY_CODE_RECEIVE_MAXIMUM) {
+            limits.receive_maximum = property->value.integer2;
+            broken |= limits.receive_maximum == 0;
+        } else if (property->identifier == MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE) {
+            limits.maximum_packet = property->value.integer4;
+            broken |= limits.maximum_packet == 0;
+        } else if (property->identifier == MQTTPROPERTY_CODE_MAXIMUM_QOS) {
+            limits.maximum_qos = property->value.byte;
+        } else if (property->identifier == MQTTPROPERTY_CODE_RETAIN_AVAILABLE) {
+            limits.retain_available = property->value.byte;
+        } else if (property->identifier == MQTTPROPERTY_CODE_SERVER_KEEP_ALIVE) {
+            limits.keep_alive = property->value.integer2;
+        }
+    }
+    if (broken)
+        outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOCAL, 0x82 /* protocol error */,
+                                "the broker allows no publish: a limit of its CONNACK is 0");
+    else
+        outbox_paho_queue_opened(ticket, &limits);
+}
+
+/* MQTT 3.1.1 has return codes of its own, which a broker that knows no other sends to MQTT 5 as
+ * well. Paho before 1.3.15 has either kind in `code`, a later one in `reason`. */
+static void connect_failed(void *ticket, int code, int reason, const char *message)
+{
+    static const int returned[6] = {0, 0x84, 0x85, 0x88, 0x86, 0x87};
+    if (code > 0 && code < 6)
+        reason = returned[code];
+    else if (code >= FIRST_REFUSAL && code <= 0xff)
+        reason = code;
+    else if (code == MQTTASYNC_OPERATION_INCOMPLETE)
+        reason = 0; /* Paho leaves it undefined then */
+    if (reason >= FIRST_REFUSAL && reason <= 0xff)
+        outbox_paho_queue_ended(ticket, OUTBOX_PAHO_REFUSED, reason, NULL);
+    else
+        outbox_paho_queue_ended(ticket, OUTBOX_PAHO_UNREACHED, 0, message);
+}
+
+static void on_connect_failed3(void *ticket, MQTTAsync_failureData *data)
+{
+    connect_failed(ticket, data ? data->code : 0, 0, data ? data->message : NULL);
+}
+
+static void on_connect_failed5(void *ticket, MQTTAsync_failureData5 *data)
+{
+    connect_failed(ticket, data ? data->code : 0, data ? (int)data->reasonCode : 0,
+                   data ? data->message : NULL);
+}
+
+static void on_published3(void *ticket, MQTTAsync_successData *data)
+{
+    (void)data;
+    outbox_paho_queue_acked(ticket, 0);
+}
+
+static void on_published5(void *ticket, MQTTAsync_successData5 *data)
+{
+    outbox_paho_queue_acked(ticket, data ? (int)data->reasonCode : 0);
+}
+
+/* There is no PUBACK that 3.1.1 could fail with, so the connection has. */
+static void on_publish_failed3(void *ticket, MQTTAsync_failureData *data)
+{
+    (void)data;
+    outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
+}
+
+/* A refusal has a reason and no error code. With an error code the outcome is unknown, the reason
+ * may be undefined, and the publish is never to be taken for acknowledged. */
+static void on_publish_failed5(void *ticket, MQTTAsync_failureData5 *data)
+{
+    if (data != NULL && data->code == MQTTASYNC_SUCCESS && (int)data->reasonCode >= FIRST_REFUSAL)
+        outbox_paho_queue_acked(ticket, (int)data->reasonCode);
+    else
+        outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
+}
+
+static void on_lost(void *ticket, char *cause)
+{
+    (void)cause; /* always NULL */
+    outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
+}
+
+/* After a DISCONNECT of the server on_lost() is not called. */
+static void on_dismissed(void *ticket, MQTTProperties *properties, enum MQTTReasonCodes reason)
+{
+    (void)properties;
+    outbox_paho_queue_ended(ticket, OUTBOX_PAHO_DISMISSED, (int)reason, NULL);
+}
+
+/* We subscribe to nothing, but without this Paho would keep whatever a server sends for ever. */
+static int on_message(void *ticket, char *topic, int topic_len, MQTTAsync_message *message)
+{
+    (void)ticket;
+    (void)topic_len;
+    MQTTAsync_freeMessage(&message); /* these two take no lock that matters */
+    MQTTAsync_free(topic);
+    return 1;
+}
+
+/* A line of OpenSSL: thread:error:code:library:function:reason:file:line:data. The reason will do
+ * for people. */
+static int on_tls_error(const char *line, size_t length, void *ticket)
+{
+    const char *end = line + length, *reason = line;
+    for (int colons = 0; colons < 5 && reason != NULL; colons++) {
+        reason = memchr(reason, ':', (size_t)(end - reason));
+        reason = reason != NULL ? reason + 1 : NULL;
+    }
+    if (reason != NULL) {
+        const char *colon = memchr(reason, ':', (size_t)(end - reason));
+        line = reason;
+        length = (size_t)((colon != NULL ? colon : end) - reason);
+    }
+    outbox_paho_queue_note(ticket, line, length);
+    return 1; /* go on with the next line */
+}
+
+/* ---- Life ---------------------------------------------------------------------------------- */
+
+static void lock_handles(outbox_paho_signals *saved)
+{
+    int rc = pthread_mutex_lock(&handles);
+    assert(rc == 0);
+    (void)rc;
+    outbox_paho_signals_save(saved);
+}
+
+static void unlock_handles(const outbox_paho_signals *saved)
+{
+    outbox_paho_signals_restore(saved);
+    int rc = pthread_mutex_unlock(&handles);
+    assert(rc == 0);
+    (void)rc;
+}
+
+static MQTTAsync_SSLOptions tls_options(const outbox_paho_settings *settings, void *ticket)
+{
+    MQTTAsync_SSLOptions tls = MQTTAsync_SSLOptions_initializer;
+    tls.trustStore = settings->ca_file;
+    tls.keyStore = settings->cert_file;
+    tls.privateKey = settings->key_file;
+    /* Without a password OpenSSL asks for one at the terminal, with Paho's mutex held. */
+    tls.privateKeyPassword = "";
+    tls.enableServerCertAuth = !settings->insecure;
+    tls.verify = !settings->insecure; /* the host name; off by default */
+    tls.disableDefaultTrustStore = settings->ca_file != NULL;
+    tls.ssl_error_cb = on_tls_error;
+    tls.ssl_error_context = ticket;
+    return tls;
+}
+
+static int connect_handle(MQTTAsync handle, const outbox_paho_settings *settings, void *ticket)
+{
+    MQTTAsync_connectOptions three = MQTTAsync_connectOptions_initializer;
+    MQTTAsync_connectOptions five = MQTTAsync_connectOptions_initializer5;
+    MQTTAsync_connectOptions *options = settings->version == 5 ? &five : &three;
+    MQTTAsync_SSLOptions tls = tls_options(settings, ticket);
+    if (settings->version == 5) {
+        options->cleanstart = 1;
+        options->onSuccess5 = on_connected5;
+        options->onFailure5 = on_connect_failed5;
+    } else {
+        options->cleansession = 1;
+        options->onSuccess = on_connected3;
+        options->onFailure = on_connect_failed3;
+    }
+    options->MQTTVersion = settings->version; /* the default would connect again by itself */
+    options->context = ticket;
+    options->automaticReconnect = 0;
+    options->maxInflight = 65535; /* at a lower limit of its own 1.3.12 sends once a second */
+    options->keepAliveInterval = (int)settings->keep_alive;
+    options->connectTimeout = (int)settings->connect_timeout;
+    options->username = settings->username;
+    if (settings->password != NULL) { /* as bytes, because it need not be UTF-8 */
+        options->binarypwd.data = settings->password;
+        options->binarypwd.len = (int)strlen(settings->password);
+    }
+    options->ssl = settings->tls ? &tls : NULL;
+    return MQTTAsync_connect(handle, options);
+}
+
+int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *settings, void *ticket)
+{
+    outbox_paho_signals saved;
+    MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
+    options.MQTTVersion = settings->version;
+    options.sendWhileDisconnected = 0;
+    options.maxBufferedMessages = 65535; /* the window is the queue's business */
+    *handle = NULL;
+    lock_handles(&saved);
+    int rc = MQTTAsync_createWithOptions(handle, settings->uri, settings->client_id,
+                                         MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+    /* No deliveryComplete: it is called for refused publishes too. */
+    if (rc == MQTTASYNC_SUCCESS)
+        rc = MQTTAsync_setCallbacks(*handle, ticket, on_lost, on_message, NULL);
+    if (rc == MQTTASYNC_SUCCESS)
+        rc = MQTTAsync_setDisconnected(*handle, ticket, on_dismissed);
+    if (rc == MQTTASYNC_SUCCESS)
+        rc = connect_handle(*handle, settings, ticket);
+    unlock_handles(&saved);
+    return rc;
+}
+
+void outbox_paho_handle_destroy(MQTTAsync *handle)
+{
+    outbox_paho_signals saved;
+    if (*handle == NULL)
+        return;
+    lock_handles(&saved);
+    MQTTAsync_destroy(handle);
+    unlock_handles(&saved);
+    *handle = NULL;
+}
+
+/* ---- Sending ------------------------------------------------------------------------------- */
+
+int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message *message,
+                            void *ticket)
+{
+    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+    int rc = MQTTASYNC_SUCCESS;
+    options.context = ticket;
+    if (version == 5) {
+        options.onSuccess5 = on_published5;
+        options.onFailure5 = on_publish_failed5;
+        if (!outbox_paho_properties(message, &options.properties))
+            rc = MQTTASYNC_FAILURE;
+    } else {
+        options.onSuccess = on_published3;
+        options.onFailure = on_publish_failed3;
+    }
+    if (rc == MQTTASYNC_SUCCESS)
+        rc = MQTTAsync_send(handle, message->topic, (int)message->payload_len,
+                            message->payload_len > 0 ? message->payload : "", 1,
+                            message->retain != 0, &options);
+    MQTTProperties_free(&options.properties);
+    return rc;
+}
+
+/* ---- About Paho ---------------------------------------------------------------------------- */
+
+const char *outbox_paho_strerror(int rc)
+{
+    const char *sentence = rc == -99 ? "no memory" : MQTTAsync_strerror(rc);
+    return sentence != NULL ? sentence : "unknown error";
+}
+
+static int is_older_than_1_3_14(void)
+{
+    int major = 0, minor = 0, patch = 0;
+    for (const MQTTAsync_nameValue *v = MQTTAsync_getVersionInfo(); v->name != NULL; v++)
+        if (strcmp(v->name, "Version") == 0 &&
+            sscanf(v->value, "%d.%d.%d", &major, &minor, &patch) == 3)
+            return major < 1 || (major == 1 && (minor < 3 || (minor == 3 && patch < 14)));
+    return 1; /* then the careful way */
+}
+
+const char *outbox_paho_diverting_variable(int tls)
+{
+    const char *variable = tls ? "https_proxy" : "http_proxy";
+    const char *permitted = getenv("PAHO_C_CLIENT_USE_HTTP_PROXY");
+    if (getenv(variable) == NULL || (permitted != NULL && strncmp(permitted, "TRUE", 4) == 0))
+        return NULL;
+    return is_older_than_1_3_14() ? variable : NULL;
+}

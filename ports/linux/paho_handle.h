@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * paho_handle.h - a handle of MQTTAsync for one connection: make, send, destroy.
+ *
+ * Its callbacks push into the queue that gave the ticket. Codes are those of Paho.
+ */
+#ifndef OUTBOX_PAHO_HANDLE_H
+#define OUTBOX_PAHO_HANDLE_H
+
+#include <MQTTAsync.h>
+#include <outbox/port.h>
+
+/* Strings may be NULL but for the client id. */
+typedef struct outbox_paho_settings {
+    char uri[320]; /* as Paho wants it: tcp://host:port or ssl://host:port */
+    char *client_id, *username, *password, *ca_file, *cert_file, *key_file;
+    int tls, insecure;
+    int version;                          /* 4 or 5 */
+    unsigned keep_alive, connect_timeout; /* seconds */
+} outbox_paho_settings;
+
+/* Makes a handle and lets it connect; an event will tell how that ended. Copies all. When the code
+ * is not MQTTASYNC_SUCCESS, *handle may still have to be destroyed. */
+int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *settings,
+                            void *connection_ticket);
+
+/* Ends the connection, politely when it is up, and sets *handle to NULL. Callbacks may come until
+ * it returns. NULL in *handle is allowed. */
+void outbox_paho_handle_destroy(MQTTAsync *handle);
+
+/* Sends at QoS 1 what outbox_paho_packet_size() had a size for. Copies all. */
+int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message *message,
+                            void *ticket);
+
+/* The sentence of a code of Paho. */
+const char *outbox_paho_strerror(int rc);
+
+/* The variable of the environment that would make this Paho connect to a proxy instead, or NULL. */
+const char *outbox_paho_diverting_variable(int tls);
+
+#endif

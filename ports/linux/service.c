@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * service.c - outbox_start(): the forwarder in a thread, with a connection of its own.
+ *
+ * The thread owns the engine: connection, lock, link and forwarder. What the application's thread
+ * and the MQTT client's threads have to say goes through a few flags under one small mutex, and an
+ * eventfd wakes the thread if it sleeps. Nothing but the flags and a copy of the statistics is
+ * touched under that mutex: no call of SQLite, of the MQTT client or of the application is made
+ * while it is held, so it can take part in no deadlock.
+ *
+ *     application ---committed, flush, stop---> flags ---> thread: take flags, step, sleep
+ *     MQTT client ---something happened-------> flags          |
+ *     application <--statistics, settled id---- copy <---------+
+ *
+ * Nothing here outlives a crash, and nothing has to: what is settled is in the database, the kernel
+ * drops the lock, and the next start reads the rest again.
+ */
+#include "engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* SQLite, and on_open of an application, need some 50 KiB at most. */
+#define STACK_SIZE ((size_t)256 * 1024)
+
+struct flags {
+    bool committed;
+    bool ending;
+    int64_t durable_id; /* the largest that a commit has reported since the last step */
+    int64_t flush_id;   /* the largest that a flush has asked for; stays until it is passed */
+};
+
+struct service {
+    /* The thread's own. The plan is outbox_start()'s, which waits until it has been used. */
+    const struct outbox_linux_plan *plan;
+    struct outbox_linux_engine engine;
+    int64_t flushing; /* what the forwarder was last asked to flush up to */
+
+    /* Between threads. */
+    pthread_t thread;
+    bool has_thread;
+    int wake_fd;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* `opened` or `statistics` moved */
+    struct flags flags;
+    bool woken;  /* there is something to do since the thread last looked */
+    bool asleep; /* the thread is in poll() or about to be, and only wake_fd gets it out */
+    bool opened; /* the thread has opened everything, or failed and has closed it again */
+    int code;    /* how opening went */
+    outbox_statistics statistics;
+};
+
+static void hold(struct service *service)
+{
+    int error = pthread_mutex_lock(&service->mutex);
+    assert(error == 0); /* never locked twice by one thread, always initialised */
+    (void)error;
+}
+
+static void let_go(struct service *service)
+{
+    int error = pthread_mutex_unlock(&service->mutex);
+    assert(error == 0);
+    (void)error;
+}
+
+/* ---- Waking ------------------------------------------------------------------------------------ */
+
+/* Under the mutex. One system call when the thread sleeps, none when it is at work. */
+static void wake(struct service *service)
+{
+    service->woken = true;
+    if (!service->asleep)
+        return;
+    service->asleep = false;
+    /* Fails only when the counter is full, and then the thread is awake anyway. */
+    (void)eventfd_write(service->wake_fd, 1);
+}
+
+/* Called on the MQTT client's threads. */
+static void on_link(void *context)
+{
+    struct service *service = context;
+    hold(service);
+    wake(service);
+    let_go(service);
+}
+
+static struct flags take_flags(struct service *service)
+{
+    hold(service);
+    struct flags flags = service->flags;
+    service->flags.committed = false;
+    service->flags.durable_id = 0;
+    service->woken = false;
+    let_go(service);
+    return flags;
+}
+
+/* Sleeps for `ms` or until something happens, and not at all if it has happened already. */
+static void sleep_up_to(struct service *service, uint32_t ms)
+{
+    hold(service);
+    service->asleep = !service->woken;
+    bool asleep = service->asleep;
+    let_go(service);
+    if (!asleep)
+        return;
+
+    int timeout = ms > (uint32_t)INT_MAX ? -1 : (int)ms;
+    struct pollfd wait_for = {.fd = service->wake_fd, .events = POLLIN};
+    int ready = poll(&wait_for, 1, timeout);
+    /* All signals are blocked here, but a debugger or a stop may interrupt: then a step too many
+     * is made. */
+    assert(ready >= 0 || errno == EINTR || errno == ENOMEM);
+    (void)ready;
+
+    hold(service);
+    service->asleep = false;
+    let_go(service);
+    eventfd_t count;
+    (void)eventfd_read(service->wake_fd, &count); /* EAGAIN: the time was over first */
+}
+
+/* ---- The thread: running ----------------------------------------------------------------------- */
+
+/* Hands on what the other threads said, does one step, and shows them what came of it. Returns how
+ * long there is nothing to do. */
+static uint32_t step(struct service *service, const struct flags *flags)
+{
+    uint32_t next_ms = 0;
+    outbox_statistics statistics;
+    if (flags->committed)
+        outbox_forwarder_committed(service->engine.forwarder, flags->durable_id);
+    if (flags->flush_id > service->flushing) {
+        service->flushing = flags->flush_id;
+        outbox_forwarder_flush(service->engine.forwarder, flags->flush_id);
+    }
+    /* The code is part of the statistics, and the forwarder goes on by itself. */
+    (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
+    memset(&statistics, 0, sizeof statistics);
+    outbox_forwarder_stats(service->engine.forwarder, &statistics);
+
+    hold(service);
+    bool moved = statistics.settled_id != service->statistics.settled_id;
+    service->statistics = statistics;
+    if (moved)
+        (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
+    let_go(service);
+    return next_ms;
+}
+
+static void report_opening(struct service *service, int code)
+{
+    hold(service);
+    service->code = code;
+    service->opened = true;
+    (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
+    let_go(service);
+}
+
+static void *run(void *context)
+{
+    struct service *service = context;
+    (void)pthread_setname_np(pthread_self(), "outbox"); /* for people who look at a debugger */
+    int code = outbox_linux_engine_open(&service->engine, service->plan);
+    if (code != OUTBOX_OK) {
+        report_opening(service, code);
+        return NULL;
+    }
+    /* The first step is made before the start returns, so that the statistics tell the truth. */
+    struct flags flags = take_flags(service);
+    uint32_t next_ms = step(service, &flags);
+    report_opening(service, OUTBOX_OK);
+    while (!flags.ending) {
+        sleep_up_to(service, next_ms);
+        flags = take_flags(service);
+        if (!flags.ending)
+            next_ms = step(service, &flags);
+    }
+    outbox_linux_engine_close(&service->engine);
+    return NULL;
+}
+
+/* ---- The application's side -------------------------------------------------------------------- */
+
+static void service_committed(void *context, int64_t durable_id)
+{
+    struct service *service = context;
+    hold(service);
+    service->flags.committed = true;
+    if (durable_id > service->flags.durable_id)
+        service->flags.durable_id = durable_id;
+    wake(service);
+    let_go(service);
+}
+
+/* Leaves the database's part as it is. */
+static void service_stats(void *context, outbox_statistics *statistics)
+{
+    struct service *service = context;
+    hold(service);
+    outbox_statistics now = service->statistics;
+    let_go(service);
+    const size_t ours = offsetof(outbox_statistics, state); /* the forwarder's part is the rest */
+    memcpy((char *)statistics + ours, (const char *)&now + ours, sizeof now - ours);
+}
+
+static struct timespec time_after(unsigned ms)
+{
+    struct timespec when;
+    int error = clock_gettime(CLOCK_MONOTONIC, &when);
+    assert(error == 0);
+    (void)error;
+    when.tv_sec += (time_t)(ms / 1000);
+    when.tv_nsec += (long)(ms % 1000) * 1000000L;
+    if (when.tv_nsec >= 1000000000L) {
+        when.tv_sec++;
+        when.tv_nsec -= 1000000000L;
+    }
+    return when;
+}
+
+static int service_flush(void *context, int64_t id, unsigned timeout_ms)
+{
+    struct service *service = context;
+    struct timespec deadline = time_after(timeout_ms == OUTBOX_NEVER ? 0 : timeout_ms);
+    int error = timeout_ms == 0 ? ETIMEDOUT : 0;
+    hold(service);
+    if (service->statistics.settled_id < id) {
+        if (id > service->flags.flush_id)
+            service->flags.flush_id = id;
+        wake(service);
+    }
+    while (service->statistics.settled_id < id && error == 0)
+        error = timeout_ms == OUTBOX_NEVER
+                    ? pthread_cond_wait(&service->changed, &service->mutex)
+                    : pthread_cond_timedwait(&service->changed, &service->mutex, &deadline);
+    bool settled = service->statistics.settled_id >= id;
+    let_go(service);
+    return settled ? OUTBOX_OK : OUTBOX_TIMEOUT;
+}
+
+/* Frees what make_service() made. */
+static void free_service(struct service *service)
+{
+    if (service->wake_fd >= 0)
+        (void)close(service->wake_fd);
+    (void)pthread_cond_destroy(&service->changed); /* nobody waits any more */
+    (void)pthread_mutex_destroy(&service->mutex);
+    free(service);
+}
+
+static void service_stop(void *context)
+{
+    struct service *service = context;
+    hold(service);
+    service->flags.ending = true;
+    wake(service);
+    let_go(service);
+    if (service->has_thread) {
+        int error = pthread_join(service->thread, NULL);
+        assert(error == 0);
+        (void)error;
+    }
+    free_service(service);
+}
+
+static const outbox_service methods = {
+    .version = 1,
+    .committed = service_committed,
+    .stats = service_stats,
+    .flush = service_flush,
+    .stop = service_stop,
+};
+
+/* ---- Start ------------------------------------------------------------------------------------- */
+
+struct rule {
+    bool broken;
+    const char *sentence;
+};
+
+static int check_forwarding(outbox *box, const outbox_forwarding *wanted)
+{
+    const struct rule rules[] = {
+        {!wanted->broker, "broker is NULL; give the URL of the MQTT broker"},
+        {wanted->client_id && wanted->client_id[0] == '\0', "client_id is empty"},
+        {wanted->protocol != 0 && wanted->protocol != 4 && wanted->protocol != 5,
+         "protocol is none of 5, 4 and 0"},
+        {wanted->mode != OUTBOX_STRUCTURED && wanted->mode != OUTBOX_PLAIN,
+         "mode is neither OUTBOX_STRUCTURED nor OUTBOX_PLAIN"},
+        {wanted->window > 1000, "window is over 1000"},
+        {wanted->keep_alive_seconds > 65535, "keep_alive_seconds is over 65535"},
+        {wanted->payload_max > OUTBOX_PAYLOAD_CAP, "payload_max is over OUTBOX_PAYLOAD_CAP"},
+        {wanted->key_file && !wanted->cert_file, "key_file is set and cert_file is not"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (rules[i].broken)
+            return outbox_fail(box, OUTBOX_MISUSE, "%s", rules[i].sentence);
+    return OUTBOX_OK;
+}
+
+/* Finds the file and the VFS of the application's connection. */
+static int find_file(outbox *box, struct outbox_linux_plan *plan)
+{
+    sqlite3 *db = outbox_connection(box);
+    sqlite3_vfs *vfs = NULL;
+    if (!db)
+        return outbox_fail(box, OUTBOX_CLOSED, "the connection was closed");
+    if (!sqlite3_get_autocommit(db))
+        return outbox_fail(box, OUTBOX_MISUSE, "a transaction is open; start outside of it");
+    if (sqlite3_threadsafe() == 0)
+        return outbox_fail(box, OUTBOX_MISUSE, "this SQLite was built without threads");
+    plan->path = sqlite3_db_filename(db, "main");
+    if (!plan->path || plan->path[0] == '\0')
+        return outbox_fail(box, OUTBOX_NO_FILE, "%s", outbox_strerror(OUTBOX_NO_FILE));
+    int result = sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs);
+    if (result != SQLITE_OK || !vfs)
+        return outbox_fail(box, OUTBOX_SQLITE, "cannot find the VFS of the connection: %s",
+                           sqlite3_errstr(result));
+    plan->vfs = vfs->zName;
+    return OUTBOX_OK;
+}
+
+static int make_plan(outbox *box, const outbox_forwarding *wanted, struct outbox_linux_plan *plan)
+{
+    char sentence[160];
+    int code = check_forwarding(box, wanted);
+    if (code == OUTBOX_OK)
+        code = find_file(box, plan);
+    if (code != OUTBOX_OK)
+        return code;
+    plan->forwarding = wanted;
+    plan->payload_max = wanted->payload_max ? wanted->payload_max : outbox_payload_max(box);
+    code = outbox_url_parse(wanted->broker, &plan->url, sentence, sizeof sentence);
+    return code == OUTBOX_OK ? OUTBOX_OK : outbox_fail(box, code, "%s", sentence);
+}
+
+/* The condition measures its time-outs by a clock that nobody sets. */
+static int make_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    int error = pthread_condattr_init(&attributes);
+    if (error != 0)
+        return error;
+    error = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    if (error == 0)
+        error = pthread_cond_init(condition, &attributes);
+    (void)pthread_condattr_destroy(&attributes); /* cannot fail */
+    return error;
+}
+
+static struct service *make_service(void)
+{
+    struct service *service = calloc(1, sizeof *service);
+    if (!service)
+        return NULL;
+    service->wake_fd = -1;
+    int error = pthread_mutex_init(&service->mutex, NULL);
+    if (error == 0) {
+        error = make_condition(&service->changed);
+        if (error != 0)
+            (void)pthread_mutex_destroy(&service->mutex);
+    }
+    if (error != 0) {
+        free(service);
+        errno = error;
+        return NULL;
+    }
+    service->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (service->wake_fd >= 0)
+        return service;
+    error = errno;
+    free_service(service);
+    errno = error;
+    return NULL;
+}
+
+/* The thread, and those that the MQTT client will make from it, get no signal: all of them stay
+ * with the application's threads. */
+static int create_thread(struct service *service)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int error = pthread_attr_init(&attributes);
+    if (error != 0)
+        return error;
+    /* Refused where a program keeps much in thread-local storage; the default then does. */
+    (void)pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    (void)sigfillset(&all); /* cannot fail */
+    error = pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (error == 0) {
+        error = pthread_create(&service->thread, &attributes, run, service);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL); /* cannot fail: it was valid */
+    }
+    (void)pthread_attr_destroy(&attributes); /* cannot fail */
+    return error;
+}
+
+/* Returns when the thread has opened everything, or why it could not. */
+static int start_thread(struct service *service)
+{
+    int error = create_thread(service);
+    if (error != 0) {
+        (void)snprintf(service->engine.sentence, sizeof service->engine.sentence,
+                       "cannot make a thread: %s", strerror(error));
+        return OUTBOX_SYSTEM;
+    }
+    service->has_thread = true;
+    hold(service);
+    while (!service->opened)
+        (void)pthread_cond_wait(&service->changed, &service->mutex); /* looked at again */
+    int code = service->code;
+    service->plan = NULL; /* it is the caller's */
+    let_go(service);
+    return code;
+}
+
+/* Bound before it runs, so that a second start on the handle is refused before it opens anything;
+ * outbox_stop() undoes that. */
+static int bind_and_run(outbox *box, struct service *service)
+{
+    char sentence[sizeof service->engine.sentence];
+    int code = outbox_bind(box, &methods, service);
+    if (code != OUTBOX_OK) {
+        free_service(service);
+        return code;
+    }
+    code = start_thread(service);
+    if (code == OUTBOX_OK)
+        return OUTBOX_OK;
+    memcpy(sentence, service->engine.sentence, sizeof sentence);
+    (void)outbox_stop(box); /* it is bound, so it can be stopped */
+    return outbox_fail(box, code, "%s", sentence);
+}
+
+int outbox_start(outbox *box, const outbox_forwarding *forwarding)
+{
+    struct outbox_linux_plan plan = {0};
+    if (!box)
+        return OUTBOX_MISUSE;
+    if (!forwarding)
+        return outbox_fail(box, OUTBOX_MISUSE, "forwarding is NULL");
+    int code = make_plan(box, forwarding, &plan);
+    if (code != OUTBOX_OK)
+        return code;
+    struct service *service = make_service();
+    if (service) {
+        plan.wake = on_link;
+        plan.wake_context = service;
+        service->plan = &plan;
+        code = bind_and_run(box, service);
+    } else {
+        code = outbox_fail(box, errno == ENOMEM ? OUTBOX_NO_MEMORY : OUTBOX_SYSTEM,
+                           "cannot make what the forwarder's thread needs: %s", strerror(errno));
+    }
+    explicit_bzero(&plan.url, sizeof plan.url); /* may hold a password */
+    return code;
+}
