@@ -141,7 +141,9 @@ is_writing() { grep -qE " $sensor [0-9a-f:]+:$(stat -c %i "$db-shm") 120 120$" /
 catch_in_transaction() {
     for _ in {1..2000}; do
         kill -STOP "$sensor" || fail 'the sensor has died'
-        until is_stopped; do :; done
+        until is_stopped; do
+            [ -e "/proc/$sensor" ] || fail 'the sensor has died'
+        done
         is_writing && return 0
         kill -CONT "$sensor"
         sleep 0.003

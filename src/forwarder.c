@@ -741,13 +741,13 @@ static uint32_t ring_capacity(const outbox_forwarder_config *config)
     return capacity;
 }
 
-size_t outbox_forwarder_size(const outbox_forwarder_config *given)
+size_t outbox_forwarder_size(const outbox_forwarder_config *config)
 {
-    outbox_forwarder_config config;
-    if (!fill_defaults(given, &config))
+    outbox_forwarder_config full;
+    if (!fill_defaults(config, &full))
         return 0;
-    return align(sizeof(outbox_forwarder)) +
-           align(ring_capacity(&config) * sizeof(struct ob_entry)) + align(config.buffer_size);
+    return align(sizeof(outbox_forwarder)) + align(ring_capacity(&full) * sizeof(struct ob_entry)) +
+           align(full.buffer_size);
 }
 
 static int check_init(size_t size, const outbox_forwarder_config *config, struct ob_error *error)

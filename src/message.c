@@ -339,5 +339,5 @@ const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob
 /* Text of control characters alone grows six times; attributes can do the same. */
 size_t ob_message_room(size_t payload_max)
 {
-    return 6 * payload_max + OUTBOX_TOPIC_MAX + 4 * 6 * OUTBOX_ATTRIBUTE_MAX + 1024;
+    return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)4 * 6 * OUTBOX_ATTRIBUTE_MAX + 1024;
 }

@@ -46,7 +46,7 @@ static int read_ends(sqlite3 *db, outbox_statistics *statistics, struct ob_ledge
 static int inspect(sqlite3 *db, outbox_statistics *statistics, struct ob_error *error)
 {
     enum ob_schema_found found;
-    struct ob_ledger ledger;
+    struct ob_ledger ledger = {0};
     int code = ob_schema_find(db, &found, error);
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
         code = ob_error_set(error, OUTBOX_CORRUPT,

@@ -154,29 +154,29 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
     return code;
 }
 
-int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **out)
+int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box)
 {
     static const outbox_config defaults;
-    if (!out)
+    if (!box)
         return OUTBOX_MISUSE;
-    *out = NULL;
+    *box = NULL;
     if (!db)
         return OUTBOX_MISUSE;
-    outbox *box = sqlite3_malloc((int)sizeof *box);
-    if (!box)
+    outbox *made = sqlite3_malloc((int)sizeof *made);
+    if (!made)
         return OUTBOX_NO_MEMORY;
-    memset(box, 0, sizeof *box);
+    memset(made, 0, sizeof *made);
     if (!config)
         config = &defaults;
-    int code = attach(box, db, config);
+    int code = attach(made, db, config);
     if (code != OUTBOX_OK) {
         if (config->sentence && config->sentence_size > 0)
             sqlite3_snprintf((int)config->sentence_size, config->sentence, "%s",
-                             box->error.sentence);
-        sqlite3_free(box);
+                             made->error.sentence);
+        sqlite3_free(made);
         return code;
     }
-    *out = box;
+    *box = made;
     return OUTBOX_OK;
 }
 

@@ -50,9 +50,9 @@ static void test_the_three_words_are_values(void **state)
 {
     (void)state;
     static const char *const good[] = {"true", "false", "null"};
-    static const char *const bad[] = {"True", "NULL", "tru", "truee", "nul", "f",   "fals",
-                                      "nulll", "t",   "n",   "NaN",   "undefined", "Infinity",
-                                      "-Infinity", "truefalse", "true false"};
+    static const char *const bad[] = {
+        "True", "NULL", "tru", "truee",     "nul",      "f",         "fals",      "nulll",
+        "t",    "n",    "NaN", "undefined", "Infinity", "-Infinity", "truefalse", "true false"};
     assert_values(good, COUNT(good));
     assert_no_values(bad, COUNT(bad));
 }
@@ -60,17 +60,29 @@ static void test_the_three_words_are_values(void **state)
 static void test_space_may_stand_around_every_token(void **state)
 {
     (void)state;
-    static const char *const good[] = {" 1", "1 ", "\t\r\n 1 \n\r\t", " [ ] ", "\n{\n}\n",
-                                       " [ 1 , 2 ] ", "\r\n{ \"a\" : 1 , \"b\" : [ ] }\r\n"};
+    static const char *const good[] = {" 1",
+                                       "1 ",
+                                       "\t\r\n 1 \n\r\t",
+                                       " [ ] ",
+                                       "\n{\n}\n",
+                                       " [ 1 , 2 ] ",
+                                       "\r\n{ \"a\" : 1 , \"b\" : [ ] }\r\n"};
     assert_values(good, COUNT(good));
 }
 
 static void test_other_blanks_are_no_space(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\f1",         "\v1",         "1\f",
-                                      "\xc2\xa0" "1", "[1\v,2]",     "\xe2\x80\xa8" "1",
-                                      "\xef\xbb\xbf" "1"}; /* a byte order mark: section 8.1 */
+    static const char *const bad[] = {"\f1",
+                                      "\v1",
+                                      "1\f",
+                                      "\xc2\xa0"
+                                      "1",
+                                      "[1\v,2]",
+                                      "\xe2\x80\xa8"
+                                      "1",
+                                      "\xef\xbb\xbf"
+                                      "1"}; /* a byte order mark: section 8.1 */
     assert_no_values(bad, COUNT(bad));
 }
 
@@ -85,8 +97,9 @@ static void test_no_bytes_and_space_alone_are_no_value(void **state)
 static void test_bytes_behind_the_value_are_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"1 2", "1,", "1,2", "{}{}", "[] []", "{}]", "[]}", "\"a\"b",
-                                      "\"a\"\"b\"", "null,", "1\\", "{}x", "1 //", "1 /**/"};
+    static const char *const bad[] = {"1 2", "1,",  "1,2",    "{}{}",       "[] []",
+                                      "{}]", "[]}", "\"a\"b", "\"a\"\"b\"", "null,",
+                                      "1\\", "{}x", "1 //",   "1 /**/"};
     assert_no_values(bad, COUNT(bad));
 }
 
@@ -96,7 +109,7 @@ static void test_a_nul_is_refused_wherever_it_stands(void **state)
     static const struct {
         const char *bytes;
         size_t len;
-    } bad[] = {{"1\0", 2},       {"\0001", 2},     {"\"a\0b\"", 5}, {"[\0]", 3},
+    } bad[] = {{"1\0", 2},      {"\0001", 2},        {"\"a\0b\"", 5}, {"[\0]", 3},
                {"\"\\\0\"", 4}, {"\"\\u000\0\"", 8}, {"{}\0", 3},     {"1\0garbage", 9}};
     for (size_t i = 0; i < COUNT(bad); i++)
         assert_false(is_value(bad[i].bytes, bad[i].len));
@@ -107,15 +120,39 @@ static void test_a_nul_is_refused_wherever_it_stands(void **state)
 static void test_objects(void **state)
 {
     (void)state;
-    static const char *const good[] = {"{}", "{ }", "{\"a\":1}", "{\"\":null}",
-                                       "{\"a\":1,\"b\":{\"c\":[]}}", "{\"a\":1,\"a\":2}",
+    static const char *const good[] = {"{}",
+                                       "{ }",
+                                       "{\"a\":1}",
+                                       "{\"\":null}",
+                                       "{\"a\":1,\"b\":{\"c\":[]}}",
+                                       "{\"a\":1,\"a\":2}",
                                        "{\"\\u0061\\n\":\"x\"}"};
-    static const char *const bad[] = {
-        "{",         "}",           "{\"a\"}",      "{\"a\":}",      "{\"a\":1,}",  "{,}",
-        "{,\"a\":1}", "{a:1}",      "{1:2}",        "{'a':1}",       "{\"a\" 1}",   "{\"a\"::1}",
-        "{\"a\":1 \"b\":2}",        "{\"a\":1,,\"b\":2}",            "{\"a\":1;\"b\":2}",
-        "{\"a\":1",  "{\"a\":1]",   "{[]:1}",       "{null:1}",      "{\"a\",\"b\"}",
-        "{:1}",      "{\"a\":1:2}", "{\"a\":1}}",   "{\"a",          "{\"a\":",     "{\"a\":1,"};
+    static const char *const bad[] = {"{",
+                                      "}",
+                                      "{\"a\"}",
+                                      "{\"a\":}",
+                                      "{\"a\":1,}",
+                                      "{,}",
+                                      "{,\"a\":1}",
+                                      "{a:1}",
+                                      "{1:2}",
+                                      "{'a':1}",
+                                      "{\"a\" 1}",
+                                      "{\"a\"::1}",
+                                      "{\"a\":1 \"b\":2}",
+                                      "{\"a\":1,,\"b\":2}",
+                                      "{\"a\":1;\"b\":2}",
+                                      "{\"a\":1",
+                                      "{\"a\":1]",
+                                      "{[]:1}",
+                                      "{null:1}",
+                                      "{\"a\",\"b\"}",
+                                      "{:1}",
+                                      "{\"a\":1:2}",
+                                      "{\"a\":1}}",
+                                      "{\"a",
+                                      "{\"a\":",
+                                      "{\"a\":1,"};
     assert_values(good, COUNT(good));
     assert_no_values(bad, COUNT(bad));
 }
@@ -125,11 +162,11 @@ static void test_objects(void **state)
 static void test_arrays(void **state)
 {
     (void)state;
-    static const char *const good[] = {"[]", "[ ]", "[1]", "[1,\"a\",null,{},[]]", "[[[]],[]]",
-                                       "[[],{}]"};
-    static const char *const bad[] = {"[", "]", "[,]", "[1,]", "[,1]", "[1 2]", "[1,,2]", "[1;2]",
-                                      "[1", "[1}", "[[]", "[]]", "[\"a\":1]", "[1:2]", "[1,",
-                                      "[\"a]", "[}", "[{]}"};
+    static const char *const good[] = {"[]",        "[ ]",    "[1]", "[1,\"a\",null,{},[]]",
+                                       "[[[]],[]]", "[[],{}]"};
+    static const char *const bad[] = {"[",         "]",     "[,]", "[1,]",  "[,1]", "[1 2]",
+                                      "[1,,2]",    "[1;2]", "[1",  "[1}",   "[[]",  "[]]",
+                                      "[\"a\":1]", "[1:2]", "[1,", "[\"a]", "[}",   "[{]}"};
     assert_values(good, COUNT(good));
     assert_no_values(bad, COUNT(bad));
 }
@@ -150,9 +187,24 @@ static void test_a_member_behind_a_closed_array_still_needs_its_name(void **stat
 static void test_numbers(void **state)
 {
     (void)state;
-    static const char *const good[] = {"0",     "-0",    "1",      "-1",    "10",    "1234567890",
-                                       "0.0",   "-0.01", "1.5",    "1e1",   "1E1",   "1e+1",
-                                       "1e-1",  "0e0",   "1.5E+10", "-0e-0", "1e999", "0.00000001",
+    static const char *const good[] = {"0",
+                                       "-0",
+                                       "1",
+                                       "-1",
+                                       "10",
+                                       "1234567890",
+                                       "0.0",
+                                       "-0.01",
+                                       "1.5",
+                                       "1e1",
+                                       "1E1",
+                                       "1e+1",
+                                       "1e-1",
+                                       "0e0",
+                                       "1.5E+10",
+                                       "-0e-0",
+                                       "1e999",
+                                       "0.00000001",
                                        "123456789012345678901234567890.123456789012345678901234"};
     assert_values(good, COUNT(good));
 }
@@ -160,17 +212,18 @@ static void test_numbers(void **state)
 static void test_a_number_with_a_leading_zero_or_plus_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"00", "01", "-00", "-01", "007", "+1", "+0", "00.5", "0x1",
-                                      "0b1", "--1", "-+1", "+-1"};
+    static const char *const bad[] = {"00",   "01",  "-00", "-01", "007", "+1", "+0",
+                                      "00.5", "0x1", "0b1", "--1", "-+1", "+-1"};
     assert_no_values(bad, COUNT(bad));
 }
 
 static void test_half_a_number_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"-", "-a", "[-]", ".", ".5", "-.5", "1.", "1.e1", "1.5.", "1e",
-                                      "1E", "1e+", "1e-", "1ee1", "1e1.5", "1e1e1", "e1", "-e1",
-                                      "1a", "1_000", "1,5", "0.", "0e", "- 1", "1 .5", "1. 5"};
+    static const char *const bad[] = {"-",     "-a",    "[-]", ".",    ".5",  "-.5",   "1.",
+                                      "1.e1",  "1.5.",  "1e",  "1E",   "1e+", "1e-",   "1ee1",
+                                      "1e1.5", "1e1e1", "e1",  "-e1",  "1a",  "1_000", "1,5",
+                                      "0.",    "0e",    "- 1", "1 .5", "1. 5"};
     assert_no_values(bad, COUNT(bad));
 }
 
@@ -179,11 +232,20 @@ static void test_half_a_number_is_refused(void **state)
 static void test_strings(void **state)
 {
     (void)state;
-    static const char *const good[] = {
-        "\"\"", "\"a\"", "\" \"", "\"'\"", "\"/\"", "\"\x7f\"", "\"\xc3\xa4\"",
-        "\"\xf0\x9f\x98\x80\"", "\"\xe2\x80\xa8\"", "\"\xef\xbf\xbf\"", "\"[{,:]}\""};
-    static const char *const bad[] = {"\"", "\"a", "a\"", "'a'", "\"a\nb\"", "\"\t\"", "\"\r\"",
-                                      "\"\x1f\"", "\"\x01\"", "\"\"\"", "`a`", "a"};
+    static const char *const good[] = {"\"\"",
+                                       "\"a\"",
+                                       "\" \"",
+                                       "\"'\"",
+                                       "\"/\"",
+                                       "\"\x7f\"",
+                                       "\"\xc3\xa4\"",
+                                       "\"\xf0\x9f\x98\x80\"",
+                                       "\"\xe2\x80\xa8\"",
+                                       "\"\xef\xbf\xbf\"",
+                                       "\"[{,:]}\""};
+    static const char *const bad[] = {"\"",       "\"a",    "a\"",    "'a'",
+                                      "\"a\nb\"", "\"\t\"", "\"\r\"", "\"\x1f\"",
+                                      "\"\x01\"", "\"\"\"", "`a`",    "a"};
     assert_values(good, COUNT(good));
     assert_no_values(bad, COUNT(bad));
 }
@@ -203,12 +265,13 @@ static void test_every_byte_behind_a_backslash_is_judged_as_an_escape(void **sta
 static void test_an_escape_in_hex_has_exactly_four_digits(void **state)
 {
     (void)state;
-    static const char *const good[] = {"\"\\u0000\"", "\"\\uABCD\"", "\"\\uabcd\"", "\"\\u12345\"",
-                                       "\"\\ud83d\\ude00\"",
-                                       "\"\\ud800\""}; /* alone it means nothing, but it is JSON */
-    static const char *const bad[] = {"\"\\u\"", "\"\\u1\"", "\"\\u12\"", "\"\\u123\"", "\"\\u123",
-                                      "\"\\u12g4\"", "\"\\u 123\"", "\"\\U1234\"", "\"\\u+123\"",
-                                      "\"\\u", "\"\\u12", "\"\\ud800\\u\"", "\"\\x41\"", "\"\\"};
+    static const char *const good[] = {
+        "\"\\u0000\"",        "\"\\uABCD\"", "\"\\uabcd\"", "\"\\u12345\"",
+        "\"\\ud83d\\ude00\"", "\"\\ud800\""}; /* alone it means nothing, but it is JSON */
+    static const char *const bad[] = {"\"\\u\"",     "\"\\u1\"",    "\"\\u12\"",   "\"\\u123\"",
+                                      "\"\\u123",    "\"\\u12g4\"", "\"\\u 123\"", "\"\\U1234\"",
+                                      "\"\\u+123\"", "\"\\u",       "\"\\u12",     "\"\\ud800\\u\"",
+                                      "\"\\x41\"",   "\"\\"};
     assert_values(good, COUNT(good));
     assert_no_values(bad, COUNT(bad));
 }
@@ -216,7 +279,8 @@ static void test_an_escape_in_hex_has_exactly_four_digits(void **state)
 static void test_an_escaped_quote_or_backslash_does_not_end_the_string(void **state)
 {
     (void)state;
-    static const char *const good[] = {"\"\\\"\"", "\"\\\\\"", "\"\\\\\\\"\"", "[\"\\\\\",\"\\\"\"]"};
+    static const char *const good[] = {"\"\\\"\"", "\"\\\\\"", "\"\\\\\\\"\"",
+                                       "[\"\\\\\",\"\\\"\"]"};
     static const char *const bad[] = {"\"\\\"", "\"\\\\\\\"", "\"\\\\\"\"", "\"\\"};
     assert_values(good, COUNT(good));
     assert_no_values(bad, COUNT(bad));
@@ -228,9 +292,9 @@ static void test_a_text_that_is_not_utf8_is_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "\"\xff\"",       "\"\xc0\x80\"",         "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
-        "\"\xc3\"",       "{\"\x80\":1}",         "[1]\xc3",          "\xc3",
-        "\"\xe2\x82\"",   "\"\xf0\x9f\x98\"",     "\"a\xe4z\"",       "\"\\\xc3\""};
+        "\"\xff\"",     "\"\xc0\x80\"",     "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"",
+        "\"\xc3\"",     "{\"\x80\":1}",     "[1]\xc3",          "\xc3",
+        "\"\xe2\x82\"", "\"\xf0\x9f\x98\"", "\"a\xe4z\"",       "\"\\\xc3\""};
     assert_no_values(bad, COUNT(bad));
 }
 
@@ -371,7 +435,8 @@ static uint32_t next_random(uint32_t *seed)
 static void test_sqlite_agrees_on_a_document_with_a_few_bytes_changed(void **state)
 {
     (void)state;
-    static const char document[] = "{\"t\":-21.50e+1,\"s\":[\"a\\n\\u00e4\",true,null,{}],\"o\":{}}";
+    static const char document[] =
+        "{\"t\":-21.50e+1,\"s\":[\"a\\n\\u00e4\",true,null,{}],\"o\":{}}";
     static const char letters[] = "{}[]\",:0123456789-+.eE\\unrtfals \n\tx/";
     uint32_t seed = 20240229;
     int values = 0;

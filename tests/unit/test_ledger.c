@@ -141,9 +141,8 @@ static void test_sqlite_reads_each_member_of_the_text(void **state)
     static const struct {
         const char *path;
         int64_t value;
-    } members[] = {{"$.base", 100},    {"$.last", 140},  {"$.delivered", 20},
-                   {"$.expired", 1},   {"$.evicted", 2}, {"$.superseded", 3},
-                   {"$.dead", 4},      {"$.holes", 11}};
+    } members[] = {{"$.base", 100},  {"$.last", 140},     {"$.delivered", 20}, {"$.expired", 1},
+                   {"$.evicted", 2}, {"$.superseded", 3}, {"$.dead", 4},       {"$.holes", 11}};
     sqlite3 *db;
     sqlite3_stmt *extract;
     assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
@@ -165,9 +164,9 @@ static void test_sqlite_reads_each_member_of_the_text(void **state)
 static void test_unknown_members_are_kept_to_the_byte(void **state)
 {
     (void)state;
-    static const char *const extras[] = {
-        ",\"urgent\":7", ",\"a\":{\"b\":[1,2.50]},\"c\":\"%s %n\"", ", \"spaced\" : null ",
-        ",\"text\":\"a } b\xc3\xa4\"", ",\"huge\":123456789012345678901234567890"};
+    static const char *const extras[] = {",\"urgent\":7", ",\"a\":{\"b\":[1,2.50]},\"c\":\"%s %n\"",
+                                         ", \"spaced\" : null ", ",\"text\":\"a } b\xc3\xa4\"",
+                                         ",\"huge\":123456789012345678901234567890"};
     for (size_t i = 0; i < COUNT(extras); i++) {
         struct ob_ledger ledger;
         char text[OB_LEDGER_TEXT], printed[OB_LEDGER_TEXT], end[OB_LEDGER_TEXT];
@@ -194,9 +193,9 @@ static void test_unknown_members_of_256_bytes_are_too_long_to_be_kept(void **sta
 static void test_what_follows_the_last_member_must_be_further_members(void **state)
 {
     (void)state;
-    static const char *const ends[] = {"garbage}", "e0}",     ".0}",        " }",     "]}",
-                                       "}}",       ",}",      ",\"x\"}",    ",1}",    ",\"x\":}",
-                                       "\"x\":1}", ";\"x\":1}", ",\"x\":\xff}", ",\"x\":01}"};
+    static const char *const ends[] = {
+        "garbage}", "e0}", ".0}",      " }",       "]}",        "}}",           ",}",
+        ",\"x\"}",  ",1}", ",\"x\":}", "\"x\":1}", ";\"x\":1}", ",\"x\":\xff}", ",\"x\":01}"};
     for (size_t i = 0; i < COUNT(ends); i++) {
         struct ob_ledger ledger;
         char text[OB_LEDGER_TEXT];
@@ -232,13 +231,26 @@ static void test_a_text_of_another_form_is_refused(void **state)
     static const struct {
         const char *piece, *replacement;
     } changes[] = {
-        {"{\"base\"", "\"base\""},     {"{\"base\"", " {\"base\""},  {"\"base\":", "\"Base\":"},
-        {"\"base\":", "\"base\" :"},   {"100", "\"100\""},           {"100", "+100"},
-        {"100", "100.0"},              {"100", ""},                  {"100", "-"},
-        {"100", "0x64"},               {"100", " 100"},              {"100", "0100"},
-        {"11}", "011}"},               {"\"dead\":4,", ""},          {"\"expired\":1", "\"evicted\":1"},
-        {"}", ""},                     {"}", "} "},                  {"}", "}\n"},
-        {"}", "},"},                   {"\"last\":140,", "\"last\":140,,"},
+        {"{\"base\"", "\"base\""},
+        {"{\"base\"", " {\"base\""},
+        {"\"base\":", "\"Base\":"},
+        {"\"base\":", "\"base\" :"},
+        {"100", "\"100\""},
+        {"100", "+100"},
+        {"100", "100.0"},
+        {"100", ""},
+        {"100", "-"},
+        {"100", "0x64"},
+        {"100", " 100"},
+        {"100", "0100"},
+        {"11}", "011}"},
+        {"\"dead\":4,", ""},
+        {"\"expired\":1", "\"evicted\":1"},
+        {"}", ""},
+        {"}", "} "},
+        {"}", "}\n"},
+        {"}", "},"},
+        {"\"last\":140,", "\"last\":140,,"},
         {"\"base\":100,\"last\":140", "\"last\":140,\"base\":100"},
     };
     for (size_t i = 0; i < COUNT(changes); i++) {
@@ -252,7 +264,8 @@ static void test_a_text_of_another_form_is_refused(void **state)
 static void test_texts_that_never_were_a_ledger_are_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "}", "{}", "1", "null", "x", "[]", "\"}\"", "{\"base\":0}"};
+    static const char *const texts[] = {"",  "}",  "{}",    "1",           "null",
+                                        "x", "[]", "\"}\"", "{\"base\":0}"};
     struct ob_ledger ledger;
     for (size_t i = 0; i < COUNT(texts); i++)
         assert_false(parses(&ledger, 0, texts[i]));
@@ -261,7 +274,7 @@ static void test_texts_that_never_were_a_ledger_are_refused(void **state)
 static void test_a_number_too_large_to_have_been_counted_is_refused(void **state)
 {
     (void)state;
-    static const char *const numbers[] = {"72057594037927937",   "9223372036854775807",
+    static const char *const numbers[] = {"72057594037927937", "9223372036854775807",
                                           "9223372036854775808", "18446744073709551616",
                                           "99999999999999999999999999999999999999"};
     for (size_t i = 0; i < COUNT(numbers); i++) {

@@ -325,8 +325,8 @@ static void test_a_message_without_a_payload_keeps_its_content_type(void **state
 
 static void test_a_document_of_a_json_type_holds_the_value_itself(void **state)
 {
-    struct ob_row row = row_with(text(" {\"t\": 21.50,\n\"n\":12345678901234567890} "),
-                                 text("application/json"));
+    struct ob_row row =
+        row_with(text(" {\"t\": 21.50,\n\"n\":12345678901234567890} "), text("application/json"));
     assert_string_equal(tail(*state, &row),
                         ",\"datacontenttype\":\"application/json\","
                         "\"data\": {\"t\": 21.50,\n\"n\":12345678901234567890} }");
@@ -427,18 +427,12 @@ static void test_the_time_is_written_in_utc_with_milliseconds(void **state)
         int64_t created;
         const char *time;
     } cases[] = {
-        {MS_2000, "2000-01-01T00:00:00.000Z"},
-        {951782400000, "2000-02-29T00:00:00.000Z"},
-        {951868799999, "2000-02-29T23:59:59.999Z"},
-        {951868800000, "2000-03-01T00:00:00.000Z"},
-        {978307199999, "2000-12-31T23:59:59.999Z"},
-        {1078012800000, "2004-02-29T00:00:00.000Z"},
-        {1172620800000, "2007-02-28T00:00:00.000Z"},
-        {1172707200000, "2007-03-01T00:00:00.000Z"},
-        {4107456000000, "2100-02-28T00:00:00.000Z"},
-        {4107542400000, "2100-03-01T00:00:00.000Z"},
-        {1700000000007, "2023-11-14T22:13:20.007Z"},
-        {MS_10000 - 1, "9999-12-31T23:59:59.999Z"},
+        {MS_2000, "2000-01-01T00:00:00.000Z"},       {951782400000, "2000-02-29T00:00:00.000Z"},
+        {951868799999, "2000-02-29T23:59:59.999Z"},  {951868800000, "2000-03-01T00:00:00.000Z"},
+        {978307199999, "2000-12-31T23:59:59.999Z"},  {1078012800000, "2004-02-29T00:00:00.000Z"},
+        {1172620800000, "2007-02-28T00:00:00.000Z"}, {1172707200000, "2007-03-01T00:00:00.000Z"},
+        {4107456000000, "2100-02-28T00:00:00.000Z"}, {4107542400000, "2100-03-01T00:00:00.000Z"},
+        {1700000000007, "2023-11-14T22:13:20.007Z"}, {MS_10000 - 1, "9999-12-31T23:59:59.999Z"},
     };
     struct ob_row row = bare_row();
     row.has_created = 1;
@@ -509,7 +503,8 @@ static void test_quotes_backslashes_and_every_control_character_are_escaped(void
 
 static void test_all_other_characters_are_kept_as_they_are(void **state)
 {
-    static const char others[] = "\x7f \xc2\x80 \xc3\xa4 \xe2\x80\xa8 \xef\xbf\xbf \xf0\x9f\x98\x80 '/<&";
+    static const char others[] =
+        "\x7f \xc2\x80 \xc3\xa4 \xe2\x80\xa8 \xef\xbf\xbf \xf0\x9f\x98\x80 '/<&";
     struct ob_row row = row_with(text(others), null());
     const char *json = tail(*state, &row);
     assert_memory_equal(json, ",\"data\":\"", 9);
@@ -587,8 +582,8 @@ static void test_every_payload_of_one_byte_makes_a_json_document(void **state)
 
 static void test_base64_pads_to_groups_of_four(void **state)
 {
-    static const char *const encoded[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=",
-                                          "Zm9vYmFy"}; /* RFC 4648, section 10 */
+    static const char *const encoded[] = {
+        "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"}; /* RFC 4648, section 10 */
     char expected[40];
     for (size_t len = 0; len < COUNT(encoded); len++) {
         struct ob_row row = row_with(blob("foobar", len), null());
@@ -605,10 +600,11 @@ static void test_an_empty_blob_may_come_without_a_pointer(void **state)
 
 static void test_base64_uses_each_of_its_64_letters(void **state)
 {
-    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char bytes[48];
-    for (unsigned i = 0; i < 16; i++) { /* four letters of 6 bits are three bytes */
-        unsigned group = (4 * i) << 18 | (4 * i + 1) << 12 | (4 * i + 2) << 6 | (4 * i + 3);
+    for (size_t i = 0; i < 16; i++) { /* four letters of 6 bits are three bytes */
+        size_t group = (4 * i) << 18 | (4 * i + 1) << 12 | (4 * i + 2) << 6 | (4 * i + 3);
         bytes[3 * i] = (char)(group >> 16);
         bytes[3 * i + 1] = (char)(group >> 8 & 0xff);
         bytes[3 * i + 2] = (char)(group & 0xff);

@@ -440,7 +440,7 @@ static void test_a_busy_application_is_left_to_checkpoint_itself(void **state)
         rig_run(&rig, 100);
         fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
     }
-    assert_true(wal_bytes(bench) > 90 * 4120);
+    assert_true(wal_bytes(bench) > INT64_C(90) * 4120);
 }
 
 /* [P8] */

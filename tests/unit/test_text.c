@@ -242,7 +242,12 @@ static void test_a_topic_may_hold_slashes_blanks_a_dollar_and_any_script(void **
 {
     (void)state;
     static const char *const topics[] = {
-        "/", "//", "plant/7/temp", " a b ", "$site/a", "a\"b\\c",
+        "/",
+        "//",
+        "plant/7/temp",
+        " a b ",
+        "$site/a",
+        "a\"b\\c",
         "\xc3\xa4/\xe6\xb8\xa9\xe5\xba\xa6/\xf0\x9f\x98\x80",
         "\xef\xbb\xbf", /* U+FEFF is a character like any here (MQTT 5, 1.5.4) */
     };
@@ -296,7 +301,8 @@ static void test_a_noncharacter_is_refused_in_topics_and_attributes(void **state
         size_t len = encode(bytes, character);
         bool expected = (character & 0xffff) < 0xfffe && (character < 0xfdd0 || character > 0xfdef);
         noncharacters += !expected;
-        if (ob_text_is_topic(bytes, len) != expected || ob_text_is_attribute(bytes, len) != expected)
+        if (ob_text_is_topic(bytes, len) != expected ||
+            ob_text_is_attribute(bytes, len) != expected)
             fail_msg("U+%04X is misjudged", character);
     }
     assert_int_equal(noncharacters, 66); /* as the Unicode Standard counts them, chapter 23.7 */
@@ -399,10 +405,13 @@ static void test_the_case_of_a_media_type_does_not_matter(void **state)
 static void test_the_parameters_of_a_media_type_do_not_matter(void **state)
 {
     (void)state;
-    static const char *const json[] = {
-        "application/json; charset=utf-8", "application/json;charset=utf-8",
-        "application/json ;charset=utf-8", "application/json;", "application/json ",
-        "application/geo+json; x=\"a;b\"", "application/json; a=text/plain"};
+    static const char *const json[] = {"application/json; charset=utf-8",
+                                       "application/json;charset=utf-8",
+                                       "application/json ;charset=utf-8",
+                                       "application/json;",
+                                       "application/json ",
+                                       "application/geo+json; x=\"a;b\"",
+                                       "application/json; a=text/plain"};
     static const char *const text[] = {"text/plain; charset=utf-8", "text/plain;x=a/json",
                                        "text/html; a=b+json"};
     static const char *const other[] = {"image/png; x=application/json", "image/png;a=b+json",
@@ -422,11 +431,23 @@ static void test_a_type_of_text_other_than_json_is_text(void **state)
 static void test_all_other_media_types_are_bytes(void **state)
 {
     (void)state;
-    static const char *const types[] = {
-        "",      "j",      "json",      ";",         " ",
-        "text",  "text/",  "text/;a=b", "texts/x",   "application/octet-stream",
-        "+jso",  "a/bjson", "a/json5",  "a/b+jsonx", "application/json-seq",
-        "context/plain", "image/svg+xml"};
+    static const char *const types[] = {"",
+                                        "j",
+                                        "json",
+                                        ";",
+                                        " ",
+                                        "text",
+                                        "text/",
+                                        "text/;a=b",
+                                        "texts/x",
+                                        "application/octet-stream",
+                                        "+jso",
+                                        "a/bjson",
+                                        "a/json5",
+                                        "a/b+jsonx",
+                                        "application/json-seq",
+                                        "context/plain",
+                                        "image/svg+xml"};
     assert_media(OB_MEDIA_OTHER, types, sizeof types / sizeof types[0]);
 }
 

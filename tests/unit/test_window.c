@@ -469,7 +469,7 @@ static void test_no_token_is_given_out_twice_over_a_thousand_losses(void **state
 static void test_places_of_the_ring_are_used_again(void **state)
 {
     struct fixture *fixture = *state;
-    for (int64_t id = 1; id <= 5 * CAPACITY; id++) {
+    for (int64_t id = 1; id <= INT64_C(5) * CAPACITY; id++) {
         add(fixture, id);
         uint32_t token = send_next(fixture, id);
         if (id > 3) /* four are in the window at a time */
@@ -575,8 +575,8 @@ static void forget_token(struct model *model, uint32_t token)
 static uint32_t model_settleable(const struct model *model)
 {
     uint32_t count = 0;
-    while (count < model->count && (model->entries[count].verdict == OB_ACKED ||
-                                    model->entries[count].verdict == OB_UNFIT))
+    while (count < model->count &&
+           (model->entries[count].verdict == OB_ACKED || model->entries[count].verdict == OB_UNFIT))
         count++;
     return count;
 }
