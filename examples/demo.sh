@@ -10,6 +10,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 PATH=$PATH:/usr/sbin:/sbin
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY # the broker is next door
 build=${BUILD:-build}
 folder=$(mktemp -d) || exit 1
 db=$folder/plant.db

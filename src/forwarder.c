@@ -168,11 +168,13 @@ static void back_off(outbox_forwarder *f)
 
 static void connect_now(outbox_forwarder *f)
 {
+    outbox_link_event event = {.kind = OUTBOX_LINK_CLOSED};
     if (f->link->methods->open(f->link) == OUTBOX_LINK_OK) {
         enter(f, CONNECTING);
         return;
     }
-    trouble(f, OUTBOX_LINK, "the connection could not be opened");
+    bool told = f->link->methods->poll(f->link, &event) == OUTBOX_LINK_OK && event.sentence[0];
+    trouble(f, OUTBOX_LINK, "%s", told ? event.sentence : "the connection could not be opened");
     back_off(f);
 }
 
@@ -200,7 +202,7 @@ static void refuse(outbox_forwarder *f, int64_t id, int reason)
     trouble(f, OUTBOX_REFUSED,
             "the broker refuses event %lld (reason 0x%02x%s); the events behind it wait",
             (long long)id, (unsigned)reason,
-            reason == REASON_TOO_LARGE ? ": larger than it accepts" : "");
+            reason == REASON_TOO_LARGE ? ": beyond what it accepts" : "");
     back_off(f);
 }
 

@@ -12,6 +12,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
+unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY # Paho before 1.3.14 would use them
 jobs=${JOBS:-2}
 limit=${TEST_TIMEOUT:-300}
 export BUILD=${BUILD:-build}

@@ -56,7 +56,7 @@ typedef struct outbox_message {
 typedef enum outbox_link_result {
     OUTBOX_LINK_OK,
     OUTBOX_LINK_AGAIN,     /* publish: no room now. poll: nothing happened */
-    OUTBOX_LINK_TOO_LARGE, /* publish: this message can never go over this connection */
+    OUTBOX_LINK_TOO_LARGE, /* publish: this connection can never take this message */
     OUTBOX_LINK_DOWN       /* the connection is gone or was never there; a CLOSED event follows */
 } outbox_link_result;
 
@@ -87,7 +87,8 @@ typedef struct outbox_link outbox_link;
 typedef struct outbox_link_methods {
     int version; /* 1 */
     /* Begins to connect with a clean start and no session kept. Only after close or at first. The
-     * answer comes as OPENED or CLOSED. OUTBOX_LINK_DOWN: it could not even begin. */
+     * answer comes as OPENED or CLOSED. OUTBOX_LINK_DOWN: it could not even begin; poll may have a
+     * CLOSED with the reason. */
     outbox_link_result (*open)(outbox_link *link);
     /* Sends at QoS 1 under `token`, once, in the order of the calls. The message is copied or
      * written before it returns. Its ACKED may come at the next poll. */

@@ -20,7 +20,6 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,6 +121,7 @@ static void on_publish_failed5(void *ticket, MQTTAsync_failureData5 *data)
         outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): the type is Paho's
 static void on_lost(void *ticket, char *cause)
 {
     (void)cause; /* always NULL */
@@ -145,37 +145,45 @@ static int on_message(void *ticket, char *topic, int topic_len, MQTTAsync_messag
     return 1;
 }
 
+/* What stands behind `count` colons, or `end`. */
+static const char *skip_colons(const char *at, const char *end, int count)
+{
+    for (; count > 0 && at < end; at++)
+        count -= *at == ':';
+    return at;
+}
+
 /* A line of OpenSSL: thread:error:code:library:function:reason:file:line:data. The reason will do
  * for people. */
 static int on_tls_error(const char *line, size_t length, void *ticket)
 {
-    const char *end = line + length, *reason = line;
-    for (int colons = 0; colons < 5 && reason != NULL; colons++) {
-        reason = memchr(reason, ':', (size_t)(end - reason));
-        reason = reason != NULL ? reason + 1 : NULL;
-    }
-    if (reason != NULL) {
-        const char *colon = memchr(reason, ':', (size_t)(end - reason));
-        line = reason;
-        length = (size_t)((colon != NULL ? colon : end) - reason);
-    }
-    outbox_paho_queue_note(ticket, line, length);
-    return 1; /* go on with the next line */
+    static const char pem[] = "PEM lib", better[] = "a certificate or key file cannot be used";
+    const char *end = line + length;
+    const char *reason = skip_colons(line, end, 5);
+    const char *stop = skip_colons(reason, end, 1);
+    if (stop == end || stop == reason)
+        return 1; /* no such line; go on with the next one */
+    size_t size = (size_t)(stop - 1 - reason);
+    if (size == sizeof(pem) - 1 && memcmp(reason, pem, size) == 0)
+        outbox_paho_queue_note(ticket, better, sizeof(better) - 1);
+    else
+        outbox_paho_queue_note(ticket, reason, size);
+    return 1;
 }
 
 /* ---- Life ---------------------------------------------------------------------------------- */
 
-static void lock_handles(outbox_paho_signals *saved)
+static void lock_handles(outbox_paho_signals *held)
 {
     int rc = pthread_mutex_lock(&handles);
     assert(rc == 0);
     (void)rc;
-    outbox_paho_signals_save(saved);
+    outbox_paho_signals_hold(held);
 }
 
-static void unlock_handles(const outbox_paho_signals *saved)
+static void unlock_handles(const outbox_paho_signals *held)
 {
-    outbox_paho_signals_restore(saved);
+    outbox_paho_signals_release(held);
     int rc = pthread_mutex_unlock(&handles);
     assert(rc == 0);
     (void)rc;
@@ -229,15 +237,18 @@ static int connect_handle(MQTTAsync handle, const outbox_paho_settings *settings
 
 int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *settings, void *ticket)
 {
-    outbox_paho_signals saved;
+    outbox_paho_signals held;
+    struct sigaction disposition;
     MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
     options.MQTTVersion = settings->version;
     options.sendWhileDisconnected = 0;
     options.maxBufferedMessages = 65535; /* the window is the queue's business */
     *handle = NULL;
-    lock_handles(&saved);
+    lock_handles(&held);
+    outbox_paho_pipe_save(&disposition);
     int rc = MQTTAsync_createWithOptions(handle, settings->uri, settings->client_id,
                                          MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+    outbox_paho_pipe_restore(&disposition);
     /* No deliveryComplete: it is called for refused publishes too. */
     if (rc == MQTTASYNC_SUCCESS)
         rc = MQTTAsync_setCallbacks(*handle, ticket, on_lost, on_message, NULL);
@@ -245,18 +256,18 @@ int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *setti
         rc = MQTTAsync_setDisconnected(*handle, ticket, on_dismissed);
     if (rc == MQTTASYNC_SUCCESS)
         rc = connect_handle(*handle, settings, ticket);
-    unlock_handles(&saved);
+    unlock_handles(&held);
     return rc;
 }
 
 void outbox_paho_handle_destroy(MQTTAsync *handle)
 {
-    outbox_paho_signals saved;
+    outbox_paho_signals held;
     if (*handle == NULL)
         return;
-    lock_handles(&saved);
+    lock_handles(&held);
     MQTTAsync_destroy(handle);
-    unlock_handles(&saved);
+    unlock_handles(&held);
     *handle = NULL;
 }
 
@@ -293,13 +304,25 @@ const char *outbox_paho_strerror(int rc)
     return sentence != NULL ? sentence : "unknown error";
 }
 
+/* 1003012 for "1.3.12"; 0 for what is no version. */
+static long version_number(const char *text)
+{
+    long number = 0;
+    for (int i = 0; i < 3; i++) {
+        char *end;
+        number = number * 1000 + strtol(text, &end, 10);
+        if (end == text)
+            return 0;
+        text = *end == '.' ? end + 1 : end;
+    }
+    return number;
+}
+
 static int is_older_than_1_3_14(void)
 {
-    int major = 0, minor = 0, patch = 0;
     for (const MQTTAsync_nameValue *v = MQTTAsync_getVersionInfo(); v->name != NULL; v++)
-        if (strcmp(v->name, "Version") == 0 &&
-            sscanf(v->value, "%d.%d.%d", &major, &minor, &patch) == 3)
-            return major < 1 || (major == 1 && (minor < 3 || (minor == 3 && patch < 14)));
+        if (strcmp(v->name, "Version") == 0)
+            return version_number(v->value) < 1003014;
     return 1; /* then the careful way */
 }
 

@@ -157,15 +157,28 @@ static int acked(const outbox_paho_event *got, outbox_link_event *event)
     return 1;
 }
 
+/* Paho has few words for why a broker was not reached, and OpenSSL's are kept when there are any. */
+static const char *why_unreached(const paho_link *link, const char *text)
+{
+    if (text[0] == '\0')
+        return "no such host, or it refuses";
+    if (strstr(text, "timeout") != NULL)
+        return "no answer in time";
+    if (strncmp(text, "TCP", 3) != 0)
+        return text;
+    return link->settings.tls ? "refused, or TLS failed: host name? certificate?"
+                              : "refused, or no MQTT there";
+}
+
 static void tell(const paho_link *link, const outbox_paho_event *got, char *sentence, size_t size)
 {
     const char *name = MQTTReasonCode_toString((enum MQTTReasonCodes)got->reason);
-    const char *text = got->text[0] != '\0' ? got->text : "no such host, or no answer from it";
     if (name == NULL)
         name = "a reason that MQTT does not name";
     switch (got->end) {
     case OUTBOX_PAHO_UNREACHED:
-        (void)snprintf(sentence, size, "no connection to %.50s: %.50s", link->place, text);
+        (void)snprintf(sentence, size, "no connection to %.50s: %.50s", link->place,
+                       why_unreached(link, got->text));
         break;
     case OUTBOX_PAHO_REFUSED:
         (void)snprintf(sentence, size, "the broker refused the connection: %s (0x%02x)", name,
@@ -404,39 +417,39 @@ static int copy_strings(outbox_paho_settings *settings, const outbox_paho_option
            copy(&settings->key_file, options->key_file);
 }
 
-int outbox_paho_link_new(const outbox_paho_options *options, outbox_link **made, char *sentence,
+int outbox_paho_link_new(const outbox_paho_options *options, outbox_link **link, char *sentence,
                          size_t size)
 {
-    *made = NULL;
+    *link = NULL;
     int code = check(options, sentence, size);
     const char *const files[] = {options->ca_file, options->cert_file, options->key_file};
     for (size_t i = 0; code == OUTBOX_OK && i < sizeof(files) / sizeof(files[0]); i++)
         code = check_file(files[i], sentence, size);
     if (code != OUTBOX_OK)
         return code;
-    paho_link *link = calloc(1, sizeof(*link));
-    if (link == NULL)
+    paho_link *made = calloc(1, sizeof(*made));
+    if (made == NULL)
         return refuse(OUTBOX_NO_MEMORY, sentence, size, "no memory for the link");
-    set_up(link, options);
-    link->queue = outbox_paho_queue_new(link->window, options->wake, options->wake_context);
-    if (link->queue == NULL || !copy_strings(&link->settings, options)) {
-        outbox_paho_link_free(&link->base);
+    set_up(made, options);
+    made->queue = outbox_paho_queue_new(made->window, options->wake, options->wake_context);
+    if (made->queue == NULL || !copy_strings(&made->settings, options)) {
+        outbox_paho_link_free(&made->base);
         return refuse(OUTBOX_NO_MEMORY, sentence, size,
                       "no memory for the link, or 64 of them in the process already");
     }
-    *made = &link->base;
+    *link = &made->base;
     return OUTBOX_OK;
 }
 
-void outbox_paho_link_free(outbox_link *base)
+void outbox_paho_link_free(outbox_link *link)
 {
-    if (base == NULL)
+    if (link == NULL)
         return;
-    paho_link *link = of(base);
-    if (link->queue != NULL)
-        link_close(base);
-    outbox_paho_queue_free(link->queue);
-    outbox_paho_settings *settings = &link->settings;
+    paho_link *freed = of(link);
+    if (freed->queue != NULL)
+        link_close(link);
+    outbox_paho_queue_free(freed->queue);
+    outbox_paho_settings *settings = &freed->settings;
     if (settings->password != NULL)
         explicit_bzero(settings->password, strlen(settings->password));
     free(settings->client_id);
@@ -445,5 +458,5 @@ void outbox_paho_link_free(outbox_link *base)
     free(settings->ca_file);
     free(settings->cert_file);
     free(settings->key_file);
-    free(link);
+    free(freed);
 }

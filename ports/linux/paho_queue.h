@@ -16,9 +16,9 @@
 #define OUTBOX_PAHO_LINKS_MAX 64    /* queues in a process */
 
 /* Paho 1.3.12 never frees a publish that it was given but had not yet begun to write when the
- * connection was lost (its issue 1474). It writes at once while the kernel takes it, so no more is
- * given to it than the send buffer of a new TCP connection holds (measured: 47 KB at an MSS of
- * 1,400), and a single larger publish only when nothing else is in flight. */
+ * connection was lost. It writes at once what the kernel takes, so no more is given to it than the
+ * send buffer of a new TCP connection holds (measured: 47 KB at an MSS of 1,400), and a single
+ * larger publish only when nothing else is in flight. */
 #define OUTBOX_PAHO_BYTES_MAX 40960
 
 typedef struct outbox_paho_queue outbox_paho_queue;

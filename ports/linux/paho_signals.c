@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
-#include <string.h>
 #include <time.h>
 
 /* None of these calls can fail with the arguments that they get here. */
@@ -33,25 +32,20 @@ static int pipe_is_pending(void)
     return sigismember(&pending, SIGPIPE) == 1;
 }
 
-void outbox_paho_signals_save(outbox_paho_signals *saved)
+void outbox_paho_signals_hold(outbox_paho_signals *held)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP, SIGABRT};
     sigset_t all;
     must_succeed(sigfillset(&all));
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
         must_succeed(sigdelset(&all, faults[i]));
-    must_succeed(pthread_sigmask(SIG_SETMASK, &all, &saved->mask));
-    saved->pipe_was_pending = pipe_is_pending();
-    must_succeed(sigaction(SIGPIPE, NULL, &saved->pipe));
+    must_succeed(pthread_sigmask(SIG_SETMASK, &all, &held->mask));
+    held->pipe_was_pending = pipe_is_pending();
 }
 
-void outbox_paho_signals_restore(const outbox_paho_signals *saved)
+void outbox_paho_signals_release(const outbox_paho_signals *held)
 {
-    struct sigaction now;
-    must_succeed(sigaction(SIGPIPE, NULL, &now));
-    if (now.sa_handler != saved->pipe.sa_handler)
-        must_succeed(sigaction(SIGPIPE, &saved->pipe, NULL));
-    if (!saved->pipe_was_pending && pipe_is_pending()) {
+    if (!held->pipe_was_pending && pipe_is_pending()) {
         static const struct timespec at_once = {0, 0};
         sigset_t only_pipe;
         must_succeed(sigemptyset(&only_pipe));
@@ -60,5 +54,15 @@ void outbox_paho_signals_restore(const outbox_paho_signals *saved)
         assert(taken == SIGPIPE || errno == EAGAIN || errno == EINTR); /* another thread took it */
         (void)taken;
     }
-    must_succeed(pthread_sigmask(SIG_SETMASK, &saved->mask, NULL));
+    must_succeed(pthread_sigmask(SIG_SETMASK, &held->mask, NULL));
+}
+
+void outbox_paho_pipe_save(struct sigaction *saved)
+{
+    must_succeed(sigaction(SIGPIPE, NULL, saved));
+}
+
+void outbox_paho_pipe_restore(const struct sigaction *saved)
+{
+    must_succeed(sigaction(SIGPIPE, saved, NULL));
 }

@@ -8,16 +8,19 @@
 #include <signal.h>
 
 typedef struct outbox_paho_signals {
-    sigset_t mask;         /* of the calling thread */
-    struct sigaction pipe; /* of the process */
+    sigset_t mask; /* of the calling thread */
     int pipe_was_pending;
 } outbox_paho_signals;
 
-/* From here to outbox_paho_signals_restore() the calling thread, and every thread that is begun in
- * it, has all signals blocked. Only one thread at a time may be between the two. */
-void outbox_paho_signals_save(outbox_paho_signals *saved);
+/* From here to outbox_paho_signals_release() the calling thread, and every thread that is begun in
+ * it, has all signals blocked. */
+void outbox_paho_signals_hold(outbox_paho_signals *held);
 
-/* Puts mask and disposition back, and takes away a SIGPIPE that came in between. */
-void outbox_paho_signals_restore(const outbox_paho_signals *saved);
+/* Puts the mask back, and takes away a SIGPIPE that came in between. */
+void outbox_paho_signals_release(const outbox_paho_signals *held);
+
+/* The process's disposition of SIGPIPE, before and after Paho changes it. */
+void outbox_paho_pipe_save(struct sigaction *saved);
+void outbox_paho_pipe_restore(const struct sigaction *saved);
 
 #endif

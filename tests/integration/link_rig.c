@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SILENCE_MS 300 /* in which nothing more may happen */
+#define SILENCE_MS 200 /* in which nothing more may happen */
 
 const outbox_message hello = {.topic = "a/b", .payload = "hello", .payload_len = 5};
 

@@ -85,6 +85,19 @@ static void test_a_loss_with_nothing_in_flight_is_closed_once(void **state)
     expect_silence(r);
 }
 
+/* With MQTTVERSION_DEFAULT Paho would, as MQTT 3.1. */
+static void test_paho_does_not_connect_again_by_itself(void **state)
+{
+    rig *r = *state;
+    r->options.protocol = 4;
+    begin(r, &obedient);
+    (void)go_online(r);
+    scripted_broker_cut(r->broker);
+    (void)expect(r, OUTBOX_LINK_CLOSED);
+    expect_silence(r);
+    assert_int_equal(scripted_broker_connections(r->broker), 1);
+}
+
 static void test_a_server_that_hangs_up_after_its_connack_is_closed_once(void **state)
 {
     rig *r = *state;
@@ -231,6 +244,7 @@ int main(void)
         TEST(test_a_lost_3_1_1_connection_is_closed_once_and_acknowledges_nothing),
         TEST(test_after_a_loss_only_we_send_again_and_in_our_order),
         TEST(test_a_loss_with_nothing_in_flight_is_closed_once),
+        TEST(test_paho_does_not_connect_again_by_itself),
         TEST(test_a_server_that_hangs_up_after_its_connack_is_closed_once),
         TEST(test_a_disconnect_of_the_server_tells_its_reason_once),
         TEST(test_a_silent_server_is_noticed),

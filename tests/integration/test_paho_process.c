@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "link_rig.h"
+#include "paho_signals.h"
 
 /* ---- The application's process ------------------------------------------------------------- */
 
@@ -77,6 +78,44 @@ static void test_a_broken_connection_does_not_kill_the_process(void **state)
         assert_int_equal(sigismember(&pending, SIGPIPE), 0);
     }
     assert_int_equal(sigaction(SIGPIPE, &before, NULL), 0);
+}
+
+/* Whether SIGPIPE is pending after one came while Paho was called, and before if so wanted. */
+static int pipe_is_left(int pending_before)
+{
+    struct sigaction before, set = {.sa_handler = SIG_DFL};
+    sigset_t only_pipe, mask, pending;
+    outbox_paho_signals held;
+    int number = 0;
+    assert_int_equal(sigaction(SIGPIPE, &set, &before), 0);
+    assert_int_equal(sigemptyset(&only_pipe), 0);
+    assert_int_equal(sigaddset(&only_pipe, SIGPIPE), 0);
+    assert_int_equal(pthread_sigmask(pending_before ? SIG_BLOCK : SIG_UNBLOCK, &only_pipe, &mask),
+                     0);
+    if (pending_before)
+        assert_int_equal(pthread_kill(pthread_self(), SIGPIPE), 0);
+    outbox_paho_signals_hold(&held);
+    assert_int_equal(pthread_kill(pthread_self(), SIGPIPE), 0);
+    outbox_paho_signals_release(&held);
+    assert_int_equal(sigpending(&pending), 0);
+    int left = sigismember(&pending, SIGPIPE);
+    if (left)
+        assert_int_equal(sigwait(&only_pipe, &number), 0);
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, &mask, NULL), 0);
+    assert_int_equal(sigaction(SIGPIPE, &before, NULL), 0);
+    return left;
+}
+
+static void test_a_sigpipe_that_paho_raised_in_our_thread_is_taken_away(void **state)
+{
+    (void)state;
+    assert_int_equal(pipe_is_left(0), 0);
+}
+
+static void test_a_sigpipe_that_waited_before_goes_on_waiting(void **state)
+{
+    (void)state;
+    assert_int_equal(pipe_is_left(1), 1);
 }
 
 /* Blocked signals of a thread, from /proc. */
@@ -227,6 +266,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST(test_the_disposition_of_sigpipe_stays_as_it_was),
         TEST(test_a_broken_connection_does_not_kill_the_process),
+        TEST(test_a_sigpipe_that_paho_raised_in_our_thread_is_taken_away),
+        TEST(test_a_sigpipe_that_waited_before_goes_on_waiting),
         TEST(test_no_signal_is_handled_on_a_thread_of_paho),
         TEST(test_http_proxy_in_the_environment_diverts_nothing),
         TEST(test_https_proxy_does_not_matter_without_tls),

@@ -141,7 +141,7 @@ static void test_a_repeated_ack_counts_once(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
-/* [step-4] */
+/* [step-4] [step-6] */
 static void test_nothing_behind_a_refused_event_is_settled(void **state)
 {
     put_many(*state, 3);

@@ -547,7 +547,7 @@ static void put_function(sqlite3_context *context, int argc, sqlite3_value **arg
 static void test_a_put_from_a_sql_function_fails_with_its_statement(void **state)
 {
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     listen_to(bench, &listener);
     bench_sql(bench->db, "CREATE TABLE one(value UNIQUE); INSERT INTO one VALUES(0), (1)");
     sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
@@ -565,7 +565,7 @@ static void test_a_commit_is_heard_once_and_after_it_is_visible(void **state)
 {
     static const char *const modes[] = {"WAL", "DELETE", "TRUNCATE", "PERSIST"};
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
         bench_reopen(bench, modes[i], "EXTRA");
         listen_to(bench, &listener);
@@ -588,7 +588,7 @@ static void test_a_commit_is_heard_once_and_after_it_is_visible(void **state)
 static void test_a_rollback_is_not_heard(void **state)
 {
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     listen_to(bench, &listener);
     bench_sql(bench->db, "BEGIN");
     bench_put(bench, "a", "b");
@@ -612,7 +612,7 @@ static void test_only_a_commit_that_syncs_proves_its_events_durable(void **state
     };
     struct bench *bench = *state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct listener listener;
+        static struct listener listener;
         bench_reopen(bench, cases[i].mode, cases[i].synchronous);
         listen_to(bench, &listener);
         int64_t id = bench_put(bench, "a", "b");
@@ -625,7 +625,7 @@ static void test_only_a_commit_that_syncs_proves_its_events_durable(void **state
 static void test_synchronous_is_read_anew_in_each_transaction(void **state)
 {
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     listen_to(bench, &listener);
     bench_sql(bench->db, "PRAGMA synchronous = FULL");
     int64_t id = bench_put(bench, "a", "b");
@@ -639,7 +639,7 @@ static void test_synchronous_is_read_anew_in_each_transaction(void **state)
 static void test_an_event_undone_by_a_savepoint_is_not_claimed_durable(void **state)
 {
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     listen_to(bench, &listener);
     bench_sql(bench->db, "PRAGMA synchronous = FULL; BEGIN");
     bench_put(bench, "a", "b");
@@ -659,7 +659,7 @@ static void test_an_event_undone_by_a_savepoint_is_not_claimed_durable(void **st
 static void test_one_handle_takes_one_service(void **state)
 {
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     listen_to(bench, &listener);
     assert_int_equal(outbox_bind(bench->box, &listening, &listener), OUTBOX_MISUSE);
     outbox_detach(bench->box);
@@ -671,7 +671,7 @@ static void test_one_handle_takes_one_service(void **state)
 static void test_flush_inside_a_transaction_is_misuse(void **state)
 {
     struct bench *bench = *state;
-    struct listener listener;
+    static struct listener listener;
     listen_to(bench, &listener);
     assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_OK);
     bench_put(bench, "a", "b");
