@@ -71,7 +71,11 @@ static int open_database(struct outbox_linux_engine *engine, const struct outbox
     }
     /* For what is read here; the forwarder then sets a handler of its own. */
     result = sqlite3_busy_timeout(engine->db, FIRST_READ_TIMEOUT_MS);
-    return result == SQLITE_OK ? OUTBOX_OK : fail_sqlite(engine, result, "setting a time-out");
+    if (result != SQLITE_OK)
+        return fail_sqlite(engine, result, "setting a time-out");
+    if (plan->journal)
+        result = sqlite3_exec(engine->db, plan->journal, NULL, NULL, NULL);
+    return result == SQLITE_OK ? OUTBOX_OK : fail_sqlite(engine, result, "keeping the journal");
 }
 
 /* ---- The link ---------------------------------------------------------------------------------- */

@@ -313,6 +313,26 @@ static int check_forwarding(outbox *box, const outbox_forwarding *wanted)
     return OUTBOX_OK;
 }
 
+/* A journal file that is truncated or kept is so per connection: one that deletes it would cost the
+ * application what it chose the mode for. WAL and the plain mode are found in the file itself. */
+static int find_journal(outbox *box, sqlite3 *db, const char **pragma)
+{
+    sqlite3_stmt *statement = NULL;
+    int result = sqlite3_prepare_v2(db, "PRAGMA main.journal_mode", -1, &statement, NULL);
+    if (result == SQLITE_OK)
+        result = sqlite3_step(statement);
+    const char *mode =
+        result == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+    if (mode && strcmp(mode, "truncate") == 0)
+        *pragma = "PRAGMA main.journal_mode = TRUNCATE";
+    else if (mode && strcmp(mode, "persist") == 0)
+        *pragma = "PRAGMA main.journal_mode = PERSIST";
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return mode ? OUTBOX_OK
+                : outbox_fail(box, OUTBOX_SQLITE, "cannot read the journal mode: %s",
+                              sqlite3_errstr(result));
+}
+
 /* Finds the file and the VFS of the application's connection. */
 static int find_file(outbox *box, struct outbox_linux_plan *plan)
 {
@@ -332,7 +352,7 @@ static int find_file(outbox *box, struct outbox_linux_plan *plan)
         return outbox_fail(box, OUTBOX_SQLITE, "cannot find the VFS of the connection: %s",
                            sqlite3_errstr(result));
     plan->vfs = vfs->zName;
-    return OUTBOX_OK;
+    return find_journal(box, db, &plan->journal);
 }
 
 static int make_plan(outbox *box, const outbox_forwarding *wanted, struct outbox_linux_plan *plan)

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void expect_journal_mode(app *a, const char *mode)
 {
@@ -75,6 +76,25 @@ static void test_committed_events_arrive_in_persist_mode(void **state)
     work_in(*state, "PERSIST");
 }
 
+/* [P8] one that deleted it would cost each commit of the application a directory entry again */
+static void test_the_forwarder_keeps_the_journal_file_as_the_application_does(void **state)
+{
+    static const char *const modes[] = {"TRUNCATE", "PERSIST"};
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    for (size_t i = 0; i < 2; i++) {
+        char path[512];
+        app *a = app_open(s, modes[i]);
+        app_start(s, a);
+        put_in_transactions(a, 1, 20);
+        app_flush(a);
+        (void)snprintf(path, sizeof path, "%s-journal", sqlite3_db_filename(a->db, "main"));
+        assert_int_equal(access(path, F_OK), 0);
+        app_close(a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -82,6 +102,7 @@ int main(void)
         SCENE_TEST(test_committed_events_arrive_in_delete_mode),
         SCENE_TEST(test_committed_events_arrive_in_truncate_mode),
         SCENE_TEST(test_committed_events_arrive_in_persist_mode),
+        SCENE_TEST(test_the_forwarder_keeps_the_journal_file_as_the_application_does),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
