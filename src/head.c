@@ -4,7 +4,7 @@
  *
  * Every mending is one transaction that ends with a tombstone for which the ledger's law holds, so
  * a crash leaves the damage as it was or mended whole. What it writes (a new epoch above all) is
- * not durable before a barrier ran; `durable_id` is set back so that one runs before the next send.
+ * not durable before a barrier ran; so a barrier is asked for before the next send.
  * Rows that are moved away beside the order were accepted once and leave as dead letters: the
  * ledger counts them as dead and moves its base down by as many, for their ids are not between the
  * base and the tombstone.
@@ -12,6 +12,7 @@
 #include "head.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
 
 /* ---- Reading ------------------------------------------------------------------------------------------ */
@@ -118,7 +119,10 @@ int ob_head_bury(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit
         bound = sqlite3_bind_int64(statement, 4, ob_sql_now(store->vfs));
     if (bound != SQLITE_OK)
         return ob_error_sqlite(&store->error, store->db, bound, "binding a dead letter");
+    /* Also one that is too large to be fetched must be able to leave. */
+    int limit = sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : INT_MAX);
     int code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
+    (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : limit);
     if (code == OUTBOX_OK)
         *moved = sqlite3_changes(store->db);
     return code;
@@ -163,7 +167,7 @@ static int transact(struct ob_store *store, mending mend, void *context)
     if (code == OUTBOX_OK)
         ob_head_adopt(store, &ledger, text);
     else
-        store->durable_id = 0; /* a commit that failed may have happened all the same */
+        store->wrote_unsynced = true; /* a commit that failed may have happened all the same */
     return code;
 }
 
@@ -246,8 +250,10 @@ static int mend_front(struct ob_store *store, void *context, struct ob_ledger *l
 int ob_head_mend(struct ob_store *store, enum ob_head *head)
 {
     int code = transact(store, mend_front, head);
-    if (code == OUTBOX_OK && *head == OB_HEAD_REMADE)
-        store->durable_id = 0;
+    if (code == OUTBOX_OK && *head == OB_HEAD_REMADE) {
+        store->durable_id = 0; /* claimed for the ids of another time */
+        store->wrote_unsynced = true;
+    }
     return code;
 }
 

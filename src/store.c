@@ -19,7 +19,10 @@
 #include <assert.h>
 #include <string.h>
 
-enum { BUSY_MS = 20 };
+enum {
+    BUSY_MS = 20,
+    ROW_BESIDE_PAYLOAD = 65536 /* topic, attributes, the record's own bytes, and our SQL */
+};
 
 static const char *const sql[OB_SQL_STATEMENTS] = {
     [OB_SQL_BEGIN_READ] = "BEGIN",
@@ -62,8 +65,11 @@ static int choose_synchronous(struct ob_store *store)
 }
 
 /* Our own connection alone: the application's keeps every setting it has. */
-static int configure(struct ob_store *store)
+static int configure(struct ob_store *store, size_t payload_max)
 {
+    /* A row of another writer may have any size; SQLite then says so instead of loading it. */
+    assert(payload_max <= OUTBOX_PAYLOAD_CAP);
+    (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, (int)payload_max + ROW_BESIDE_PAYLOAD);
     int result = sqlite3_busy_timeout(store->db, BUSY_MS);
     if (result != SQLITE_OK)
         return ob_error_sqlite(&store->error, store->db, result, "setting the busy timeout");
@@ -81,7 +87,7 @@ static int configure(struct ob_store *store)
     return choose_synchronous(store);
 }
 
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared)
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max)
 {
     enum ob_schema_found found;
     memset(store, 0, sizeof *store);
@@ -99,7 +105,7 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared)
         return ob_error_set(&store->error, OUTBOX_UNSAFE_JOURNAL,
                             "journal_mode is OFF, so nothing can be rolled back; use WAL");
     if (!is_shared)
-        code = configure(store);
+        code = configure(store, payload_max);
     for (int i = 0; i < OB_SQL_STATEMENTS && code == OUTBOX_OK; i++)
         code = ob_sql_prepare(db, sql[i], &store->statement[i], &store->error);
     if (code != OUTBOX_OK)
@@ -159,6 +165,7 @@ static struct ob_value column(sqlite3_stmt *statement, int index)
 /* False when memory ran out under a value: SQLite then gives no bytes for a length. */
 static bool read_row(sqlite3_stmt *statement, struct ob_row *row)
 {
+    row->is_too_large = 0;
     row->id = sqlite3_column_int64(statement, 0);
     row->topic = column(statement, 1);
     row->payload = column(statement, 2);
@@ -175,6 +182,17 @@ static bool read_row(sqlite3_stmt *statement, struct ob_row *row)
         if (values[i]->storage == SQLITE_TEXT && !values[i]->bytes)
             return false;
     return true;
+}
+
+/* SQLite did not read the row behind `after`, because it is over the limit: its id will do. */
+static int take_too_large(struct ob_store *store, struct ob_fetch *fetch, int64_t after)
+{
+    struct ob_row row = {.is_too_large = 1};
+    int code = ob_sql_number(store->db, "SELECT min(id) FROM main.outbox_event WHERE id > ?1",
+                             after, 0, 0, &row.id, &store->error);
+    if (code == OUTBOX_OK && row.id > after)
+        (void)fetch->take(fetch->context, &row);
+    return code;
 }
 
 static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
@@ -194,11 +212,14 @@ static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
         bool more = false;
         struct ob_row row;
         int code = ob_sql_step(statement, &more, &store->error, "fetching events");
+        if (code == OUTBOX_TOO_LARGE)
+            return take_too_large(store, fetch, after);
         if (code != OUTBOX_OK)
             return code;
         if (!more)
             break;
         bool whole = read_row(statement, &row);
+        after = row.id;
         count++;
         if (!whole || !fetch->take(fetch->context, &row)) {
             (void)sqlite3_reset(statement); /* repeats what step said */
@@ -379,20 +400,24 @@ static int commit_barrier(struct ob_store *store)
                             "in journal_mode DELETE to EXTRA");
     /* A value that changes: SQLite leaves a page alone whose bytes stay the same. */
     return ob_sql_run(store->db,
-                      "UPDATE main.outbox_meta SET value = (value + 1) % 1000000"
-                      " WHERE name = 'barrier'",
+                      "INSERT INTO main.outbox_meta(name, value) VALUES('barrier', 1)"
+                      " ON CONFLICT(name) DO UPDATE SET value = (value + 1) % 1000000",
                       &store->error, "making events durable");
+}
+
+bool ob_store_needs_barrier(const struct ob_store *store, int64_t id)
+{
+    return store->wrote_unsynced || id > store->durable_id;
 }
 
 int ob_store_barrier(struct ob_store *store, int64_t id)
 {
-    if (id <= store->durable_id)
-        return OUTBOX_OK;
     assert(!ob_store_is_blocked(store));
     int code = store->journal == OB_JOURNAL_WAL ? sync_wal(store) : commit_barrier(store);
     if (code != OUTBOX_OK)
         return code;
     store->barriers++;
+    store->wrote_unsynced = false;
     store->durable_id = id;
     return OUTBOX_OK;
 }

@@ -49,13 +49,15 @@ struct ob_store {
 
     enum ob_journal journal;
     int64_t durable_id;  /* every event up to it survives a power cut */
+    bool wrote_unsynced; /* we wrote what the next event sent depends on: an epoch */
     int64_t version;     /* of the database when the last fetch began */
     unsigned wal_frames; /* in the WAL behind our last commit */
     uint64_t barriers, settles;
     struct ob_error error;
 };
 
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared);
+/* `payload_max` bounds what a fetch takes into memory on a connection of our own. */
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max);
 void ob_store_close(struct ob_store *store);
 
 /* Whether a transaction of the application is open on a shared connection. */
@@ -77,6 +79,9 @@ int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch);
  * transaction. If `head` is not SAME, nothing was settled. */
 int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint32_t count,
                     enum ob_head *head);
+
+/* Whether a power cut could still undo the event or what we wrote about it. */
+bool ob_store_needs_barrier(const struct ob_store *store, int64_t id);
 
 /* Sees to it that every event up to `id`, all of which were fetched, survives a power cut. */
 int ob_store_barrier(struct ob_store *store, int64_t id);

@@ -71,7 +71,7 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);
 
 /* Does a bounded amount of work. `next_ms` gets how long the caller may wait before the next call
- * if nothing happens before: 0..OUTBOX_NEVER. Call earlier when the link has an event or
+ * if nothing happens before: from 0 to six days, since the clock wraps. [step-7] Call earlier when the link has an event or
  * outbox_forwarder_committed() was called. Waits for the database at most some 20 ms, for the
  * network never. Returns OUTBOX_OK or the code of what is wrong now; it goes on by itself, so the
  * code is for display. [step-6] */

@@ -208,6 +208,18 @@ static void test_an_event_larger_than_the_server_takes_waits_and_is_reported(voi
     assert_int_equal(rig.link.sent[1].id, 2);
 }
 
+static void test_an_event_that_is_too_large_is_waited_for_without_spinning(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 1);
+    bench_put(bench, "plant/7/temp", "a payload that is longer than the others by quite a bit");
+    start(state, NULL);
+    rig.link.maximum_packet = 300;
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_true(rig.next_ms >= 1000);
+}
+
 static void test_a_puback_that_never_comes_ends_the_connection(void **state)
 {
     put_many(*state, 2);
@@ -430,12 +442,36 @@ static void test_a_row_of_another_connection_is_found_by_the_check(void **state)
 }
 
 /* [P7] */
-static void test_an_idle_forwarder_sleeps_for_ever_without_the_check(void **state)
+static void test_an_idle_forwarder_sleeps_for_days_without_the_check(void **state)
 {
     start(state, &(outbox_forwarder_config){.foreign_check_ms = OUTBOX_NEVER});
     rig_connect(&rig, 10);
     rig_step(&rig);
-    assert_int_equal(rig.next_ms, OUTBOX_NEVER);
+    assert_true(rig.next_ms > 6u * 24 * 3600 * 1000);
+}
+
+/* [step-7] a pause that was over long ago must not look like one to come */
+static void test_after_months_of_idling_an_event_goes_out_at_once(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 1);
+    start(state, &(outbox_forwarder_config){.foreign_check_ms = OUTBOX_NEVER});
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    for (int i = 0; i < 15; i++) {
+        rig_step(&rig);
+        rig.port.now_ms += rig.next_ms;
+        put_many(bench, 1);
+        outbox_forwarder_committed(bench->forwarder, 0);
+        rig_step(&rig);
+        assert_int_equal(rig.link.sent_count, i + 2);
+        rig_ack_from(&rig, i + 1);
+        assert_int_equal(rig_stats(&rig).pending, 0);
+        for (int idle = 0; idle < i; idle++) {
+            rig_step(&rig);
+            rig.port.now_ms += rig.next_ms;
+        }
+    }
 }
 
 /* [P7] */
@@ -570,6 +606,7 @@ int main(void)
         CASE(test_nothing_behind_a_refused_event_is_settled),
         CASE(test_a_refused_event_is_sent_again_alone_and_then_all_goes_on),
         CASE(test_an_event_larger_than_the_server_takes_waits_and_is_reported),
+        CASE(test_an_event_that_is_too_large_is_waited_for_without_spinning),
         CASE(test_a_puback_that_never_comes_ends_the_connection),
         CASE(test_a_connack_that_never_comes_ends_the_attempt),
         CASE(test_the_pause_between_attempts_doubles_up_to_its_bound),
@@ -585,7 +622,8 @@ int main(void)
         CASE(test_no_transaction_is_open_while_the_link_is_called),
         CASE(test_close_settles_what_was_acked),
         CASE(test_a_row_of_another_connection_is_found_by_the_check),
-        CASE(test_an_idle_forwarder_sleeps_for_ever_without_the_check),
+        CASE(test_an_idle_forwarder_sleeps_for_days_without_the_check),
+        CASE(test_after_months_of_idling_an_event_goes_out_at_once),
         CASE(test_an_idle_forwarder_wakes_once_a_second_for_the_check),
         CASE(test_a_step_inside_the_applications_transaction_reads_nothing),
         CASE(test_a_step_inside_the_applications_transaction_settles_nothing),

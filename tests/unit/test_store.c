@@ -95,6 +95,50 @@ static void test_a_dead_letter_does_not_break_the_chain_of_previous(void **state
     assert_int_equal(rig.link.sent[1].previous, 1);
 }
 
+/* [P7] memory is bounded whatever another writer stores; the event waits, and those ahead go out */
+static void test_a_row_of_any_size_is_not_loaded_and_blocks_its_lane(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', 'small'),"
+                         " ('a', zeroblob(300000000)), ('a', 'behind')");
+    (void)sqlite3_memory_highwater(1);
+    int64_t before = sqlite3_memory_used();
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 1);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
+    assert_int_equal(rig_stats(&rig).refused_id, 2);
+    assert_in_range(sqlite3_memory_highwater(0) - before, 0, 4000000);
+    bench_sql(bench->db, "UPDATE outbox_event SET payload = 'cut' WHERE id = 2");
+    rig_reconnect(&rig, 100);
+    assert_int_equal(rig.link.sent[1].id, 2);
+}
+
+/* A database that works again is no trouble any more. [P9] */
+static int fail_once(void *context, int action, const char *a, const char *b, const char *c,
+                     const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_DELETE && a && strcmp(a, "outbox_event") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+static void test_trouble_with_the_database_is_shown_while_it_lasts(void **state)
+{
+    struct bench *bench = *state;
+    bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    sqlite3_set_authorizer(bench->own, fail_once, NULL);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    assert_int_equal(rig_stats(&rig).pending, 1);
+    sqlite3_set_authorizer(bench->own, NULL, NULL);
+    rig_run(&rig, 2500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+}
+
 static void test_ids_that_were_skipped_count_as_holes(void **state)
 {
     struct bench *bench = *state;
@@ -355,6 +399,46 @@ static void test_a_new_epoch_is_made_durable_before_anything_is_sent_under_it(vo
     assert_int_equal(rig_stats(&rig).barriers, 1);
 }
 
+/* [P2] a commit's claim that is heard only after the new epoch was written does not cover it */
+static void test_a_claim_from_before_a_new_epoch_does_not_spare_its_barrier(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    int64_t id = bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_step(&rig);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "DELETE FROM outbox_event");
+    id = bench_put(bench, "a", "c");
+    outbox_forwarder_committed(bench->forwarder, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+}
+
+static void test_a_refusal_is_forgotten_with_the_events_it_was_about(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 5; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[4].token, 0x87);
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).refused_id, 5);
+    bench_sql(bench->db, "DELETE FROM outbox_event; INSERT INTO outbox_event(topic) VALUES"
+                         " ('a'), ('b'), ('c')");
+    int before = rig.link.sent_count;
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 100);
+    assert_int_equal(rig.link.sent_count, before + 3);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+}
+
 /* [P2] on the application's connection its own level decides, and it is not ours to change */
 static void test_a_shared_connection_that_does_not_sync_sends_no_row_of_others(void **state)
 {
@@ -493,6 +577,8 @@ int main(void)
         CASE(test_a_plain_insert_of_any_tool_is_forwarded),
         CASE(test_rows_that_can_never_be_sent_leave_as_dead_letters_with_a_reason),
         CASE(test_a_dead_letter_does_not_break_the_chain_of_previous),
+        CASE(test_a_row_of_any_size_is_not_loaded_and_blocks_its_lane),
+        CASE(test_trouble_with_the_database_is_shown_while_it_lasts),
         CASE(test_ids_that_were_skipped_count_as_holes),
         CASE(test_a_row_below_the_tombstone_becomes_a_dead_letter),
         CASE(test_a_row_put_into_a_hole_that_was_passed_becomes_a_dead_letter),
@@ -507,6 +593,8 @@ int main(void)
         CASE(test_events_that_a_commit_proved_durable_need_no_sync),
         CASE(test_one_barrier_serves_a_whole_fetch),
         CASE(test_a_new_epoch_is_made_durable_before_anything_is_sent_under_it),
+        CASE(test_a_claim_from_before_a_new_epoch_does_not_spare_its_barrier),
+        CASE(test_a_refusal_is_forgotten_with_the_events_it_was_about),
         CASE(test_a_shared_connection_that_does_not_sync_sends_no_row_of_others),
         CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
         CASE(test_an_idle_application_lets_the_forwarder_checkpoint),

@@ -650,6 +650,10 @@ static void test_an_event_undone_by_a_savepoint_is_not_claimed_durable(void **st
     assert_int_equal(listener.durable_id, 0);
     bench_sql(bench->db, "BEGIN; SAVEPOINT s");
     bench_put(bench, "a", "c");
+    bench_sql(bench->db, "ROLLBACK TO s; COMMIT");
+    assert_int_equal(listener.durable_id, 0);
+    bench_sql(bench->db, "BEGIN; SAVEPOINT s");
+    bench_put(bench, "a", "c");
     bench_sql(bench->db, "ROLLBACK TO s");
     int64_t id = bench_put(bench, "a", "d");
     bench_sql(bench->db, "COMMIT");

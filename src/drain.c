@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * drain.c - what the forwarder does with the table while it is online.
+ *
+ * A batch is fetched, copied and let go; its events are published as the window allows; what is
+ * acknowledged leaves the table in batches, with a pause behind each so that the application gets
+ * its turn. After a crash at any point the table has every event that no settle has counted.
+ */
+#include "machine.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum {
+    FETCH_MAX = 256,     /* rows of one fetch */
+    PUBLISH_MAX = 256,   /* publishes of one step */
+    LINK_RETRY_MS = 5,   /* the link had no room */
+    SETTLE_PAUSE_MS = 2, /* least pause behind a settle: the application's turn */
+    CHECKPOINT_MS = 1000 /* no writer for so long: the application is idle */
+};
+
+/* ---- Fetching ------------------------------------------------------------------------------------------------- */
+
+/* The last event ahead that was delivered or is on its way. */
+static int64_t last_ahead(const outbox_forwarder *f)
+{
+    for (uint32_t i = ob_window_count(&f->window); i > 0; i--)
+        if (ob_window_at(&f->window, i - 1)->verdict != OB_UNFIT)
+            return ob_window_at(&f->window, i - 1)->id;
+    return f->store.head.last;
+}
+
+struct taking {
+    outbox_forwarder *f;
+    bool identified; /* store.identity was read in this fetch */
+    int code;
+};
+
+static bool identify(struct taking *taking, int64_t id)
+{
+    struct ob_store *store = &taking->f->store;
+    if (taking->identified && id < store->identity.until)
+        return true;
+    taking->code = ob_schema_identity(store->db, &store->identity_statement, id, &store->identity,
+                                      &store->error);
+    taking->identified = taking->code == OUTBOX_OK;
+    return taking->identified;
+}
+
+/* One row into the window, its message into the buffer. False ends the fetch. */
+static bool take_row(void *context, const struct ob_row *row)
+{
+    struct taking *taking = context;
+    outbox_forwarder *f = taking->f;
+    const outbox_message *message = NULL;
+    enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
+
+    if (!row->is_too_large && unfit == OB_FIT && row->payload.len <= f->config.payload_max) {
+        if (!identify(taking, row->id))
+            return false;
+        int64_t ahead = last_ahead(f);
+        message =
+            ob_message_build(&f->buffer, row, &f->store.identity,
+                             ahead >= f->store.identity.epoch.first ? ahead : 0, f->config.mode);
+        if (!message && f->buffer.used > 0)
+            return false; /* it is the first one of the next fetch */
+    }
+    ob_window_add(&f->window, row->id, message, (int)unfit);
+    f->cursor = row->id;
+    return unfit != OB_FIT || message;
+}
+
+/* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
+static bool fetch(outbox_forwarder *f)
+{
+    uint32_t room = f->window.capacity - ob_window_count(&f->window);
+    struct taking taking = {f, false, OUTBOX_OK};
+    struct ob_fetch request = {.take = take_row,
+                               .context = &taking,
+                               .after = f->cursor,
+                               .limit = room < FETCH_MAX ? room : FETCH_MAX};
+    if (room == 0 || ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
+        return false;
+    f->buffer.used = 0;
+    int code = ob_store_fetch(&f->store, &request);
+    if (code == OUTBOX_OK)
+        code = taking.code;
+    if (code != OUTBOX_OK) {
+        ob_machine_store_failed(f, code);
+        return false;
+    }
+    if (request.head != OB_HEAD_SAME) {
+        if (request.head == OB_HEAD_REMADE)
+            ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
+                           "the outbox was changed by hand or restored; a new epoch begins");
+        ob_machine_start_over(f);
+        return false;
+    }
+    f->more = !request.at_end;
+    if (ob_drain_due(f) == 0)
+        ob_machine_store_works(f); /* else the next settle will tell */
+    return true;
+}
+
+/* ---- Sending ---------------------------------------------------------------------------------------------------- */
+
+static unsigned window_size(const outbox_forwarder *f)
+{
+    if (f->alone_id)
+        return 1;
+    return f->receive_maximum < f->config.window ? f->receive_maximum : f->config.window;
+}
+
+static bool make_durable(outbox_forwarder *f, int64_t id)
+{
+    if (!ob_store_needs_barrier(&f->store, id))
+        return true;
+    if (ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
+        return false;
+    int code = ob_store_barrier(&f->store, f->cursor);
+    if (code != OUTBOX_OK)
+        ob_machine_store_failed(f, code);
+    return code == OUTBOX_OK;
+}
+
+/* Sends one event. False: nothing more now. */
+static bool publish(outbox_forwarder *f, struct ob_entry *entry, uint32_t token)
+{
+    outbox_link_result result = OUTBOX_LINK_TOO_LARGE;
+    if (!make_durable(f, entry->id))
+        return false;
+    if (entry->message)
+        result = f->link->methods->publish(f->link, token, entry->message);
+    switch (result) {
+    case OUTBOX_LINK_OK:
+        if (f->window.in_flight == 0)
+            f->watch_at = f->now + f->config.ack_timeout_ms;
+        ob_window_sent(&f->window, entry, f->now);
+        f->stats.published++;
+        return true;
+    case OUTBOX_LINK_TOO_LARGE:
+        /* The refusal ends the connection, so those ahead of it are acked first. */
+        f->waits_for_acks = f->window.in_flight > 0;
+        if (!f->waits_for_acks)
+            ob_machine_refuse(f, entry->id, OB_REASON_TOO_LARGE);
+        return false;
+    case OUTBOX_LINK_AGAIN:
+    case OUTBOX_LINK_DOWN: /* CLOSED follows */
+        f->link_not_before = f->now + LINK_RETRY_MS;
+        return false;
+    }
+    return false;
+}
+
+void ob_drain_send(outbox_forwarder *f)
+{
+    for (int i = 0; i < PUBLISH_MAX; i++) {
+        uint32_t token;
+        if (f->state != OB_ONLINE || f->window.in_flight >= window_size(f))
+            return;
+        struct ob_entry *entry = ob_window_next(&f->window, &token);
+        if (!entry) {
+            if (!f->more || !fetch(f))
+                return;
+            continue;
+        }
+        if (!ob_machine_has_come(f, f->link_not_before) || !publish(f, entry, token))
+            return;
+    }
+    f->full_step = true;
+}
+
+/* ---- Settling ----------------------------------------------------------------------------------------------------- */
+
+/* When what is acked should be settled; `f->now` or earlier means now. */
+static uint32_t settle_at(const outbox_forwarder *f, uint32_t count)
+{
+    if (count >= f->config.settle_batch || ob_window_is_full(&f->window))
+        return f->now;
+    int64_t reaches = ob_window_at(&f->window, count - 1)->id;
+    if (f->flush_id && (reaches >= f->flush_id || f->window.in_flight == 0))
+        return f->now;
+    uint32_t quiet = f->acked_at + f->config.settle_quiet_ms;
+    uint32_t oldest = f->unsettled_since + 10 * f->config.settle_quiet_ms;
+    return (int32_t)(oldest - quiet) < 0 ? oldest : quiet;
+}
+
+static void settle(outbox_forwarder *f, uint32_t count)
+{
+    enum ob_head head;
+    uint32_t began = ob_machine_clock(f);
+    int code = ob_store_settle(&f->store, &f->window, count, &head);
+    uint32_t ended = ob_machine_clock(f);
+    /* Ten times what the lock was held: SQLite's locks are not fair, so leave it to others. */
+    f->settle_not_before = ended + SETTLE_PAUSE_MS + 10 * (ended - began);
+    if (code != OUTBOX_OK) {
+        ob_machine_store_failed(f, code);
+        return;
+    }
+    if (head != OB_HEAD_SAME) {
+        ob_machine_start_over(f);
+        return;
+    }
+    ob_window_settled(&f->window, count);
+    ob_machine_store_works(f);
+    f->unsettled_since = f->now;
+    if (f->flush_id && f->store.head.id >= f->flush_id)
+        f->flush_id = 0;
+}
+
+uint32_t ob_drain_due(const outbox_forwarder *f)
+{
+    uint32_t count = ob_window_settleable(&f->window);
+    return count < f->config.settle_batch ? count : f->config.settle_batch;
+}
+
+void ob_drain_settle(outbox_forwarder *f)
+{
+    uint32_t count = ob_drain_due(f);
+    if (count == 0 || ob_store_is_blocked(&f->store))
+        return;
+    if (ob_machine_has_come(f, f->settle_not_before) &&
+        ob_machine_has_come(f, f->store_not_before) && ob_machine_has_come(f, settle_at(f, count)))
+        settle(f, count);
+}
+
+/* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
+
+static bool looks_for_others(const outbox_forwarder *f)
+{
+    return f->config.foreign_check_ms != OUTBOX_NEVER;
+}
+
+static void look_for_others(outbox_forwarder *f)
+{
+    bool changed = false;
+    if (ob_store_is_blocked(&f->store))
+        return;
+    f->looked_at = f->now;
+    int code = ob_store_has_changed(&f->store, &changed);
+    if (code != OUTBOX_OK) {
+        ob_machine_store_failed(f, code);
+        return;
+    }
+    if (changed) {
+        f->more = true;
+        f->active_at = f->now;
+    }
+}
+
+static bool wants_checkpoint(const outbox_forwarder *f)
+{
+    return !f->config.shared_connection && f->store.journal == OB_JOURNAL_WAL &&
+           f->store.wal_frames > f->config.checkpoint_frames;
+}
+
+/* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
+ * far, or a long drain without an application would never stop growing it. */
+static void checkpoint(outbox_forwarder *f)
+{
+    look_for_others(f);
+    if (!ob_machine_has_come(f, f->active_at + CHECKPOINT_MS) ||
+        !ob_machine_has_come(f, f->store_not_before))
+        return;
+    int code = ob_store_checkpoint(&f->store);
+    if (code != OUTBOX_OK)
+        ob_machine_store_failed(f, code);
+    f->active_at = f->now; /* not again before a second */
+}
+
+void ob_drain_keep_house(outbox_forwarder *f)
+{
+    bool every_step = f->config.shared_connection != 0;
+    if (f->state == OB_ONLINE && looks_for_others(f) &&
+        (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
+        look_for_others(f);
+    if (wants_checkpoint(f) && ob_machine_has_come(f, f->active_at + CHECKPOINT_MS))
+        checkpoint(f);
+}
+
+/* ---- The next turn ------------------------------------------------------------------------------ */
+
+static uint32_t later(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) > 0 ? a : b;
+}
+
+/* Whether the sender was held up by something that passes with time alone. */
+static bool is_held_up(outbox_forwarder *f)
+{
+    uint32_t token;
+    if (f->state != OB_ONLINE || f->window.in_flight >= window_size(f))
+        return false;
+    if (f->waits_for_acks && f->window.in_flight > 0)
+        return false;
+    return ob_window_next(&f->window, &token) ? true : f->more && !ob_window_is_full(&f->window);
+}
+
+void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
+{
+    uint32_t count = ob_drain_due(f);
+    if (f->state == OB_ONLINE && looks_for_others(f))
+        ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
+    if (wants_checkpoint(f))
+        ob_machine_sooner(f, f->active_at + CHECKPOINT_MS, next_ms);
+    if (is_held_up(f))
+        ob_machine_sooner(f, later(f->store_not_before, f->link_not_before), next_ms);
+    if (count > 0)
+        ob_machine_sooner(
+            f, later(settle_at(f, count), later(f->settle_not_before, f->store_not_before)),
+            next_ms);
+}

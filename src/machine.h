@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * machine.h - the forwarder's state, and what its three files call of each other.
+ *
+ *   forwarder.c  the states, what the link says, the step
+ *   drain.c      while online: fetch, publish, settle, look for other writers, checkpoint
+ *   setup.c      configuration, memory, begin and end, statistics
+ *
+ * All of it is memory. Whatever a crash takes of it is read again from the table.
+ */
+#ifndef OB_MACHINE_H
+#define OB_MACHINE_H
+
+#include "store.h"
+
+#include <outbox/forwarder.h>
+
+enum ob_state { OB_IDLE, OB_CONNECTING, OB_ONLINE, OB_BACKOFF, OB_STATES };
+
+#define OB_REASON_TOO_LARGE 0x95 /* MQTT 5, 2.4: Packet too large */
+
+struct outbox_forwarder {
+    outbox_forwarder_config config; /* with the defaults filled in */
+    outbox_link *link;
+    const outbox_port *port;
+    struct ob_store store;
+    struct ob_window window;
+    struct ob_buffer buffer;
+
+    enum ob_state state;
+    uint32_t now, since;      /* of this step; when the state was entered */
+    uint32_t backoff_ms;      /* length of this pause */
+    unsigned attempts;        /* pauses since the last progress */
+    unsigned receive_maximum; /* the server's */
+    int64_t cursor;           /* last event that was read into the window */
+    bool more;                /* the table may hold events behind the cursor */
+    bool full_step;           /* this step ended at one of its bounds */
+    bool waits_for_acks;      /* the next event is too large: first let those ahead be acked */
+    bool store_is_in_trouble; /* `error` is the database's */
+
+    uint32_t watch_at;                  /* when to look at the oldest event in flight */
+    uint32_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
+    uint32_t settle_not_before, store_not_before, link_not_before;
+    uint32_t looked_at, active_at; /* for other writers; when one was seen */
+    int64_t flush_id;              /* settle at once up to here, 0: nothing asked */
+    int64_t alone_id;              /* sent with a window of 1 up to here: it was refused */
+
+    outbox_statistics stats;
+    struct ob_error error, logged;
+};
+
+/* ---- forwarder.c --------------------------------------------------------------------------- */
+
+/* The clock wraps after 49 days. Whether the time `at` is now or has been; right for times up to
+ * 24 days away, and ob_machine_age_times() keeps all of them nearer than that. */
+bool ob_machine_has_come(const outbox_forwarder *f, uint32_t at);
+uint32_t ob_machine_clock(const outbox_forwarder *f);
+
+void ob_machine_say(const outbox_forwarder *f, outbox_level level, int code, const char *sentence);
+
+/* Ends the connection and waits for a jittered while; ends it because of one event. */
+void ob_machine_back_off(outbox_forwarder *f);
+void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason);
+
+/* Ends the connection. What is acked in an unbroken run stays to be settled; the rest is void. */
+void ob_machine_drop_link(outbox_forwarder *f);
+
+/* The events behind the tombstone are not those that were read: begins again. */
+void ob_machine_start_over(outbox_forwarder *f);
+
+/* Notes that the database failed, or that it works again. */
+void ob_machine_store_failed(outbox_forwarder *f, int code);
+void ob_machine_store_works(outbox_forwarder *f);
+
+/* ---- drain.c ------------------------------------------------------------------------------- */
+
+void ob_drain_send(outbox_forwarder *f);
+void ob_drain_settle(outbox_forwarder *f);
+void ob_drain_keep_house(outbox_forwarder *f);
+
+/* How many entries the next settle takes, and when each of the three wants its turn; `next_ms` is
+ * lowered to that. */
+uint32_t ob_drain_due(const outbox_forwarder *f);
+void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms);
+
+/* Lowers `next_ms` to the time until `at`. */
+void ob_machine_sooner(const outbox_forwarder *f, uint32_t at, uint32_t *next_ms);
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * setup.c - a forwarder's configuration, memory, beginning and end, and its statistics.
+ *
+ * Everything lies in the caller's memory, laid out once: the struct, the window's ring, the buffer
+ * for messages. Nothing is allocated later but what SQLite itself needs.
+ */
+#include "machine.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- Init and close -------------------------------------------------------------------------------------------------------- */
+
+static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder_config *config)
+{
+    static const outbox_forwarder_config defaults;
+    *config = given ? *given : defaults;
+    struct {
+        unsigned *field, value;
+    } fields[] = {
+        {&config->window, 100},
+        {&config->settle_batch, 256},
+        {&config->settle_quiet_ms, 1000},
+        {&config->ack_timeout_ms, 30000},
+        {&config->connect_timeout_ms, 15000},
+        {&config->foreign_check_ms, 1000},
+        {&config->backoff_min_ms, 1000},
+        {&config->backoff_max_ms, 60000},
+        {&config->checkpoint_frames, 4000},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (*fields[i].field == 0)
+            *fields[i].field = fields[i].value;
+    if (config->payload_max == 0)
+        config->payload_max = OUTBOX_PAYLOAD_MAX;
+    if (config->buffer_size == 0 && config->payload_max <= OUTBOX_PAYLOAD_CAP)
+        config->buffer_size = ob_message_room(config->payload_max);
+    const unsigned longest_ms = 1u << 28; /* far from half the clock's range */
+    return config->window <= 1000 && config->settle_batch <= 1024 &&
+           config->payload_max <= OUTBOX_PAYLOAD_CAP &&
+           config->settle_quiet_ms <= longest_ms / 16 && config->ack_timeout_ms <= longest_ms &&
+           config->connect_timeout_ms <= longest_ms &&
+           (config->foreign_check_ms <= longest_ms || config->foreign_check_ms == OUTBOX_NEVER) &&
+           config->backoff_min_ms <= config->backoff_max_ms &&
+           config->backoff_max_ms <= longest_ms &&
+           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN);
+}
+
+static size_t align(size_t size)
+{
+    const size_t unit = 2 * sizeof(void *);
+    return (size + unit - 1) / unit * unit;
+}
+
+static uint32_t ring_capacity(const outbox_forwarder_config *config)
+{
+    uint32_t capacity = 16;
+    while (capacity < 2 * config->window + config->settle_batch)
+        capacity *= 2;
+    return capacity;
+}
+
+size_t outbox_forwarder_size(const outbox_forwarder_config *config)
+{
+    outbox_forwarder_config full;
+    if (!fill_defaults(config, &full))
+        return 0;
+    return align(sizeof(outbox_forwarder)) + align(ring_capacity(&full) * sizeof(struct ob_entry)) +
+           align(full.buffer_size);
+}
+
+static int check_init(size_t size, const outbox_forwarder_config *config, struct ob_error *error)
+{
+    size_t need = outbox_forwarder_size(config);
+    if (need == 0)
+        return ob_error_set(error, OUTBOX_MISUSE,
+                            "a value of the forwarder's configuration is out of range");
+    if (size < need)
+        return ob_error_set(error, OUTBOX_NO_MEMORY, "the forwarder needs %lld bytes, it got %lld",
+                            (long long)need, (long long)size);
+    return OUTBOX_OK;
+}
+
+static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *given)
+{
+    char *at = memory;
+    outbox_forwarder *f = memory;
+    memset(f, 0, sizeof *f);
+    (void)fill_defaults(given, &f->config); /* checked before */
+    at += align(sizeof *f);
+    uint32_t capacity = ring_capacity(&f->config);
+    ob_window_init(&f->window, (struct ob_entry *)(void *)at, capacity);
+    at += align(capacity * sizeof(struct ob_entry));
+    f->buffer = (struct ob_buffer){at, f->config.buffer_size, 0};
+    return f;
+}
+
+int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
+                          const outbox_port *port, const outbox_forwarder_config *config,
+                          outbox_forwarder **forwarder, char *sentence, size_t sentence_size)
+{
+    struct ob_error error = {OUTBOX_MISUSE, "an argument is NULL or of another version"};
+    int code = OUTBOX_MISUSE;
+    if (forwarder)
+        *forwarder = NULL;
+    if (memory && db && link && link->methods && link->methods->version == 1 && port &&
+        port->version == 1 && forwarder)
+        code = check_init(size, config, &error);
+    if (code == OUTBOX_OK) {
+        outbox_forwarder *f = lay_out(memory, config);
+        f->link = link;
+        f->port = port;
+        f->now = f->since = f->looked_at = f->active_at = ob_machine_clock(f);
+        f->settle_not_before = f->store_not_before = f->link_not_before = f->now;
+        code =
+            ob_store_open(&f->store, db, f->config.shared_connection != 0, f->config.payload_max);
+        error = f->store.error;
+        if (code == OUTBOX_OK)
+            *forwarder = f;
+    }
+    if (code != OUTBOX_OK && sentence && sentence_size > 0)
+        sqlite3_snprintf((int)sentence_size, sentence, "%s", error.sentence);
+    return code;
+}
+
+void outbox_forwarder_close(outbox_forwarder *f)
+{
+    enum ob_head head;
+    if (!f)
+        return;
+    f->now = ob_machine_clock(f);
+    ob_machine_drop_link(f);
+    uint32_t count = ob_drain_due(f);
+    while (count > 0 && !ob_store_is_blocked(&f->store) &&
+           ob_store_settle(&f->store, &f->window, count, &head) == OUTBOX_OK &&
+           head == OB_HEAD_SAME) {
+        ob_window_settled(&f->window, count);
+        count = ob_drain_due(f);
+    }
+    ob_store_close(&f->store);
+    f->state = OB_IDLE;
+}
+
+/* ---- Statistics -------------------------------------------------------------------------- */
+
+void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statistics)
+{
+    static const outbox_state states[OB_STATES] = {
+        [OB_IDLE] = OUTBOX_STATE_CONNECTING,
+        [OB_CONNECTING] = OUTBOX_STATE_CONNECTING,
+        [OB_ONLINE] = OUTBOX_STATE_ONLINE,
+        [OB_BACKOFF] = OUTBOX_STATE_BACKOFF,
+    };
+    statistics->state = states[f->state];
+    statistics->in_flight = f->window.in_flight;
+    statistics->published = f->stats.published;
+    statistics->acknowledged = f->stats.acknowledged;
+    statistics->refusals = f->stats.refusals;
+    statistics->connects = f->stats.connects;
+    statistics->disconnects = f->stats.disconnects;
+    statistics->settles = f->store.settles;
+    statistics->barriers = f->store.barriers;
+    statistics->settled_id = f->store.head_is_known ? f->store.head.id : 0;
+    statistics->refused_id = f->stats.refused_id;
+    statistics->refused_reason = f->stats.refused_reason;
+    statistics->backoff_ms = f->state == OB_BACKOFF ? f->backoff_ms : 0;
+    statistics->last_error = f->error.code;
+    sqlite3_snprintf((int)sizeof statistics->last_error_text, statistics->last_error_text, "%s",
+                     f->error.sentence);
+}
