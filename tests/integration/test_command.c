@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_command.c - the `outbox` command and the examples, as a user runs them.
+ *
+ * Each test runs the program that the build made, in a folder of its own, and looks at what it
+ * prints, its exit status, the database behind it and what the recipient got.
+ */
+#include "harness.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *build_path(const char *name)
+{
+    static char path[2 * PATH_MAX];
+    static char start[PATH_MAX]; /* programs run in the scene's folder, the test where it began */
+    const char *build = getenv("BUILD");
+
+    if (start[0] == '\0') {
+        assert_non_null(getcwd(start, sizeof start));
+    }
+    (void)snprintf(path, sizeof path, "%.2000s/%.500s/%.100s", start,
+                   build != NULL ? build : "build", name);
+    return path;
+}
+
+/* What a program printed. */
+static char *printed(const scene *s, const char *name)
+{
+    static char text[8192];
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof path, "%s/%s", s->folder, name);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t len = fread(text, 1, sizeof text - 1, file);
+    assert_int_equal(fclose(file), 0);
+    text[len] = '\0';
+    return text;
+}
+
+/* Runs `outbox` with words that are separated by '|'. */
+static child_end outbox_command(const scene *s, const char *words)
+{
+    static char copy[1024];
+    const char *arguments[16] = {build_path("outbox")};
+    int count = 1;
+
+    (void)snprintf(copy, sizeof copy, "%s", words);
+    for (char *word = strtok(copy, "|"); word != NULL; word = strtok(NULL, "|")) {
+        arguments[count++] = strcmp(word, "FILE") == 0     ? s->database
+                             : strcmp(word, "BROKER") == 0 ? s->url
+                                                           : word;
+    }
+    return child_run(s->folder, "out", "err", arguments);
+}
+
+static int64_t stored(const scene *s, const char *query)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *statement = NULL;
+
+    assert_int_equal(sqlite3_open(s->database, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, query, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int64_t number = sqlite3_column_int64(statement, 0);
+    assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return number;
+}
+
+/* ---- init and put ------------------------------------------------------------------------------ */
+
+static void test_init_makes_an_outbox_and_a_second_init_changes_nothing(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE|--device|pump-7"), 0);
+    assert_int_equal(
+        stored(s, "SELECT count(*) FROM outbox_meta WHERE name = 'device' AND value = 'pump-7'"),
+        1);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(
+        stored(s, "SELECT count(*) FROM outbox_meta WHERE name = 'device' AND value = 'pump-7'"),
+        1);
+}
+
+static void test_put_into_a_file_without_an_outbox_names_init(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "put|FILE|a|b"), 1);
+    assert_non_null(strstr(printed(s, "err"), "outbox init"));
+    assert_int_not_equal(access(s->database, F_OK), 0);
+}
+
+static void test_put_stores_an_event_with_its_attributes(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|{\"t\":1}|--content-type|application/json"
+                                       "|--type|reading|--key|7|--retain"),
+                     0);
+    assert_non_null(strstr(printed(s, "out"), "\n1\n"));
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_event WHERE topic = 'plant/7' AND"
+                               " payload = '{\"t\":1}' AND type = 'reading' AND key = '7' AND"
+                               " retain = 1 AND content_type = 'application/json'"),
+                     1);
+}
+
+static void test_put_refuses_a_bad_topic_with_a_sentence_and_stores_nothing(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|a/#|b"), 1);
+    assert_non_null(strstr(printed(s, "err"), "topic"));
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 0);
+}
+
+static void test_put_stores_each_line_of_standard_input(void **state)
+{
+    scene *s = *state;
+    char command[3 * PATH_MAX];
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    (void)snprintf(command, sizeof command, "seq 1 1000 | '%s' put '%s' plant/7 --lines",
+                   build_path("outbox"), s->database);
+    const char *const arguments[] = {"sh", "-c", command, NULL};
+    assert_int_equal(child_run(s->folder, "out", "err", arguments), 0);
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending WHERE payload = CAST(id AS"
+                               " BLOB)"),
+                     1000);
+}
+
+/* ---- forward and status -------------------------------------------------------------------------- */
+
+static void test_forward_drains_what_is_pending_and_ends(void **state)
+{
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    }
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER|--drain|--timeout|20"), 0);
+    expect_arrivals(s->recorder, 3);
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 0);
+}
+
+static void test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    assert_int_equal(
+        outbox_command(s, "forward|FILE|--broker|mqtt://127.0.0.1:1|--drain|--timeout|1"), 1);
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 1);
+}
+
+static void test_forward_refuses_a_password_in_the_url(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|mqtt://me:secret@127.0.0.1"), 2);
+    assert_non_null(strstr(printed(s, "err"), "--password-file"));
+    assert_null(strstr(printed(s, "err"), "secret"));
+}
+
+static void test_forward_stops_on_sigterm_after_settling(void **state)
+{
+    scene *s = *state;
+    const char *arguments[] = {build_path("outbox"), "forward", s->database,
+                               "--broker",           s->url,    NULL};
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    arguments[0] = build_path("outbox");
+    pid_t pid = child_start(s->folder, "forward.out", "forward.err", arguments);
+    expect_arrivals(s->recorder, 1);
+    assert_int_equal(child_stop(pid, SIGTERM), 0);
+    assert_in_range(stored(s, "SELECT count(*) FROM outbox_pending"), 0, 1);
+}
+
+static void test_status_counts_and_never_writes(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    assert_int_equal(outbox_command(s, "status|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"pending\":1,\"delivered\":0"));
+    assert_non_null(strstr(printed(s, "out"), "\"last_id\":1"));
+    assert_int_equal(outbox_command(s, "status|FILE"), 0);
+    assert_int_equal(outbox_command(s, "status|missing.db"), 1);
+    assert_int_not_equal(access("missing.db", F_OK), 0);
+}
+
+static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
+{
+    static const char *const wrong[] = {
+        "", "nonsense", "put|FILE", "init", "status|FILE|--what", "forward|FILE", "init|a|b"};
+    static const char *const helps[] = {"--help",         "init|--help",   "put|--help",
+                                        "forward|--help", "status|--help", "--version"};
+    scene *s = *state;
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(outbox_command(s, wrong[i]), 2);
+        assert_true(strlen(printed(s, "err")) > 0);
+    }
+    for (size_t i = 0; i < sizeof helps / sizeof helps[0]; i++) {
+        assert_int_equal(outbox_command(s, helps[i]), 0);
+        assert_true(strlen(printed(s, "out")) > 0);
+    }
+}
+
+/* ---- The examples ---------------------------------------------------------------------------------- */
+
+static void run_example(scene *s, const char *name)
+{
+    const char *arguments[] = {build_path(name), s->database, s->url, NULL};
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    pid_t pid = child_start(s->folder, "example.out", "example.err", arguments);
+    recorder_await(s->recorder, "SELECT count(*) >= 2 FROM arrival", 1);
+    child_end end = child_stop(pid, SIGINT);
+    if (end != 0) {
+        fail_msg("%s ended with %d: %s", name, end, printed(s, "example.err"));
+    }
+}
+
+static void test_the_sensor_reports_every_reading_before_it_ends(void **state)
+{
+    scene *s = *state;
+
+    run_example(s, "examples/sensor");
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 0);
+    expect_arrivals(s->recorder, (int)stored(s, "SELECT count(*) FROM reading"));
+}
+
+/* It waits for nobody at its end; what was not settled is there for the next start. */
+static void test_the_superloop_reports_its_readings_and_keeps_the_rest(void **state)
+{
+    scene *s = *state;
+
+    run_example(s, "examples/superloop");
+    int64_t delivered =
+        stored(s, "SELECT ledger->>'delivered' FROM outbox_event ORDER BY id LIMIT 1");
+    assert_int_equal(stored(s, "SELECT count(*) FROM reading") - delivered,
+                     stored(s, "SELECT count(*) FROM outbox_pending"));
+    assert_true(delivered >= 1);
+}
+
+static void test_the_foreign_writer_needs_nothing_but_sql(void **state)
+{
+    scene *s = *state;
+    static char script[PATH_MAX];
+    const char *const arguments[] = {"python3", script, s->database, "3", NULL};
+
+    (void)build_path("outbox"); /* remembers where the test began */
+    assert_non_null(realpath("examples/foreign_writer.py", script));
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(child_run(s->folder, "out", "err", arguments), 0);
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER|--drain|--timeout|20"), 0);
+    expect_arrivals(s->recorder, 3);
+    expect_number(s->recorder,
+                  "SELECT count(*) FROM arrival WHERE json_type(event, '$.data.celsius') = 'real'",
+                  3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        SCENE_TEST(test_init_makes_an_outbox_and_a_second_init_changes_nothing),
+        SCENE_TEST(test_put_into_a_file_without_an_outbox_names_init),
+        SCENE_TEST(test_put_stores_an_event_with_its_attributes),
+        SCENE_TEST(test_put_refuses_a_bad_topic_with_a_sentence_and_stores_nothing),
+        SCENE_TEST(test_put_stores_each_line_of_standard_input),
+        SCENE_TEST(test_forward_drains_what_is_pending_and_ends),
+        SCENE_TEST(test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events),
+        SCENE_TEST(test_forward_refuses_a_password_in_the_url),
+        SCENE_TEST(test_forward_stops_on_sigterm_after_settling),
+        SCENE_TEST(test_status_counts_and_never_writes),
+        SCENE_TEST(test_every_verb_has_help_and_wrong_calls_end_with_2),
+        SCENE_TEST(test_the_sensor_reports_every_reading_before_it_ends),
+        SCENE_TEST(test_the_superloop_reports_its_readings_and_keeps_the_rest),
+        SCENE_TEST(test_the_foreign_writer_needs_nothing_but_sql),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
