@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * machine.h - the forwarder's state, and what its three files call of each other.
+ * machine.h - the forwarder's state, and what its files call of each other.
  *
- *   forwarder.c  the states, what the link says, the step
+ *   forwarder.c  what the link says, the step
  *   drain.c      while online: fetch, publish, settle, look for other writers, checkpoint
+ *   machine.c    states, times, troubles and refusals, for both
  *   setup.c      configuration, memory, begin and end, statistics
  *
  * All of it is memory. Whatever a crash takes of it is read again from the table.
@@ -49,28 +50,41 @@ struct outbox_forwarder {
     struct ob_error error, logged;
 };
 
-/* ---- forwarder.c --------------------------------------------------------------------------- */
+/* ---- machine.c ----------------------------------------------------------------------------- */
 
 /* The clock wraps after 49 days. Whether the time `at` is now or has been; right for times up to
- * 24 days away, and ob_machine_age_times() keeps all of them nearer than that. */
+ * 24 days away, and ob_machine_age_times() keeps those that are over nearer than that. */
 bool ob_machine_has_come(const outbox_forwarder *f, uint32_t at);
+void ob_machine_age_times(outbox_forwarder *f);
 uint32_t ob_machine_clock(const outbox_forwarder *f);
 
+/* Lowers `next_ms` to the time until `at`. */
+void ob_machine_sooner(const outbox_forwarder *f, uint32_t at, uint32_t *next_ms);
+
 void ob_machine_say(const outbox_forwarder *f, outbox_level level, int code, const char *sentence);
-
-/* Ends the connection and waits for a jittered while; ends it because of one event. */
-void ob_machine_back_off(outbox_forwarder *f);
-void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason);
-
-/* Ends the connection. What is acked in an unbroken run stays to be settled; the rest is void. */
-void ob_machine_drop_link(outbox_forwarder *f);
-
-/* The events behind the tombstone are not those that were read: begins again. */
-void ob_machine_start_over(outbox_forwarder *f);
+void ob_machine_trouble(outbox_forwarder *f, int code, const char *format, ...);
+void ob_machine_clear_trouble(outbox_forwarder *f);
 
 /* Notes that the database failed, or that it works again. */
 void ob_machine_store_failed(outbox_forwarder *f, int code);
 void ob_machine_store_works(outbox_forwarder *f);
+
+/* Goes to a state that may follow; checks what must hold in it. */
+void ob_machine_enter(outbox_forwarder *f, enum ob_state state);
+void ob_machine_check(const outbox_forwarder *f);
+void ob_machine_connect(outbox_forwarder *f);
+
+/* Ends the connection: and waits for a jittered while; because of one event; for good. What is
+ * acked in an unbroken run stays to be settled; the rest is void. */
+void ob_machine_back_off(outbox_forwarder *f);
+void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason);
+void ob_machine_drop_link(outbox_forwarder *f);
+
+/* The refused event was taken after all, or is gone. */
+void ob_machine_passed_refusal(outbox_forwarder *f);
+
+/* The events behind the tombstone are not those that were read: begins again. */
+void ob_machine_start_over(outbox_forwarder *f);
 
 /* ---- drain.c ------------------------------------------------------------------------------- */
 
@@ -78,12 +92,8 @@ void ob_drain_send(outbox_forwarder *f);
 void ob_drain_settle(outbox_forwarder *f);
 void ob_drain_keep_house(outbox_forwarder *f);
 
-/* How many entries the next settle takes, and when each of the three wants its turn; `next_ms` is
- * lowered to that. */
+/* How many entries the next settle takes, and when any of the three wants its turn. */
 uint32_t ob_drain_due(const outbox_forwarder *f);
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms);
-
-/* Lowers `next_ms` to the time until `at`. */
-void ob_machine_sooner(const outbox_forwarder *f, uint32_t at, uint32_t *next_ms);
 
 #endif
