@@ -7,7 +7,6 @@
  */
 #include "message.h"
 
-#include <limits.h>
 #include <setjmp.h>
 #include <sqlite3.h>
 #include <stdarg.h>
