@@ -18,17 +18,19 @@
 
 /* `created` has a default so that a plain INSERT from any tool gets a time. */
 static const char tables[] =
-    "CREATE TABLE outbox_event(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
+    "CREATE TABLE main.outbox_event(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
     " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
     " retain INTEGER, type TEXT, content_type TEXT, key TEXT, ledger TEXT);"
-    "CREATE TABLE outbox_dead(number INTEGER PRIMARY KEY, id INTEGER, epoch TEXT, topic, payload,"
+    "CREATE TABLE main.outbox_dead(number INTEGER PRIMARY KEY, id INTEGER, epoch TEXT, topic, "
+    "payload,"
     " created, retain, type, content_type, key, reason TEXT, died INTEGER);"
-    "CREATE TABLE outbox_epoch(lane TEXT, first INTEGER, epoch TEXT, PRIMARY KEY(lane, first));"
-    "CREATE TABLE outbox_meta(name TEXT PRIMARY KEY, value);"
-    "CREATE VIEW outbox_pending AS"
+    "CREATE TABLE main.outbox_epoch(lane TEXT, first INTEGER, epoch TEXT, PRIMARY KEY(lane, "
+    "first));"
+    "CREATE TABLE main.outbox_meta(name TEXT PRIMARY KEY, value);"
+    "CREATE VIEW main.outbox_pending AS"
     " SELECT id, topic, payload, datetime(created / 1000, 'unixepoch') AS created_utc, retain,"
     " type, content_type, key FROM outbox_event WHERE ledger IS NULL ORDER BY id;"
-    "INSERT INTO outbox_meta(name, value) VALUES('version', 1), ('minimum_reader', 1),"
+    "INSERT INTO main.outbox_meta(name, value) VALUES('version', 1), ('minimum_reader', 1),"
     " ('barrier', 0);";
 
 int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error)
@@ -150,8 +152,11 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
         return code;
     if (found == OB_SCHEMA_MISSING)
         return make_tables(db, device, error);
+    if (!device)
+        return OUTBOX_OK;
     code = ob_schema_device(db, stored, error);
-    if (code == OUTBOX_OK && device && strcmp(device, stored) != 0)
+    /* A name that cannot be read is replaced like another one. */
+    if (code == OUTBOX_CORRUPT || (code == OUTBOX_OK && strcmp(device, stored) != 0))
         code = rename_device(db, device, error);
     return code;
 }
