@@ -107,7 +107,8 @@ static outbox_link *make_link(const char *broker)
     return link;
 }
 
-static outbox_forwarder *make_forwarder(sqlite3 *db, outbox_link *link, const outbox_port *port)
+static outbox_forwarder *make_forwarder(sqlite3 *db, outbox_link *link, const outbox_port *port,
+                                        void **memory)
 {
     /* Small figures for a small machine: all memory that the forwarder will ever use. */
     const outbox_forwarder_config config = {
@@ -115,10 +116,10 @@ static outbox_forwarder *make_forwarder(sqlite3 *db, outbox_link *link, const ou
     char sentence[200];
     outbox_forwarder *forwarder;
     size_t size = outbox_forwarder_size(&config);
-    void *memory = malloc(size); /* given back by the end of the process */
-    if (!memory)
+    *memory = malloc(size);
+    if (!*memory)
         die("no memory");
-    if (outbox_forwarder_init(memory, size, db, link, port, &config, &forwarder, sentence,
+    if (outbox_forwarder_init(*memory, size, db, link, port, &config, &forwarder, sentence,
                               sizeof sentence) != OUTBOX_OK)
         die(sentence);
     printf("superloop: the forwarder has %zu bytes\n", size);
@@ -166,12 +167,13 @@ int main(int argc, char **argv)
     if (outbox_linux_lock_take(file, &lock, sentence, sizeof sentence) != OUTBOX_OK)
         die(sentence);
     outbox_link *link = make_link(argc > 2 ? argv[2] : "mqtt://localhost");
-    outbox_forwarder *forwarder = make_forwarder(db, link, &port);
+    void *memory;
+    outbox_forwarder *forwarder = make_forwarder(db, link, &port, &memory);
     if (outbox_bind(box, &service, forwarder) != OUTBOX_OK)
         die(outbox_errmsg(box));
     loop(db, box, forwarder, &port);
-    outbox_detach(
-        box); /* closes the forwarder; what is not settled goes out after the next start */
+    outbox_detach(box); /* closes the forwarder; what is not settled goes out at the next start */
+    free(memory);
     outbox_paho_link_free(link);
     outbox_linux_lock_release(lock);
     return sqlite3_close(db) == SQLITE_OK ? 0 : 1;

@@ -16,11 +16,12 @@ awk '/^```c$/ { inside = 1; next } /^```$/ && inside { exit } inside' README.md 
     sed 's/5000/200/' >"$folder/program.c"
 grep -q '200' "$folder/program.c"
 sed -i 's,mqtt://localhost,mqtt://127.0.0.1:1,' "$folder/program.c"
-# A library that was built with a sanitizer needs a program that is.
-sanitizer=''
-! nm "$BUILD/liboutbox.so" | grep -q __asan_init || sanitizer=-fsanitize=address,undefined
-! nm "$BUILD/liboutbox.so" | grep -q __tsan_init || sanitizer=-fsanitize=thread
-gcc $sanitizer -std=c11 -Wall -Wextra -Werror -Iinclude "$folder/program.c" -o "$folder/program" \
+# A library that was built with a sanitizer asks for a program that is; users have neither.
+if nm -D "$BUILD/liboutbox.so" | grep -qE '__(asan|tsan)_init'; then
+    echo 'only in the plain build'
+    exit 0
+fi
+gcc -std=c11 -Wall -Wextra -Werror -Iinclude "$folder/program.c" -o "$folder/program" \
     -L"$BUILD" -loutbox -lsqlite3 -lpaho-mqtt3as -lpthread
 (cd "$folder" && LD_LIBRARY_PATH=$OLDPWD/$BUILD ./program) >"$folder/said"
 grep -q 'not settled yet' "$folder/said"
