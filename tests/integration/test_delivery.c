@@ -191,17 +191,28 @@ static void test_the_statistics_tell_what_was_delivered(void **state)
     assert_int_equal(now.last_error, OUTBOX_OK);
 }
 
-/* The broker takes one event at a time (MQTT 5, Receive Maximum). [step-2] */
+static int one_is_in_flight(const outbox_statistics *statistics)
+{
+    return statistics->in_flight == 1;
+}
+
+/* The broker takes one event at a time (MQTT 5, Receive Maximum), so while it is silent the second
+ * one waits. [step-2] */
 static void test_a_receive_maximum_of_one_is_kept_and_everything_arrives(void **state)
 {
     scene *s = *state;
 
-    /* A client that sends more than the maximum is thrown out by mosquitto. */
     broker_start(&s->broker, BROKER_OPEN "max_inflight_messages 1\n");
     scene_record(s);
     app *a = app_open(s, "WAL");
-    app_put_numbers(a, 1, 200);
     app_start(s, a);
+    (void)app_await(a, is_online);
+    broker_freeze(&s->broker);
+    app_put_numbers(a, 1, 200);
+    (void)app_await(a, one_is_in_flight);
+    assert_int_equal(outbox_flush(a->box, 200), OUTBOX_TIMEOUT);
+    assert_int_equal(app_stats(a).published, 1);
+    broker_thaw(&s->broker);
     app_flush(a);
 
     expect_numbers(s->recorder, 1, 200);

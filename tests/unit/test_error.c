@@ -6,6 +6,7 @@
 
 #include "error.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* [error-1] */
@@ -30,6 +31,8 @@ static void test_a_code_of_somebody_else_has_a_sentence_too(void **state)
     (void)state;
     assert_string_equal(outbox_strerror(7), "no code of this library");
     assert_string_equal(outbox_strerror(-1000), "no code of this library");
+    assert_string_equal(outbox_strerror(INT_MIN), "no code of this library");
+    assert_string_equal(outbox_strerror(INT_MAX), "no code of this library");
 }
 
 static void test_results_of_sqlite_become_codes_also_when_extended(void **state)
@@ -37,11 +40,24 @@ static void test_results_of_sqlite_become_codes_also_when_extended(void **state)
     static const struct {
         int result, code;
     } cases[] = {
-        {SQLITE_BUSY_SNAPSHOT, OUTBOX_BUSY},      {SQLITE_LOCKED_SHAREDCACHE, OUTBOX_BUSY},
-        {SQLITE_FULL, OUTBOX_DISK_FULL},          {SQLITE_READONLY_DBMOVED, OUTBOX_READONLY},
-        {SQLITE_CORRUPT_VTAB, OUTBOX_CORRUPT},    {SQLITE_NOTADB, OUTBOX_CORRUPT},
-        {SQLITE_NOMEM, OUTBOX_NO_MEMORY},         {SQLITE_IOERR_FSYNC, OUTBOX_SQLITE},
-        {SQLITE_CONSTRAINT_CHECK, OUTBOX_SQLITE}, {SQLITE_CANTOPEN, OUTBOX_SQLITE},
+        {SQLITE_BUSY, OUTBOX_BUSY},
+        {SQLITE_LOCKED, OUTBOX_BUSY},
+        {SQLITE_READONLY, OUTBOX_READONLY},
+        {SQLITE_CORRUPT, OUTBOX_CORRUPT},
+        {SQLITE_MISUSE, OUTBOX_MISUSE},
+        {SQLITE_TOOBIG, OUTBOX_TOO_LARGE},
+        {SQLITE_IOERR, OUTBOX_SQLITE},
+        {SQLITE_ERROR, OUTBOX_SQLITE},
+        {SQLITE_BUSY_SNAPSHOT, OUTBOX_BUSY},
+        {SQLITE_LOCKED_SHAREDCACHE, OUTBOX_BUSY},
+        {SQLITE_FULL, OUTBOX_DISK_FULL},
+        {SQLITE_READONLY_DBMOVED, OUTBOX_READONLY},
+        {SQLITE_CORRUPT_VTAB, OUTBOX_CORRUPT},
+        {SQLITE_NOTADB, OUTBOX_CORRUPT},
+        {SQLITE_NOMEM, OUTBOX_NO_MEMORY},
+        {SQLITE_IOERR_FSYNC, OUTBOX_SQLITE},
+        {SQLITE_CONSTRAINT_CHECK, OUTBOX_SQLITE},
+        {SQLITE_CANTOPEN, OUTBOX_SQLITE},
     };
     struct ob_error error;
     (void)state;
@@ -50,6 +66,19 @@ static void test_results_of_sqlite_become_codes_also_when_extended(void **state)
         assert_int_equal(error.code, cases[i].code);
         assert_non_null(strstr(error.sentence, "testing"));
     }
+}
+
+static void test_a_message_that_belongs_to_another_call_is_not_quoted(void **state)
+{
+    struct ob_error error;
+    sqlite3 *db;
+    (void)state;
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "no SQL", NULL, NULL, NULL), SQLITE_ERROR);
+    assert_int_equal(ob_error_sqlite(&error, db, SQLITE_BUSY, "settling"), OUTBOX_BUSY);
+    assert_null(strstr(error.sentence, "syntax"));
+    assert_non_null(strstr(error.sentence, sqlite3_errstr(SQLITE_BUSY)));
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
 /* [error-2] */
@@ -72,6 +101,7 @@ int main(void)
         cmocka_unit_test(test_every_code_has_a_sentence_of_its_own),
         cmocka_unit_test(test_a_code_of_somebody_else_has_a_sentence_too),
         cmocka_unit_test(test_results_of_sqlite_become_codes_also_when_extended),
+        cmocka_unit_test(test_a_message_that_belongs_to_another_call_is_not_quoted),
         cmocka_unit_test(test_a_sentence_that_is_too_long_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
