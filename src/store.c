@@ -127,7 +127,9 @@ void ob_store_close(struct ob_store *store)
 
 bool ob_store_is_blocked(const struct ob_store *store)
 {
-    return store->is_shared && !sqlite3_get_autocommit(store->db);
+    /* A statement that writes is a transaction too, also in autocommit. */
+    return store->is_shared && (!sqlite3_get_autocommit(store->db) ||
+                                sqlite3_txn_state(store->db, NULL) == SQLITE_TXN_WRITE);
 }
 
 /* ---- Transactions ------------------------------------------------------------------------------------- */
@@ -368,8 +370,11 @@ int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint
     }
     if (code != OUTBOX_OK)
         return code;
-    if (settle.broken)
-        return ob_head_mend(store, head);
+    if (settle.broken) {
+        code = ob_head_mend(store, head);
+        /* Mended, but nothing was settled: the settle itself is tried again. */
+        return code == OUTBOX_OK && *head == OB_HEAD_SAME ? OUTBOX_BUSY : code;
+    }
     if (settle.late) {
         code = ob_head_bury_late(store, window, count);
         return code == OUTBOX_OK ? OUTBOX_BUSY : code; /* the settle itself is tried again */

@@ -59,8 +59,9 @@ static int open_database(struct outbox_linux_engine *engine, const struct outbox
     const outbox_forwarding *wanted = plan->forwarding;
     /* One thread uses the connection, so it needs no mutex. The path is absolute, so that no
      * SQLite takes it for a URI. */
-    int result = sqlite3_open_v2(plan->path, &engine->db,
-                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, plan->vfs);
+    int result = sqlite3_open_v2(
+        plan->path, &engine->db,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, plan->vfs);
     if (result != SQLITE_OK)
         return fail_sqlite(engine, result, "opening the database");
     if (wanted->on_open) {

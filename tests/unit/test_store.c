@@ -172,6 +172,22 @@ static void test_a_row_below_the_tombstone_becomes_a_dead_letter(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 6);
 }
 
+static void test_a_settle_that_meets_a_late_row_settles_after_mending(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 3; i++)
+        bench_put(bench, "a", "b");
+    start(state, &(outbox_forwarder_config){.foreign_check_ms = OUTBOX_NEVER});
+    rig_connect(&rig, 100);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(-1, 'late')");
+    rig_ack_from(&rig, 0);
+    rig_run(&rig, 100);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    assert_int_equal(dead(bench, "below events"), 1);
+    check_law(bench);
+}
+
 /* The sender has read past a hole, then somebody fills it: no settle may delete that row unseen. */
 static void test_a_row_put_into_a_hole_that_was_passed_becomes_a_dead_letter(void **state)
 {
@@ -581,6 +597,7 @@ int main(void)
         CASE(test_trouble_with_the_database_is_shown_while_it_lasts),
         CASE(test_ids_that_were_skipped_count_as_holes),
         CASE(test_a_row_below_the_tombstone_becomes_a_dead_letter),
+        CASE(test_a_settle_that_meets_a_late_row_settles_after_mending),
         CASE(test_a_row_put_into_a_hole_that_was_passed_becomes_a_dead_letter),
         CASE(test_a_row_deleted_by_hand_while_in_flight_counts_as_delivered),
         CASE(test_a_table_emptied_by_hand_goes_on_under_a_new_epoch),
