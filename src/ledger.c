@@ -13,6 +13,7 @@
 #include "text.h"
 
 #include <assert.h>
+#include <outbox/outbox.h>
 #include <sqlite3.h>
 #include <string.h>
 
@@ -121,7 +122,7 @@ bool ob_ledger_holds(const struct ob_ledger *ledger)
             return false;
     if (ledger->holes < 0 || ledger->holes > most || ledger->base > most || ledger->base < -most)
         return false;
-    return ledger->last >= 0 && ledger->last <= ledger->id &&
+    return ledger->last >= 0 && ledger->last <= ledger->id && ledger->id <= OUTBOX_ID_MAX &&
            ledger->id == ledger->base + ob_ledger_total(ledger) + ledger->holes;
 }
 

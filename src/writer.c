@@ -339,6 +339,9 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
     (void)sqlite3_clear_bindings(box->statement[OB_PUT_INSERT]);
     if (code != OUTBOX_OK)
         return code;
+    if (sqlite3_changes(db) != 1)
+        return ob_error_set(&box->error, OUTBOX_SQLITE,
+                            "a trigger on outbox_event has ignored the event; drop the trigger");
     *id = sqlite3_last_insert_rowid(db);
     if (*id > OUTBOX_ID_MAX || *id <= 0)
         return refuse_id(box, *id);

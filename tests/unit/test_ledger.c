@@ -7,6 +7,8 @@
  */
 #include "ledger.h"
 
+#include <outbox/outbox.h>
+
 #include <setjmp.h>
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -119,11 +121,12 @@ static void test_the_largest_numbers_and_the_longest_members_fit_the_text(void *
 {
     (void)state;
     const int64_t most = (int64_t)1 << 56;
-    struct ob_ledger ledger = {.base = -most, .holes = most}, back;
+    const int64_t each = (most + OUTBOX_ID_MAX) / (OB_OUTCOMES + 1);
+    struct ob_ledger ledger = {.id = OUTBOX_ID_MAX, .base = -most, .last = OUTBOX_ID_MAX}, back;
     char text[OB_LEDGER_TEXT];
     for (int i = 0; i < OB_OUTCOMES; i++)
-        ledger.count[i] = most;
-    ledger.id = ledger.last = 5 * most;
+        ledger.count[i] = each;
+    ledger.holes = ledger.id - ledger.base - ob_ledger_total(&ledger);
     memcpy(ledger.extra, ",\"x\":\"", 6);
     memset(ledger.extra + 6, 'x', OB_LEDGER_EXTRA - 8);
     ledger.extra[OB_LEDGER_EXTRA - 2] = '"';
@@ -367,6 +370,15 @@ static void test_the_law_does_not_hold_for_a_tombstone_below_zero(void **state)
     assert_false(ob_ledger_holds(&(struct ob_ledger){.id = -5, .base = -5}));
 }
 
+static void test_the_law_does_not_hold_for_a_tombstone_that_no_event_can_follow(void **state)
+{
+    (void)state;
+    const int64_t id = OUTBOX_ID_MAX;
+    assert_true(ob_ledger_holds(&(struct ob_ledger){.id = id, .base = id}));
+    assert_false(ob_ledger_holds(&(struct ob_ledger){.id = id + 1, .base = id + 1}));
+    assert_false(ob_ledger_holds(&(struct ob_ledger){.id = id + 1, .holes = id + 1}));
+}
+
 static void test_numbers_at_the_ends_of_their_type_do_not_overflow_the_law(void **state)
 {
     (void)state;
@@ -478,6 +490,7 @@ int main(void)
         cmocka_unit_test(test_no_counter_may_be_below_zero_even_if_the_sum_is_right),
         cmocka_unit_test(test_the_last_delivered_id_lies_between_zero_and_the_tombstone),
         cmocka_unit_test(test_the_law_does_not_hold_for_a_tombstone_below_zero),
+        cmocka_unit_test(test_the_law_does_not_hold_for_a_tombstone_that_no_event_can_follow),
         cmocka_unit_test(test_numbers_at_the_ends_of_their_type_do_not_overflow_the_law),
         cmocka_unit_test(test_a_text_is_refused_for_another_id),
         cmocka_unit_test(test_the_total_is_the_sum_of_all_ways_to_leave),

@@ -536,6 +536,16 @@ static void test_a_busy_database_is_reported_and_the_put_can_be_repeated(void **
     sqlite3_close(other);
 }
 
+/* [P9] */
+static void test_a_put_that_a_trigger_ignores_is_no_success(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "CREATE TRIGGER skip BEFORE INSERT ON outbox_event"
+                         " BEGIN SELECT RAISE(IGNORE); END");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event"), 1);
+}
+
 static void put_function(sqlite3_context *context, int argc, sqlite3_value **argv)
 {
     (void)argc, (void)argv;
@@ -765,6 +775,7 @@ int main(void)
         CASE(test_null_arguments_of_put_are_misuse),
         CASE(test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it),
         CASE(test_a_busy_database_is_reported_and_the_put_can_be_repeated),
+        CASE(test_a_put_that_a_trigger_ignores_is_no_success),
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
         CASE(test_a_rollback_is_not_heard),
