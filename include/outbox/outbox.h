@@ -126,6 +126,10 @@ typedef struct outbox_config {
  * synchronous OFF it succeeds, but P1 and P2 do not hold across a power cut; outbox_warning()
  * says so. [attach-4]
  *
+ * After a backup was restored while no forwarder ran, attach with another `.device`: the same ids
+ * may have been sent with other contents, and nothing in the file can tell. Never delete the newest
+ * rows of outbox_event by hand while a forwarder runs: their ids would be given out again.
+ *
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
  * name), OUTBOX_READONLY, OUTBOX_UNSAFE_JOURNAL, OUTBOX_NEWER_SCHEMA, OUTBOX_OLD_SQLITE,
  * OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE. On any error
