@@ -173,24 +173,24 @@ void ob_drain_send(outbox_forwarder *f)
 /* ---- Settling ----------------------------------------------------------------------------------------------------- */
 
 /* When what is acked should be settled; `f->now` or earlier means now. */
-static uint32_t settle_at(const outbox_forwarder *f, uint32_t count)
+static uint64_t settle_at(const outbox_forwarder *f, uint32_t count)
 {
     if (count >= f->config.settle_batch || ob_window_is_full(&f->window))
         return f->now;
     int64_t reaches = ob_window_at(&f->window, count - 1)->id;
     if (f->flush_id && (reaches >= f->flush_id || f->window.in_flight == 0))
         return f->now;
-    uint32_t quiet = f->acked_at + f->config.settle_quiet_ms;
-    uint32_t oldest = f->unsettled_since + 10 * f->config.settle_quiet_ms;
-    return (int32_t)(oldest - quiet) < 0 ? oldest : quiet;
+    uint64_t quiet = f->acked_at + f->config.settle_quiet_ms;
+    uint64_t oldest = f->unsettled_since + 10 * f->config.settle_quiet_ms;
+    return oldest < quiet ? oldest : quiet;
 }
 
 static void settle(outbox_forwarder *f, uint32_t count)
 {
     enum ob_head head;
-    uint32_t began = ob_machine_clock(f);
+    uint64_t began = ob_machine_clock(f);
     int code = ob_store_settle(&f->store, &f->window, count, &head);
-    uint32_t ended = ob_machine_clock(f);
+    uint64_t ended = ob_machine_clock(f);
     /* Ten times what the lock was held: SQLite's locks are not fair, so leave it to others. */
     f->settle_not_before = ended + SETTLE_PAUSE_MS + 10 * (ended - began);
     if (code != OUTBOX_OK) {
@@ -280,9 +280,9 @@ void ob_drain_keep_house(outbox_forwarder *f)
 
 /* ---- The next turn ------------------------------------------------------------------------------ */
 
-static uint32_t later(uint32_t a, uint32_t b)
+static uint64_t later(uint64_t a, uint64_t b)
 {
-    return (int32_t)(a - b) > 0 ? a : b;
+    return a > b ? a : b;
 }
 
 /* Whether the sender was held up by something that passes with time alone. */

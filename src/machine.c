@@ -17,9 +17,8 @@
 #include <string.h>
 
 enum {
-    BUSY_RETRY_MS = 5,       /* the database was held by somebody else */
-    TROUBLE_RETRY_MS = 1000, /* the database failed */
-    OLDEST_TIME = 1u << 30   /* a fourth of the clock's round */
+    BUSY_RETRY_MS = 5,      /* the database was held by somebody else */
+    TROUBLE_RETRY_MS = 1000 /* the database failed */
 };
 
 /* Which states may follow which. */
@@ -32,33 +31,24 @@ static const unsigned allowed[OB_STATES] = {
 
 /* ---- Time ------------------------------------------------------------------------------------------ */
 
-/* The clock wraps after 49 days; times that are compared are never half that apart. */
-bool ob_machine_has_come(const outbox_forwarder *f, uint32_t at)
+/* The low half of `now` is the port's clock as it was read last, so the difference is what has
+ * passed since, over the wrap too. */
+uint64_t ob_machine_clock(outbox_forwarder *f)
 {
-    return (int32_t)(f->now - at) >= 0;
+    f->now += (uint32_t)(f->port->now_ms(f->port->context) - (uint32_t)f->now);
+    return f->now;
 }
 
-uint32_t ob_machine_clock(const outbox_forwarder *f)
+bool ob_machine_has_come(const outbox_forwarder *f, uint64_t at)
 {
-    return f->port->now_ms(f->port->context);
+    return f->now >= at;
 }
 
-void ob_machine_sooner(const outbox_forwarder *f, uint32_t at, uint32_t *next_ms)
+void ob_machine_sooner(const outbox_forwarder *f, uint64_t at, uint32_t *next_ms)
 {
-    uint32_t in = ob_machine_has_come(f, at) ? 0 : at - f->now;
+    uint64_t in = ob_machine_has_come(f, at) ? 0 : at - f->now;
     if (in < *next_ms)
-        *next_ms = in;
-}
-
-/* A time long past would look like one to come once the clock has gone half round. */
-void ob_machine_age_times(outbox_forwarder *f)
-{
-    uint32_t *times[] = {&f->since,           &f->watch_at,          &f->acked_at,
-                         &f->unsettled_since, &f->settle_not_before, &f->store_not_before,
-                         &f->link_not_before, &f->looked_at,         &f->active_at};
-    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
-        if (ob_machine_has_come(f, *times[i]) && f->now - *times[i] > OLDEST_TIME)
-            *times[i] = f->now - OLDEST_TIME;
+        *next_ms = (uint32_t)in;
 }
 
 /* ---- Saying what is wrong ---------------------------------------------------------------------------- */

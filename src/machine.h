@@ -29,7 +29,7 @@ struct outbox_forwarder {
     struct ob_buffer buffer;
 
     enum ob_state state;
-    uint32_t now, since;      /* of this step; when the state was entered */
+    uint64_t now, since;      /* the clock as it was read last; when the state was entered */
     uint32_t backoff_ms;      /* length of this pause */
     unsigned attempts;        /* pauses since the last progress */
     unsigned receive_maximum; /* the server's */
@@ -39,10 +39,10 @@ struct outbox_forwarder {
     bool waits_for_acks;      /* the next event is too large: first let those ahead be acked */
     bool store_is_in_trouble; /* `error` is the database's */
 
-    uint32_t watch_at;                  /* when to look at the oldest event in flight */
-    uint32_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
-    uint32_t settle_not_before, store_not_before, link_not_before;
-    uint32_t looked_at, active_at; /* for other writers; when one was seen */
+    uint64_t watch_at;                  /* when to look at the oldest event in flight */
+    uint64_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
+    uint64_t settle_not_before, store_not_before, link_not_before;
+    uint64_t looked_at, active_at; /* for other writers; when one was seen */
     int64_t flush_id;              /* settle at once up to here, 0: nothing asked */
     int64_t alone_id;              /* sent with a window of 1 up to here: it was refused */
 
@@ -52,14 +52,16 @@ struct outbox_forwarder {
 
 /* ---- machine.c ----------------------------------------------------------------------------- */
 
-/* The clock wraps after 49 days. Whether the time `at` is now or has been; right for times up to
- * 24 days away, and ob_machine_age_times() keeps those that are over nearer than that. */
-bool ob_machine_has_come(const outbox_forwarder *f, uint32_t at);
-void ob_machine_age_times(outbox_forwarder *f);
-uint32_t ob_machine_clock(const outbox_forwarder *f);
+/* Reads the port's clock, takes what has passed into `now`, and gives that. The only place that
+ * reads it: the port's 32 bits wrap after 49 days, the time in here never does. Right as long as
+ * two readings are less than 49 days apart. */
+uint64_t ob_machine_clock(outbox_forwarder *f);
+
+/* Whether the time `at` is now or has been. */
+bool ob_machine_has_come(const outbox_forwarder *f, uint64_t at);
 
 /* Lowers `next_ms` to the time until `at`. */
-void ob_machine_sooner(const outbox_forwarder *f, uint32_t at, uint32_t *next_ms);
+void ob_machine_sooner(const outbox_forwarder *f, uint64_t at, uint32_t *next_ms);
 
 void ob_machine_say(const outbox_forwarder *f, outbox_level level, int code, const char *sentence);
 void ob_machine_trouble(outbox_forwarder *f, int code, const char *format, ...);

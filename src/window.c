@@ -74,7 +74,7 @@ struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token)
     return slot(window, window->next);
 }
 
-void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint32_t now_ms)
+void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint64_t now_ms)
 {
     assert(entry == slot(window, window->next) && entry->verdict == OB_AWAITING);
     entry->verdict = OB_IN_FLIGHT;

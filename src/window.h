@@ -28,7 +28,7 @@ enum ob_verdict {
 struct ob_entry {
     int64_t id;
     const outbox_message *message; /* while AWAITING; NULL: larger than the buffer */
-    uint32_t sent_ms;
+    uint64_t sent_ms;
     uint8_t verdict;
     uint8_t unfit; /* enum ob_unfit, why */
 };
@@ -58,7 +58,7 @@ void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *m
 
 /* The entry that is to be sent next and its token, or NULL. Steps over those that are UNFIT. */
 struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token);
-void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint32_t now_ms);
+void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint64_t now_ms);
 
 /* The entry in flight under this token, or NULL if there is none: an unknown, old or repeated
  * ack. ob_window_acked() gives it its verdict. */

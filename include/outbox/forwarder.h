@@ -71,10 +71,11 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);
 
 /* Does a bounded amount of work. `next_ms` gets how long the caller may wait before the next call
- * if nothing happens before: from 0 to six days, since the clock wraps. [step-7] Call earlier when the link has an event or
- * outbox_forwarder_committed() was called. Waits for the database at most some 20 ms, for the
- * network never. Returns OUTBOX_OK or the code of what is wrong now; it goes on by itself, so the
- * code is for display. [step-6] */
+ * if nothing happens before: from 0 to 2^29 ms, some six days. A step may come later than that, as
+ * after a sleep of the device; what has passed is counted right up to 49 days, where the port's
+ * clock wraps. [step-7] Call earlier when the link has an event or outbox_forwarder_committed() was
+ * called. Waits for the database at most some 20 ms, for the network never. Returns OUTBOX_OK or
+ * the code of what is wrong now; it goes on by itself, so the code is for display. [step-6] */
 int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 
 /* Says that a transaction with events committed. `durable_id`: all events up to it survive a power
