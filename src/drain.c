@@ -70,10 +70,21 @@ static bool take_row(void *context, const struct ob_row *row)
     return unfit != OB_FIT || message;
 }
 
+static void follow_head(outbox_forwarder *f, enum ob_head head)
+{
+    if (head == OB_HEAD_ADVANCED) {
+        ob_machine_advance(f);
+        return;
+    }
+    ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
+                   "the outbox was changed by hand or restored; a new epoch begins");
+    ob_machine_start_over(f);
+}
+
 /* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
 static bool fetch(outbox_forwarder *f)
 {
-    uint32_t room = f->window.capacity - ob_window_count(&f->window);
+    uint32_t had = ob_window_count(&f->window), room = ob_window_room(&f->window);
     struct taking taking = {f, false, OUTBOX_OK};
     struct ob_fetch request = {.take = take_row,
                                .context = &taking,
@@ -85,15 +96,16 @@ static bool fetch(outbox_forwarder *f)
     int code = ob_store_fetch(&f->store, &request);
     if (code == OUTBOX_OK)
         code = taking.code;
+    if (!request.has_ended) {
+        ob_window_take_back(&f->window, had);
+        f->cursor = request.after;
+    }
     if (code != OUTBOX_OK) {
         ob_machine_store_failed(f, code);
         return false;
     }
     if (request.head != OB_HEAD_SAME) {
-        if (request.head == OB_HEAD_REMADE)
-            ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
-                           "the outbox was changed by hand or restored; a new epoch begins");
-        ob_machine_start_over(f);
+        follow_head(f, request.head);
         return false;
     }
     f->more = !request.at_end;
@@ -198,7 +210,7 @@ static void settle(outbox_forwarder *f, uint32_t count)
         return;
     }
     if (head != OB_HEAD_SAME) {
-        ob_machine_start_over(f);
+        follow_head(f, head);
         return;
     }
     ob_window_settled(&f->window, count);

@@ -50,6 +50,8 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
 
 static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
 {
+    if (ob_window_let_go(&f->window, event->token))
+        return; /* its row left the table in the meantime: whatever was said of it, it is done */
     struct ob_entry *entry = ob_window_find(&f->window, event->token);
     if (!entry)
         return; /* unknown, old or repeated: it says nothing about an event */

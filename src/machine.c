@@ -173,6 +173,22 @@ void ob_machine_passed_refusal(outbox_forwarder *f)
     ob_machine_clear_trouble(f);
 }
 
+/* Some of the events that left may be our own: a COMMIT can fail and have happened all the same. In
+ * every case they are counted, and must be neither settled nor sent again. */
+void ob_machine_advance(outbox_forwarder *f)
+{
+    int64_t id = f->store.head.id;
+    ob_window_passed(&f->window, id);
+    if (f->cursor < id)
+        f->cursor = id;
+    f->more = true;
+    f->waits_for_acks = false; /* what waited may be gone */
+    if (f->alone_id && f->alone_id <= id)
+        ob_machine_passed_refusal(f);
+    if (f->flush_id <= id)
+        f->flush_id = 0;
+}
+
 /* The events behind the tombstone are not those that were read: begin again. Where something is in
  * flight its PUBACK must not be taken for another event's, so the connection ends too. */
 void ob_machine_start_over(outbox_forwarder *f)

@@ -85,6 +85,10 @@ void ob_machine_drop_link(outbox_forwarder *f);
 /* The refused event was taken after all, or is gone. */
 void ob_machine_passed_refusal(outbox_forwarder *f);
 
+/* The events up to the tombstone have left by a removal that was not the settle's: forgets these
+ * and goes on with the others. */
+void ob_machine_advance(outbox_forwarder *f);
+
 /* The events behind the tombstone are not those that were read: begins again. */
 void ob_machine_start_over(outbox_forwarder *f);
 

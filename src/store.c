@@ -259,15 +259,19 @@ int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
     assert(!ob_store_is_blocked(store) && sqlite3_get_autocommit(store->db));
     fetch->head = OB_HEAD_SAME;
     fetch->at_end = false;
+    fetch->has_ended = true; /* nothing was taken yet */
     int code = follow_journal(store);
     if (code == OUTBOX_OK)
         code = run(store, OB_SQL_BEGIN_READ, "opening a read transaction");
     if (code != OUTBOX_OK)
         return code;
     code = fetch_inside(store, fetch, &broken);
-    if (code == OUTBOX_OK)
+    if (code == OUTBOX_OK) {
         code = run(store, OB_SQL_COMMIT, "ending a read transaction");
-    ob_sql_rollback(store->db); /* where something failed: no lock may stay */
+        fetch->has_ended = code == OUTBOX_OK;
+    }
+    (void)ob_sql_rollback(store->db); /* where something failed: no lock may stay */
+    fetch->has_ended = fetch->has_ended && sqlite3_get_autocommit(store->db);
     if (code != OUTBOX_OK)
         return code;
     if (broken)

@@ -31,7 +31,7 @@ enum ob_store_statement {
 /* What the last look at the head found. */
 enum ob_head {
     OB_HEAD_SAME,
-    OB_HEAD_ADVANCED, /* rows left by a counted removal that is not ours: drop what it passed */
+    OB_HEAD_ADVANCED, /* rows left by a counted removal, not by this settle: drop what it passed */
     OB_HEAD_REMADE    /* a new tombstone and a new epoch: forget everything and read again */
 };
 
@@ -72,6 +72,7 @@ struct ob_fetch {
     unsigned limit;
     enum ob_head head; /* out; unless it is SAME nothing was read */
     bool at_end;       /* out */
+    bool has_ended;    /* out; if not, the read's end failed and what was taken does not count */
 };
 int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch);
 

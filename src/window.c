@@ -2,10 +2,10 @@
  *
  * window.c - the ring behind window.h.
  *
- * What must hold after every call: first <= next <= end in the circular order of numbers; every
- * entry before `next` is in flight, acked or unfit; every one from `next` on awaits or is unfit;
- * `in_flight` counts the entries in flight. Nothing of it is stored: a crash forgets it, and the
- * table has all that matters.
+ * What must hold after every call: kept <= first <= next <= end in the circular order of numbers;
+ * every entry before `next` is in flight, acked or unfit; every one from `next` on awaits or is
+ * unfit; `in_flight` counts the entries in flight from `kept` on; where `kept` is not `first`, it is
+ * in flight. Nothing of it is stored: a crash forgets it, and the table has all that matters.
  */
 #include "window.h"
 
@@ -28,6 +28,7 @@ void ob_window_init(struct ob_window *window, struct ob_entry *entries, uint32_t
 void ob_window_keep(struct ob_window *window, uint32_t count)
 {
     assert(count <= ob_window_settleable(window));
+    window->kept = window->first;
     window->end = window->first + count;
     window->next = window->end;
     window->in_flight = 0;
@@ -39,9 +40,14 @@ uint32_t ob_window_count(const struct ob_window *window)
     return window->end - window->first;
 }
 
+uint32_t ob_window_room(const struct ob_window *window)
+{
+    return window->capacity - (window->end - window->kept);
+}
+
 bool ob_window_is_full(const struct ob_window *window)
 {
-    return ob_window_count(window) == window->capacity;
+    return ob_window_room(window) == 0;
 }
 
 struct ob_entry *ob_window_at(const struct ob_window *window, uint32_t index)
@@ -61,6 +67,15 @@ void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *m
         .unfit = (uint8_t)unfit,
     };
     window->end++;
+}
+
+void ob_window_take_back(struct ob_window *window, uint32_t count)
+{
+    assert(count <= ob_window_count(window));
+    window->end = window->first + count;
+    /* It may have stepped over unfit entries that are taken back, but over no other. */
+    if (window->next - window->first > count)
+        window->next = window->end;
 }
 
 struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token)
@@ -100,6 +115,13 @@ void ob_window_acked(struct ob_window *window, struct ob_entry *entry)
     window->in_flight--;
 }
 
+/* Frees the places of entries that have left, up to the first of them that is in flight. */
+static void free_places(struct ob_window *window)
+{
+    while (window->kept != window->first && slot(window, window->kept)->verdict != OB_IN_FLIGHT)
+        window->kept++;
+}
+
 uint32_t ob_window_settleable(const struct ob_window *window)
 {
     uint32_t count = 0;
@@ -119,11 +141,35 @@ void ob_window_settled(struct ob_window *window, uint32_t count)
     if (window->next - window->first < count)
         window->next = window->first + count;
     window->first += count;
+    free_places(window);
+}
+
+void ob_window_passed(struct ob_window *window, int64_t id)
+{
+    while (window->first != window->end && slot(window, window->first)->id <= id) {
+        if (window->next == window->first)
+            window->next++;
+        window->first++;
+    }
+    free_places(window);
+}
+
+bool ob_window_let_go(struct ob_window *window, uint32_t token)
+{
+    uint32_t number = token - window->token_offset;
+    if (number - window->kept >= window->first - window->kept)
+        return false;
+    struct ob_entry *entry = slot(window, number);
+    if (entry->verdict != OB_IN_FLIGHT)
+        return false;
+    ob_window_acked(window, entry);
+    free_places(window);
+    return true;
 }
 
 const struct ob_entry *ob_window_oldest_in_flight(const struct ob_window *window)
 {
-    for (uint32_t number = window->first; number != window->next; number++)
+    for (uint32_t number = window->kept; number != window->next; number++)
         if (slot(window, number)->verdict == OB_IN_FLIGHT)
             return slot(window, number);
     return NULL;

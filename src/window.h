@@ -5,9 +5,13 @@
  *      first        next to send        end
  *        | delivered | in flight | awaiting |
  *
- * Memory only. Entries leave from the front, once settled; after a loss all of them are forgotten
- * and read again. Entries are numbered; the number and an offset that each loss moves make the token
- * of a publish, so that a token of an earlier connection names no entry and its ack is ignored.
+ * Memory only. Entries leave from the front, once settled or when somebody else has removed their
+ * rows; after a loss all of them are forgotten and read again. Entries are numbered; the number and
+ * an offset that each loss moves make the token of a publish, so that a token of an earlier
+ * connection names no entry and its ack is ignored.
+ *
+ * An entry that leaves while in flight is no event of ours any more, but the server still counts
+ * it until its PUBACK. Its place is kept so long, before `first`, and it stays in `in_flight`.
  */
 #ifndef OB_WINDOW_H
 #define OB_WINDOW_H
@@ -36,6 +40,7 @@ struct ob_entry {
 struct ob_window {
     struct ob_entry *entries;
     uint32_t capacity; /* a power of two */
+    uint32_t kept;     /* number of the first place in use: before `first`, only left in flight */
     uint32_t first;    /* number of the front entry */
     uint32_t next;     /* number of the next one to be sent: all before it have a verdict */
     uint32_t end;      /* number that the next entry will get */
@@ -50,11 +55,15 @@ void ob_window_init(struct ob_window *window, struct ob_entry *entries, uint32_t
 void ob_window_keep(struct ob_window *window, uint32_t count);
 
 uint32_t ob_window_count(const struct ob_window *window);
+uint32_t ob_window_room(const struct ob_window *window); /* how many more entries it can take */
 bool ob_window_is_full(const struct ob_window *window);
 struct ob_entry *ob_window_at(const struct ob_window *window, uint32_t index);
 
 /* Adds an entry at the end: AWAITING, or UNFIT if `unfit` is not 0. */
 void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *message, int unfit);
+
+/* Takes back the entries from index `count` on, none of which was sent. */
+void ob_window_take_back(struct ob_window *window, uint32_t count);
 
 /* The entry that is to be sent next and its token, or NULL. Steps over those that are UNFIT. */
 struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token);
@@ -69,7 +78,13 @@ void ob_window_acked(struct ob_window *window, struct ob_entry *entry);
 uint32_t ob_window_settleable(const struct ob_window *window);
 void ob_window_settled(struct ob_window *window, uint32_t count);
 
-/* The oldest entry in flight, or NULL. */
+/* The rows up to `id` have left the table otherwise: their entries leave, whatever their verdict,
+ * and those behind them stay as they are. The token of one that left in flight names no entry any
+ * more; ob_window_let_go() takes its ack, and says whether it was one. */
+void ob_window_passed(struct ob_window *window, int64_t id);
+bool ob_window_let_go(struct ob_window *window, uint32_t token);
+
+/* The oldest entry in flight, also if its row has left, or NULL. */
 const struct ob_entry *ob_window_oldest_in_flight(const struct ob_window *window);
 
 #endif

@@ -307,6 +307,21 @@ static void test_a_tombstone_written_over_by_hand_loses_no_event(void **state)
     check_law(bench);
 }
 
+/* Another connection removes the events up to `id` and counts them: as an eviction would, or as a
+ * settle of ours whose COMMIT said that it failed and did not. */
+static void remove_counted(struct bench *bench, int id, int delivered, int evicted)
+{
+    char sql[600];
+    snprintf(sql, sizeof sql,
+             "BEGIN; DELETE FROM outbox_event WHERE id < %d;"
+             "UPDATE outbox_event SET topic = NULL, payload = NULL, created = NULL,"
+             " content_type = NULL, ledger = '{\"base\":0,\"last\":%d,\"delivered\":%d,"
+             "\"expired\":0,\"evicted\":%d,\"superseded\":0,\"dead\":0,\"holes\":0}'"
+             " WHERE id = %d; COMMIT",
+             id, delivered, delivered, evicted, id);
+    bench_sql(bench->db, sql);
+}
+
 /* Compare and swap: the head moved between fetch and settle, so the settle does nothing. */
 static void test_a_settle_from_a_head_that_has_moved_changes_nothing(void **state)
 {
@@ -315,19 +330,145 @@ static void test_a_settle_from_a_head_that_has_moved_changes_nothing(void **stat
         bench_put(bench, "a", "b");
     start(state, NULL);
     rig_connect(&rig, 2);
-    /* Another connection removes events 1 to 3, counted, as an eviction would. */
-    bench_sql(bench->db, "BEGIN; DELETE FROM outbox_event WHERE id < 3;"
-                         "UPDATE outbox_event SET topic = NULL, payload = NULL, created = NULL,"
-                         " content_type = NULL, ledger = '{\"base\":0,\"last\":0,\"delivered\":0,"
-                         "\"expired\":0,\"evicted\":3,\"superseded\":0,\"dead\":0,\"holes\":0}'"
-                         " WHERE id = 3; COMMIT");
+    remove_counted(bench, 3, 0, 3);
     fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
     rig_run(&rig, 1200);
     assert_int_equal(rig_stats(&rig).delivered, 0);
     assert_int_equal(rig_stats(&rig).evicted, 3);
     assert_int_equal(rig_stats(&rig).pending, 1);
+}
+
+static void test_an_event_is_not_sent_twice_because_others_ahead_of_it_were_removed(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 6; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 6);
+    remove_counted(bench, 2, 0, 2);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).evicted, 2);
+    assert_int_equal(rig_stats(&rig).delivered, 4);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    assert_int_equal(rig.link.sent_count, 6);
+    assert_int_equal(rig.link.opens, 1);
+}
+
+/* Its row is gone and counted as what it is, so its ack must not count it once more. */
+static void test_the_ack_of_an_event_that_was_removed_in_flight_settles_nothing(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 4; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    remove_counted(bench, 2, 0, 2);
+    bench_put(bench, "a", "c");
+    outbox_forwarder_committed(bench->forwarder, 0);
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).settled_id, 2);
+    for (int i = 0; i < 2; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, i == 0 ? 0 : 0x87);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig_stats(&rig).delivered, 0);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).in_flight, 3);
+    rig_ack_from(&rig, 2);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    assert_int_equal(rig.link.sent_count, 5);
+}
+
+/* [step-2] the server counts a publish until its PUBACK, whatever becomes of the row */
+static void test_a_removed_event_stays_in_flight_until_its_ack(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 4; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 2);
+    remove_counted(bench, 2, 0, 2);
+    rig_run(&rig, 1500);
+    bench_put(bench, "a", "c");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig_stats(&rig).in_flight, 2);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 3);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 4);
+    assert_int_equal(rig.link.sent[3].id, 4);
+    rig_run(&rig, 40000);
+    assert_int_equal(rig.link.opens, 2); /* those two got no PUBACK */
+}
+
+/* A COMMIT can fail and have happened all the same. */
+static void test_a_settle_that_succeeded_unheard_counts_once(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 5; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    for (int i = 0; i < 4; i++)
+        if (i != 2)
+            fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_step(&rig);
+    remove_counted(bench, 2, 2, 0);
+    outbox_forwarder_flush(bench->forwarder, 5);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    rig_ack_from(&rig, 2);
+    assert_int_equal(rig_stats(&rig).delivered, 5);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    assert_int_equal(rig.link.sent_count, 5);
+    check_law(bench);
+}
+
+static void test_a_refusal_is_forgotten_when_its_event_is_removed(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 4; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).refused_id, 2);
+    remove_counted(bench, 2, 0, 2);
     rig_reconnect(&rig, 10);
-    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, 4);
+    rig_run(&rig, 100);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(rig.link.sent_count, 6);
+}
+
+static int deny_commit(void *context, int action, const char *a, const char *b, const char *c,
+                       const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_TRANSACTION && strcmp(a, "COMMIT") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+static void test_events_of_a_fetch_whose_end_failed_are_not_sent(void **state)
+{
+    struct bench *bench = *state;
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    int64_t id = bench_put(bench, "a", "b");
+    sqlite3_set_authorizer(bench->db, deny_commit, NULL);
+    outbox_forwarder_committed(bench->forwarder, id);
+    for (int i = 0; i < 3; i++)
+        rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig.link.sent[0].id, id);
 }
 
 static void test_members_of_a_newer_ledger_outlive_our_settles(void **state)
@@ -605,6 +746,12 @@ int main(void)
         CASE(test_a_tombstone_deleted_by_hand_loses_no_event),
         CASE(test_a_tombstone_written_over_by_hand_loses_no_event),
         CASE(test_a_settle_from_a_head_that_has_moved_changes_nothing),
+        CASE(test_an_event_is_not_sent_twice_because_others_ahead_of_it_were_removed),
+        CASE(test_the_ack_of_an_event_that_was_removed_in_flight_settles_nothing),
+        CASE(test_a_removed_event_stays_in_flight_until_its_ack),
+        CASE(test_a_settle_that_succeeded_unheard_counts_once),
+        CASE(test_a_refusal_is_forgotten_when_its_event_is_removed),
+        CASE(test_events_of_a_fetch_whose_end_failed_are_not_sent),
         CASE(test_members_of_a_newer_ledger_outlive_our_settles),
         CASE(test_rows_that_nobody_proved_durable_are_synced_before_they_are_sent),
         CASE(test_events_that_a_commit_proved_durable_need_no_sync),

@@ -46,7 +46,7 @@ static int set_up_before_the_wrap(void **state)
     if (set_up(state) != 0)
         return -1;
     struct ob_window *window = &((struct fixture *)*state)->window;
-    window->first = window->next = window->end = UINT32_MAX - 2;
+    window->kept = window->first = window->next = window->end = UINT32_MAX - 2;
     return 0;
 }
 
@@ -546,6 +546,93 @@ static void test_tokens_work_across_the_wrap_of_their_offset(void **state)
     assert_true(ack(fixture, young));
 }
 
+/* ---- Rows that left otherwise ---------------------------------------------------------------------------------- */
+
+static void test_what_others_removed_leaves_and_the_rest_stays_as_it_is(void **state)
+{
+    struct fixture *fixture = *state;
+    uint32_t tokens[4];
+    for (int64_t id = 1; id <= 6; id++)
+        add(fixture, 10 * id);
+    for (int i = 0; i < 4; i++)
+        tokens[i] = send_next(fixture, 10 * (i + 1));
+    assert_true(ack(fixture, tokens[0]));
+    assert_true(ack(fixture, tokens[2]));
+    ob_window_passed(&fixture->window, 25);
+    assert_int_equal(ob_window_count(&fixture->window), 4);
+    assert_int_equal(ob_window_at(&fixture->window, 0)->id, 30);
+    assert_int_equal(ob_window_settleable(&fixture->window), 1);
+    assert_true(ack(fixture, tokens[3]));
+    assert_int_equal(ob_window_settleable(&fixture->window), 2);
+    send_next(fixture, 50);
+}
+
+static void test_entries_that_were_not_sent_leave_too(void **state)
+{
+    struct fixture *fixture = *state;
+    uint32_t prepared;
+    for (int64_t id = 1; id <= 4; id++)
+        add(fixture, id);
+    assert_non_null(ob_window_next(&fixture->window, &prepared));
+    ob_window_passed(&fixture->window, 3);
+    assert_int_equal(ob_window_room(&fixture->window), CAPACITY - 1);
+    assert_false(ob_window_let_go(&fixture->window, prepared));
+    send_next(fixture, 4);
+    ob_window_passed(&fixture->window, 1000);
+    assert_int_equal(ob_window_count(&fixture->window), 0);
+    assert_false(has_next(fixture));
+}
+
+static void test_an_entry_that_left_in_flight_is_in_flight_until_its_ack(void **state)
+{
+    struct fixture *fixture = *state;
+    add(fixture, 1);
+    add(fixture, 2);
+    add(fixture, 3);
+    uint32_t first = send_next(fixture, 1), second = send_next(fixture, 2);
+    ob_window_passed(&fixture->window, 1);
+    assert_int_equal(fixture->window.in_flight, 2);
+    assert_int_equal(ob_window_oldest_in_flight(&fixture->window)->id, 1);
+    assert_int_equal(ob_window_room(&fixture->window), CAPACITY - 3);
+    assert_false(ack(fixture, first));
+    assert_false(ob_window_let_go(&fixture->window, second));
+    assert_true(ob_window_let_go(&fixture->window, first));
+    assert_false(ob_window_let_go(&fixture->window, first));
+    assert_int_equal(fixture->window.in_flight, 1);
+    assert_int_equal(ob_window_room(&fixture->window), CAPACITY - 2);
+    assert_true(ack(fixture, second));
+}
+
+static void test_a_loss_forgets_those_that_left_in_flight(void **state)
+{
+    struct fixture *fixture = *state;
+    add(fixture, 1);
+    add(fixture, 2);
+    uint32_t first = send_next(fixture, 1), second = send_next(fixture, 2);
+    ob_window_passed(&fixture->window, 1);
+    assert_true(ack(fixture, second));
+    ob_window_keep(&fixture->window, ob_window_settleable(&fixture->window));
+    assert_int_equal(ob_window_count(&fixture->window), 1);
+    assert_int_equal(fixture->window.in_flight, 0);
+    assert_false(ob_window_let_go(&fixture->window, first));
+    assert_int_equal(ob_window_room(&fixture->window), CAPACITY - 1);
+}
+
+static void test_entries_that_were_added_last_can_be_taken_back(void **state)
+{
+    struct fixture *fixture = *state;
+    add(fixture, 1);
+    send_next(fixture, 1);
+    add_unfit(fixture, 2);
+    add(fixture, 3);
+    assert_true(has_next(fixture));
+    ob_window_take_back(&fixture->window, 1);
+    assert_int_equal(ob_window_count(&fixture->window), 1);
+    assert_false(has_next(fixture));
+    add(fixture, 2);
+    send_next(fixture, 2);
+}
+
 /* ---- Against a plain model ------------------------------------------------------------------------------------ */
 
 /* The same window as a list without numbers; tokens are remembered instead of computed. */
@@ -556,6 +643,7 @@ struct model {
         uint32_t token;
     } entries[CAPACITY];
     uint32_t count;
+    uint32_t gone[CAPACITY], gone_count; /* tokens of those that left in flight */
     uint32_t old_tokens[64]; /* of acks and losses; a ring */
     unsigned old_count;
     int64_t next_id;
@@ -591,7 +679,7 @@ static uint32_t model_find(const struct model *model, enum ob_verdict verdict)
 
 static void do_add(struct fixture *fixture, struct model *model, uint32_t dice)
 {
-    if (model->count == CAPACITY)
+    if (model->count == CAPACITY || ob_window_is_full(&fixture->window))
         return;
     bool unfit = dice % 4 == 0;
     model->next_id += 1 + dice % 3;
@@ -617,6 +705,7 @@ static void do_ack(struct fixture *fixture, struct model *model, uint32_t dice)
     if (model->old_count > 0 && dice % 3 == 0) {
         unsigned known = model->old_count < 64 ? model->old_count : 64;
         assert_false(ack(fixture, model->old_tokens[dice / 3 % known]));
+        assert_false(ob_window_let_go(&fixture->window, model->old_tokens[dice / 3 % known]));
     }
     if (model->count == 0)
         return;
@@ -639,12 +728,40 @@ static void do_settle(struct fixture *fixture, struct model *model, uint32_t dic
     memmove(model->entries, model->entries + count, model->count * sizeof model->entries[0]);
 }
 
+static void do_pass(struct fixture *fixture, struct model *model, uint32_t dice)
+{
+    uint32_t count = dice % (model->count + 1);
+    if (count == 0)
+        return;
+    ob_window_passed(&fixture->window, model->entries[count - 1].id);
+    for (uint32_t i = 0; i < count; i++)
+        if (model->entries[i].verdict == OB_IN_FLIGHT)
+            model->gone[model->gone_count++] = model->entries[i].token;
+    model->count -= count;
+    memmove(model->entries, model->entries + count, model->count * sizeof model->entries[0]);
+}
+
+static void do_let_go(struct fixture *fixture, struct model *model, uint32_t dice)
+{
+    if (model->gone_count == 0)
+        return;
+    uint32_t i = dice % model->gone_count, token = model->gone[i];
+    assert_false(ack(fixture, token));
+    assert_true(ob_window_let_go(&fixture->window, token));
+    assert_false(ob_window_let_go(&fixture->window, token));
+    model->gone[i] = model->gone[--model->gone_count];
+    forget_token(model, token);
+}
+
 static void do_lose(struct fixture *fixture, struct model *model, uint32_t dice)
 {
     uint32_t kept = dice % (model_settleable(model) + 1);
     for (uint32_t i = 0; i < model->count; i++)
         if (model->entries[i].verdict == OB_IN_FLIGHT)
             forget_token(model, model->entries[i].token);
+    for (uint32_t i = 0; i < model->gone_count; i++)
+        forget_token(model, model->gone[i]);
+    model->gone_count = 0;
     ob_window_keep(&fixture->window, kept);
     model->count = kept;
     model->next_id = kept > 0 ? model->entries[kept - 1].id : model->next_id - CAPACITY;
@@ -652,9 +769,10 @@ static void do_lose(struct fixture *fixture, struct model *model, uint32_t dice)
 
 static void assert_like(const struct fixture *fixture, const struct model *model)
 {
-    uint32_t in_flight = 0, oldest = model_find(model, OB_IN_FLIGHT);
+    uint32_t in_flight = model->gone_count, oldest = model_find(model, OB_IN_FLIGHT);
     assert_int_equal(ob_window_count(&fixture->window), model->count);
-    assert_int_equal(ob_window_is_full(&fixture->window), model->count == CAPACITY);
+    if (model->gone_count == 0)
+        assert_int_equal(ob_window_room(&fixture->window), CAPACITY - model->count);
     for (uint32_t i = 0; i < model->count; i++) {
         assert_int_equal(ob_window_at(&fixture->window, i)->id, model->entries[i].id);
         assert_int_equal(ob_window_at(&fixture->window, i)->verdict, model->entries[i].verdict);
@@ -663,8 +781,8 @@ static void assert_like(const struct fixture *fixture, const struct model *model
     assert_int_equal(fixture->window.in_flight, in_flight);
     assert_int_equal(ob_window_settleable(&fixture->window), model_settleable(model));
     const struct ob_entry *entry = ob_window_oldest_in_flight(&fixture->window);
-    assert_int_equal(entry == NULL, oldest == model->count);
-    if (entry)
+    assert_int_equal(entry == NULL, in_flight == 0);
+    if (entry && model->gone_count == 0)
         assert_int_equal(entry->id, model->entries[oldest].id);
 }
 
@@ -677,10 +795,14 @@ static void test_random_calls_leave_the_window_like_a_plain_list(void **state)
         uint32_t dice = next_random(&seed), choice = next_random(&seed) % 100;
         if (choice < 30)
             do_add(fixture, &model, dice);
-        else if (choice < 60)
+        else if (choice < 55)
             do_send(fixture, &model);
-        else if (choice < 85)
+        else if (choice < 75)
             do_ack(fixture, &model, dice);
+        else if (choice < 78)
+            do_pass(fixture, &model, dice);
+        else if (choice < 88)
+            do_let_go(fixture, &model, dice);
         else if (choice < 97)
             do_settle(fixture, &model, dice);
         else
@@ -721,6 +843,11 @@ int main(void)
         TEST(test_no_token_from_before_a_loss_finds_an_entry_behind_it),
         TEST(test_a_token_that_was_prepared_but_not_used_is_void_after_a_loss_too),
         TEST(test_no_token_is_given_out_twice_over_a_thousand_losses),
+        TEST(test_what_others_removed_leaves_and_the_rest_stays_as_it_is),
+        TEST(test_entries_that_were_not_sent_leave_too),
+        TEST(test_an_entry_that_left_in_flight_is_in_flight_until_its_ack),
+        TEST(test_a_loss_forgets_those_that_left_in_flight),
+        TEST(test_entries_that_were_added_last_can_be_taken_back),
         TEST(test_places_of_the_ring_are_used_again),
         WRAP_TEST(test_a_full_window_works_across_the_wrap_of_the_numbers),
         WRAP_TEST(test_unfit_entries_are_stepped_over_across_the_wrap_of_the_numbers),
