@@ -154,7 +154,9 @@ static int transact(struct ob_store *store, mending mend, void *context)
 {
     struct ob_ledger ledger = store->head;
     char text[OB_LEDGER_TEXT];
-    int code = ob_sql_step(store->statement[OB_SQL_BEGIN_WRITE], NULL, &store->error,
+    int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = ob_sql_step(store->statement[OB_SQL_BEGIN_WRITE], NULL, &store->error,
                            "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
@@ -163,7 +165,7 @@ static int transact(struct ob_store *store, mending mend, void *context)
         code = ob_head_entomb(store, &ledger, text);
     if (code == OUTBOX_OK)
         code = ob_sql_step(store->statement[OB_SQL_COMMIT], NULL, &store->error, "committing");
-    ob_sql_rollback(store->db);
+    (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
     if (code == OUTBOX_OK)
         ob_head_adopt(store, &ledger, text);
     else

@@ -139,6 +139,19 @@ static int run(struct ob_store *store, enum ob_store_statement statement, const 
     return ob_sql_step(store->statement[statement], NULL, &store->error, doing);
 }
 
+int ob_store_end_left_over(struct ob_store *store)
+{
+    if (sqlite3_get_autocommit(store->db))
+        return OUTBOX_OK;
+    assert(!store->is_shared); /* there it would be the application's, and we were not called */
+    (void)ob_sql_rollback(store->db); /* looked at in the next line */
+    if (sqlite3_get_autocommit(store->db))
+        return OUTBOX_OK;
+    return ob_error_set(&store->error, OUTBOX_SQLITE,
+                        "a transaction of the forwarder cannot be rolled back: %s",
+                        sqlite3_errmsg(store->db));
+}
+
 /* The application may change the journal mode while we run, between two of our transactions. */
 static int follow_journal(struct ob_store *store)
 {
@@ -256,11 +269,13 @@ static int has_rows_beyond(struct ob_store *store, bool *beyond)
 int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
 {
     bool broken = false, beyond = false;
-    assert(!ob_store_is_blocked(store) && sqlite3_get_autocommit(store->db));
+    assert(!ob_store_is_blocked(store));
     fetch->head = OB_HEAD_SAME;
     fetch->at_end = false;
     fetch->has_ended = true; /* nothing was taken yet */
-    int code = follow_journal(store);
+    int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = follow_journal(store);
     if (code == OUTBOX_OK)
         code = run(store, OB_SQL_BEGIN_READ, "opening a read transaction");
     if (code != OUTBOX_OK)
@@ -270,7 +285,8 @@ int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
         code = run(store, OB_SQL_COMMIT, "ending a read transaction");
         fetch->has_ended = code == OUTBOX_OK;
     }
-    (void)ob_sql_rollback(store->db); /* where something failed: no lock may stay */
+    /* Where something failed, no lock may stay; if this fails, the next call tries again. */
+    (void)ob_sql_rollback(store->db);
     fetch->has_ended = fetch->has_ended && sqlite3_get_autocommit(store->db);
     if (code != OUTBOX_OK)
         return code;
@@ -358,15 +374,17 @@ int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint
                     enum ob_head *head)
 {
     struct settle settle = {.window = window, .count = count, .head = OB_HEAD_SAME};
-    assert(count > 0 && !ob_store_is_blocked(store) && sqlite3_get_autocommit(store->db));
+    assert(count > 0 && !ob_store_is_blocked(store));
     *head = OB_HEAD_SAME;
-    int code = run(store, OB_SQL_BEGIN_WRITE, "opening a settle");
+    int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = run(store, OB_SQL_BEGIN_WRITE, "opening a settle");
     if (code != OUTBOX_OK)
         return code;
     code = settle_inside(store, &settle);
     *head = settle.head;
     bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
-    ob_sql_rollback(store->db);
+    (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
     if (committed) {
         store->settles++;
         ob_head_adopt(store, &settle.ledger, settle.text);
@@ -422,7 +440,9 @@ bool ob_store_needs_barrier(const struct ob_store *store, int64_t id)
 int ob_store_barrier(struct ob_store *store, int64_t id)
 {
     assert(!ob_store_is_blocked(store));
-    int code = store->journal == OB_JOURNAL_WAL ? sync_wal(store) : commit_barrier(store);
+    int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = store->journal == OB_JOURNAL_WAL ? sync_wal(store) : commit_barrier(store);
     if (code != OUTBOX_OK)
         return code;
     store->barriers++;

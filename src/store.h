@@ -63,6 +63,10 @@ void ob_store_close(struct ob_store *store);
 /* Whether a transaction of the application is open on a shared connection. */
 bool ob_store_is_blocked(const struct ob_store *store);
 
+/* Ends a transaction that a ROLLBACK which failed has left open on a connection of our own. Each
+ * call below that needs a transaction, or must not be in one, begins with it. */
+int ob_store_end_left_over(struct ob_store *store);
+
 /* Reads events behind `after` in order and hands each to `take`, until that says false or the
  * table ends (`at_end`). The row's memory is SQLite's and valid during the call. */
 struct ob_fetch {

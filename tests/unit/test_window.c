@@ -644,7 +644,7 @@ struct model {
     } entries[CAPACITY];
     uint32_t count;
     uint32_t gone[CAPACITY], gone_count; /* tokens of those that left in flight */
-    uint32_t old_tokens[64]; /* of acks and losses; a ring */
+    uint32_t old_tokens[64];             /* of acks and losses; a ring */
     unsigned old_count;
     int64_t next_id;
 };
