@@ -164,7 +164,7 @@ static int transact(struct ob_store *store, mending mend, void *context)
     if (code == OUTBOX_OK)
         code = ob_head_entomb(store, &ledger, text);
     if (code == OUTBOX_OK)
-        code = ob_sql_step(store->statement[OB_SQL_COMMIT], NULL, &store->error, "committing");
+        code = ob_store_commit(store, "committing");
     (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
     if (code == OUTBOX_OK)
         ob_head_adopt(store, &ledger, text);

@@ -8,13 +8,15 @@
  * sent twice, never lost. What is sent must not be undone itself, which is the barrier's work.
  *
  * An event counts as durable up to `durable_id`. The writer raises it (its own commits at FULL), and
- * the barrier does: in WAL by syncing the WAL file, behind which stand all rows that were fetched;
+ * the barrier does: in WAL by syncing the WAL file, which holds all rows that were fetched and are
+ * not in the database yet, and by more than that once a sync has failed (wal.c);
  * in the rollback modes by a commit of our own at synchronous=EXTRA, because SQLite gives no other
  * way to make the removal of an earlier journal durable.
  */
 #include "store.h"
 
 #include "head.h"
+#include "wal.h"
 
 #include <assert.h>
 #include <string.h>
@@ -150,6 +152,15 @@ int ob_store_end_left_over(struct ob_store *store)
     return ob_error_set(&store->error, OUTBOX_SQLITE,
                         "a transaction of the forwarder cannot be rolled back: %s",
                         sqlite3_errmsg(store->db));
+}
+
+/* In WAL a commit syncs where it begins the file anew. If that fails, no later sync is to be trusted. */
+int ob_store_commit(struct ob_store *store, const char *doing)
+{
+    int code = run(store, OB_SQL_COMMIT, doing);
+    if (code != OUTBOX_OK && sqlite3_extended_errcode(store->db) == SQLITE_IOERR_FSYNC)
+        store->wal_in_doubt = true;
+    return code;
 }
 
 /* The application may change the journal mode while we run, between two of our transactions. */
@@ -366,7 +377,7 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         return code;
     code = ob_head_entomb(store, &settle->ledger, settle->text);
     if (code == OUTBOX_OK)
-        code = run(store, OB_SQL_COMMIT, "committing a settle");
+        code = ob_store_commit(store, "committing a settle");
     return code;
 }
 
@@ -406,17 +417,29 @@ int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint
 
 /* ---- Barrier, change, checkpoint ---------------------------------------------------------------------------- */
 
-static int sync_wal(struct ob_store *store)
+static int renew_wal(struct ob_store *store)
 {
-    sqlite3_file *wal = NULL;
-    int result = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
-    if (result == SQLITE_OK && wal && wal->pMethods)
-        result = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
-    else if (result == SQLITE_OK)
-        result = SQLITE_IOERR_FSYNC;
+    int code = run(store, OB_SQL_BEGIN_WRITE, "locking the WAL");
+    if (code != OUTBOX_OK)
+        return code;
+    int result = ob_wal_renew(store->db);
+    (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
+    store->wal_in_doubt = result != SQLITE_OK;
     return result == SQLITE_OK
                ? OUTBOX_OK
-               : ob_error_sqlite(&store->error, store->db, result, "syncing the WAL");
+               : ob_error_sqlite(&store->error, store->db, result, "writing the WAL anew");
+}
+
+/* In doubt, the plain sync comes first all the same: where not even that succeeds, nothing should
+ * be written to the disk again and again. */
+static int sync_wal(struct ob_store *store)
+{
+    int result = ob_wal_sync(store->db);
+    if (result != SQLITE_OK) {
+        store->wal_in_doubt = true;
+        return ob_error_sqlite(&store->error, store->db, result, "syncing the WAL");
+    }
+    return store->wal_in_doubt ? renew_wal(store) : OUTBOX_OK;
 }
 
 static int commit_barrier(struct ob_store *store)
@@ -434,7 +457,7 @@ static int commit_barrier(struct ob_store *store)
 
 bool ob_store_needs_barrier(const struct ob_store *store, int64_t id)
 {
-    return store->wrote_unsynced || id > store->durable_id;
+    return store->wrote_unsynced || store->wal_in_doubt || id > store->durable_id;
 }
 
 int ob_store_barrier(struct ob_store *store, int64_t id)
@@ -446,7 +469,7 @@ int ob_store_barrier(struct ob_store *store, int64_t id)
     if (code != OUTBOX_OK)
         return code;
     store->barriers++;
-    store->wrote_unsynced = false;
+    store->wrote_unsynced = store->wal_in_doubt = false;
     store->durable_id = id;
     return OUTBOX_OK;
 }
@@ -473,12 +496,17 @@ int ob_store_has_changed(struct ob_store *store, bool *changed)
 int ob_store_checkpoint(struct ob_store *store)
 {
     int frames = 0, moved = 0;
+    int code = store->wal_in_doubt ? sync_wal(store) : OUTBOX_OK;
+    if (code != OUTBOX_OK)
+        return code;
     int result =
         sqlite3_wal_checkpoint_v2(store->db, "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
     if ((result & 0xff) == SQLITE_BUSY)
         return OUTBOX_OK; /* somebody reads or checkpoints: later */
-    if (result != SQLITE_OK)
+    if (result != SQLITE_OK) {
+        store->wal_in_doubt = true; /* it may have been the sync that failed */
         return ob_error_sqlite(&store->error, store->db, result, "checkpointing the WAL");
+    }
     store->wal_frames = frames > moved ? (unsigned)(frames - moved) : 0;
     return OUTBOX_OK;
 }

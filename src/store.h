@@ -50,6 +50,7 @@ struct ob_store {
     enum ob_journal journal;
     int64_t durable_id;  /* every event up to it survives a power cut */
     bool wrote_unsynced; /* we wrote what the next event sent depends on: an epoch */
+    bool wal_in_doubt;   /* a sync of the WAL failed: another one alone proves nothing, wal.h */
     int64_t version;     /* of the database when the last fetch began */
     unsigned wal_frames; /* in the WAL behind our last commit */
     uint64_t barriers, settles;
@@ -66,6 +67,9 @@ bool ob_store_is_blocked(const struct ob_store *store);
 /* Ends a transaction that a ROLLBACK which failed has left open on a connection of our own. Each
  * call below that needs a transaction, or must not be in one, begins with it. */
 int ob_store_end_left_over(struct ob_store *store);
+
+/* Runs COMMIT. */
+int ob_store_commit(struct ob_store *store, const char *doing);
 
 /* Reads events behind `after` in order and hands each to `take`, until that says false or the
  * table ends (`at_end`). The row's memory is SQLite's and valid during the call. */

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * shim_vfs.h - a VFS over the default one that plays a disk behind a page cache: it knows which
+ * bytes of the WAL a power cut would lose, and its syncs fail on demand.
+ *
+ * A sync that fails behaves as Linux does: the pages count as clean from then on, so the next sync
+ * succeeds without having written them. What is read is what was written all the time.
+ */
+#ifndef SHIM_VFS_H
+#define SHIM_VFS_H
+
+#include <sqlite3.h>
+#include <stddef.h>
+
+struct shim_vfs {
+    int fail_syncs; /* of the WAL: so many fail */
+    int syncs;      /* of the WAL: so many were tried */
+    int writes;     /* to the WAL */
+};
+extern struct shim_vfs shim_vfs;
+
+/* Registers it under the name "shim", and forgets what it knew. */
+void shim_vfs_start(void);
+void shim_vfs_stop(void);
+
+/* Another connection to a file, through it. */
+sqlite3 *shim_vfs_connect(const char *path);
+
+/* Bytes of the WAL that were written since the start and would not survive a power cut. */
+size_t shim_vfs_at_risk(void);
+
+#endif

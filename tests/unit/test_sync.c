@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_sync.c - syncs of the WAL that fail. A later sync that succeeds says nothing of the pages that
+ * the failed one was for (the kernel may have dropped them), so no event may be sent on its word.
+ */
+#include "shim_vfs.h"
+#include "support.h"
+
+static struct rig rig;
+static sqlite3 *writer; /* an application at synchronous=NORMAL, through the shim */
+
+static int set_up(void **state)
+{
+    if (bench_open(state) != 0)
+        return -1;
+    struct bench *bench = *state;
+    shim_vfs_start();
+    writer = shim_vfs_connect(bench->path);
+    bench_sql(writer, "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0");
+    bench->own = shim_vfs_connect(bench->path);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct bench *bench = *state;
+    outbox_forwarder_close(bench->forwarder);
+    bench->forwarder = NULL;
+    int own = sqlite3_close(bench->own), other = sqlite3_close(writer);
+    bench->own = NULL;
+    shim_vfs_stop();
+    return bench_close(state) == 0 && own == SQLITE_OK && other == SQLITE_OK ? 0 : -1;
+}
+
+static void expect_all_on_disk(void *context)
+{
+    (void)context;
+    assert_int_equal(shim_vfs_at_risk(), 0);
+}
+
+static void start(void **state, const outbox_forwarder_config *config)
+{
+    rig_start(&rig, *state, config);
+    rig.link.on_publish = expect_all_on_disk;
+    rig_connect(&rig, 10);
+}
+
+static void write_event(void)
+{
+    bench_sql(writer, "INSERT INTO outbox_event(topic, payload) VALUES('a', 'b')");
+}
+
+static void test_a_barrier_syncs_what_others_wrote(void **state)
+{
+    start(state, NULL);
+    write_event();
+    assert_true(shim_vfs_at_risk() > 0);
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(shim_vfs.syncs, 1);
+}
+
+/* [P2] */
+static void test_a_wal_whose_sync_failed_is_written_anew_before_anything_is_sent(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    write_event();
+    shim_vfs.fail_syncs = 1;
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+    write_event();
+    rig_run(&rig, 1100);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    char *verdict = bench_text(bench->db, "PRAGMA integrity_check");
+    assert_string_equal(verdict, "ok");
+    sqlite3_free(verdict);
+}
+
+static void test_a_healthy_wal_is_written_anew_only_once(void **state)
+{
+    start(state, NULL);
+    shim_vfs.fail_syncs = 1;
+    write_event();
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 1);
+    int writes = shim_vfs.writes;
+    for (int i = 0; i < 3; i++) {
+        write_event();
+        rig_run(&rig, 1100);
+    }
+    assert_int_equal(rig.link.sent_count, 4);
+    assert_in_range(shim_vfs.writes - writes, 3, 20); /* of the writer alone */
+}
+
+/* [P9] nothing is written to a disk that does not even take a sync */
+static void test_while_syncs_fail_nothing_is_sent_and_nothing_written(void **state)
+{
+    start(state, NULL);
+    write_event();
+    int writes = shim_vfs.writes;
+    shim_vfs.fail_syncs = 1000;
+    rig_run(&rig, 20000);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(shim_vfs.writes, writes);
+    assert_in_range(shim_vfs.syncs, 10, 30);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    shim_vfs.fail_syncs = 0;
+    rig_run(&rig, 2000);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
+static void test_a_rewrite_whose_own_sync_fails_proves_nothing(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    shim_vfs.fail_syncs = 1;
+    write_event();
+    rig_run(&rig, 1100);
+    /* The next sync succeeds; the one behind the rewriting fails. */
+    bench_sql(writer, "BEGIN IMMEDIATE");
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 0);
+    bench_sql(writer, "COMMIT");
+    shim_vfs.fail_syncs = 1;
+    rig_run(&rig, 10);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event"), 2);
+}
+
+/* The claim is for what that commit wrote, not for what another writer's commit lost. */
+static void test_a_durable_commit_does_not_make_up_for_a_sync_that_failed(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    shim_vfs.fail_syncs = 1;
+    write_event();
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 0);
+    outbox_forwarder_committed(bench->forwarder, 1);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 0);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
+static void test_a_checkpoint_whose_sync_failed_leaves_the_wal_in_doubt(void **state)
+{
+    start(state, &(outbox_forwarder_config){.checkpoint_frames = 1, .settle_batch = 1});
+    write_event();
+    write_event();
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 2);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig); /* settles one, unsynced */
+    shim_vfs.fail_syncs = 1;
+    for (int i = 0; i < 20 && shim_vfs.fail_syncs > 0; i++) {
+        fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+        rig_run(&rig, 500);
+    }
+    assert_int_equal(shim_vfs.fail_syncs, 0);
+    assert_true(shim_vfs_at_risk() > 0);
+    write_event();
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 3); /* expect_all_on_disk() was there */
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_a_barrier_syncs_what_others_wrote),
+        CASE(test_a_wal_whose_sync_failed_is_written_anew_before_anything_is_sent),
+        CASE(test_a_healthy_wal_is_written_anew_only_once),
+        CASE(test_while_syncs_fail_nothing_is_sent_and_nothing_written),
+        CASE(test_a_rewrite_whose_own_sync_fails_proves_nothing),
+        CASE(test_a_durable_commit_does_not_make_up_for_a_sync_that_failed),
+        CASE(test_a_checkpoint_whose_sync_failed_leaves_the_wal_in_doubt),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
