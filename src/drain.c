@@ -132,6 +132,8 @@ static bool make_durable(outbox_forwarder *f, int64_t id)
     int code = ob_store_barrier(&f->store, f->cursor);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
+    else if (ob_drain_due(f) == 0)
+        ob_machine_store_works(f); /* else the next settle will tell */
     return code == OUTBOX_OK;
 }
 

@@ -17,8 +17,10 @@
 #include <string.h>
 
 enum {
-    BUSY_RETRY_MS = 5,      /* the database was held by somebody else */
-    TROUBLE_RETRY_MS = 1000 /* the database failed */
+    BUSY_RETRY_MS = 5,        /* the database is held by somebody else */
+    BUSY_REPORT_MS = 10000,   /* held for so long, it is a trouble */
+    LONG_BUSY_RETRY_MS = 250, /* and worth an attempt now and then only */
+    TROUBLE_RETRY_MS = 1000   /* the database failed */
 };
 
 /* Which states may follow which. */
@@ -71,13 +73,36 @@ void ob_machine_trouble(outbox_forwarder *f, int code, const char *format, ...)
     f->logged = f->error;
 }
 
-/* A failing database is tried again later; a busy one soon, and is no trouble. */
+/* Everybody has to wait for the write lock now and then; who waits for ten seconds on end waits for
+ * a transaction that somebody has forgotten. */
+static void store_was_busy(outbox_forwarder *f)
+{
+    uint64_t now = ob_machine_clock(f);
+    /* Nothing was asked of the database for as long: what it did meanwhile nobody knows. */
+    bool anew = !f->store_is_busy || now > f->store_not_before + BUSY_REPORT_MS;
+    if (anew)
+        f->busy_since = now;
+    f->store_is_busy = true;
+    bool is_long = now - f->busy_since >= BUSY_REPORT_MS;
+    f->store_not_before = now + (is_long ? LONG_BUSY_RETRY_MS : BUSY_RETRY_MS);
+    if (!is_long)
+        return;
+    ob_machine_trouble(f, OUTBOX_BUSY,
+                       "another connection has held the write lock of the database for over %d s; "
+                       "what is delivered cannot be settled before it commits",
+                       BUSY_REPORT_MS / 1000);
+    f->store_is_in_trouble = true;
+}
+
+/* A failing database is tried again later; a busy one soon, and is no trouble at first. */
 void ob_machine_store_failed(outbox_forwarder *f, int code)
 {
-    bool busy = code == OUTBOX_BUSY;
-    f->store_not_before = ob_machine_clock(f) + (busy ? BUSY_RETRY_MS : TROUBLE_RETRY_MS);
-    if (busy)
+    if (code == OUTBOX_BUSY) {
+        store_was_busy(f);
         return;
+    }
+    f->store_not_before = ob_machine_clock(f) + TROUBLE_RETRY_MS;
+    f->store_is_busy = false;
     ob_machine_trouble(f, code, "%s", f->store.error.sentence);
     f->store_is_in_trouble = true;
 }
@@ -91,6 +116,7 @@ void ob_machine_clear_trouble(outbox_forwarder *f)
 
 void ob_machine_store_works(outbox_forwarder *f)
 {
+    f->store_is_busy = false;
     if (!f->store_is_in_trouble)
         return;
     ob_machine_clear_trouble(f);

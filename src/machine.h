@@ -38,10 +38,12 @@ struct outbox_forwarder {
     bool full_step;           /* this step ended at one of its bounds */
     bool waits_for_acks;      /* the next event is too large: first let those ahead be acked */
     bool store_is_in_trouble; /* `error` is the database's */
+    bool store_is_busy;       /* since `busy_since`, and at every attempt */
 
     uint64_t watch_at;                  /* when to look at the oldest event in flight */
     uint64_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
     uint64_t settle_not_before, store_not_before, link_not_before;
+    uint64_t busy_since;
     uint64_t looked_at, active_at; /* for other writers; when one was seen */
     int64_t flush_id;              /* settle at once up to here, 0: nothing asked */
     int64_t alone_id;              /* sent with a window of 1 up to here: it was refused */

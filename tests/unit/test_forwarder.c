@@ -374,6 +374,51 @@ static void test_a_settle_waits_while_the_application_writes(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 3);
 }
 
+/* [step-6] [P9] a lock that is never given back would otherwise look like nothing to do */
+static void test_a_write_lock_that_is_held_for_ten_seconds_is_reported(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 3);
+    start(state, &(outbox_forwarder_config){.ack_timeout_ms = 1000000});
+    sqlite3_busy_timeout(bench->own, 0); /* real time, of which the test has none */
+    rig_connect(&rig, 100);
+    bench_sql(bench->db, "BEGIN IMMEDIATE");
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    outbox_forwarder_flush(bench->forwarder, 1);
+    rig_run(&rig, 9900);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_run(&rig, 200);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_BUSY);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "another connection"));
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "write lock"));
+    rig_run(&rig, 60000);
+    assert_int_equal(rig.port.warnings, 1);
+    bench_sql(bench->db, "COMMIT");
+    rig_run(&rig, 300);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+static void test_a_lock_that_is_given_back_now_and_then_is_no_trouble(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 20);
+    start(state, &(outbox_forwarder_config){.settle_batch = 1, .ack_timeout_ms = 1000000});
+    sqlite3_busy_timeout(bench->own, 0);
+    rig_connect(&rig, 100);
+    for (int i = 0; i < 5; i++) {
+        bench_sql(bench->db, "BEGIN IMMEDIATE");
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+        rig_run(&rig, 8000);
+        bench_sql(bench->db, "COMMIT");
+        rig_run(&rig, 300);
+        assert_int_equal(rig_stats(&rig).delivered, i + 1);
+        assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    }
+    rig_run(&rig, 30000);
+    assert_int_equal(rig.port.warnings, 0);
+}
+
 /* [step-1] */
 static void test_no_lock_is_held_between_two_steps(void **state)
 {
@@ -618,6 +663,8 @@ int main(void)
         CASE(test_a_few_acks_are_settled_after_a_quiet_second),
         CASE(test_a_trickle_of_acks_is_settled_too),
         CASE(test_a_settle_waits_while_the_application_writes),
+        CASE(test_a_write_lock_that_is_held_for_ten_seconds_is_reported),
+        CASE(test_a_lock_that_is_given_back_now_and_then_is_no_trouble),
         CASE(test_no_lock_is_held_between_two_steps),
         CASE(test_no_transaction_is_open_while_the_link_is_called),
         CASE(test_close_settles_what_was_acked),
