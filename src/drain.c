@@ -55,7 +55,10 @@ static bool take_row(void *context, const struct ob_row *row)
     const outbox_message *message = NULL;
     enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
 
-    if (!row->is_too_large && unfit == OB_FIT && row->payload.len <= f->config.payload_max) {
+    f->oversize = row->is_too_large                          ? OB_UNREAD
+                  : row->payload.len > f->config.payload_max ? row->payload.len
+                                                             : 0;
+    if (unfit == OB_FIT && f->oversize == 0) {
         if (!identify(taking, row->id))
             return false;
         int64_t ahead = last_ahead(f);
@@ -141,10 +144,11 @@ static bool make_durable(outbox_forwarder *f, int64_t id)
 static bool publish(outbox_forwarder *f, struct ob_entry *entry, uint32_t token)
 {
     outbox_link_result result = OUTBOX_LINK_TOO_LARGE;
+    const outbox_message *message = entry->message;
     if (!make_durable(f, entry->id))
         return false;
-    if (entry->message)
-        result = f->link->methods->publish(f->link, token, entry->message);
+    if (message)
+        result = f->link->methods->publish(f->link, token, message);
     switch (result) {
     case OUTBOX_LINK_OK:
         if (f->window.in_flight == 0)
@@ -155,8 +159,10 @@ static bool publish(outbox_forwarder *f, struct ob_entry *entry, uint32_t token)
     case OUTBOX_LINK_TOO_LARGE:
         /* The refusal ends the connection, so those ahead of it are acked first. */
         f->waits_for_acks = f->window.in_flight > 0;
-        if (!f->waits_for_acks)
+        if (!f->waits_for_acks && message)
             ob_machine_refuse(f, entry->id, OB_REASON_TOO_LARGE);
+        else if (!f->waits_for_acks)
+            ob_machine_hold_oversized(f, entry->id);
         return false;
     case OUTBOX_LINK_AGAIN:
     case OUTBOX_LINK_DOWN: /* CLOSED follows */

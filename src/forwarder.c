@@ -34,7 +34,7 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     f->stats.connects++;
     f->more = true;
     f->looked_at = f->now;
-    if (!f->alone_id && !f->store_is_in_trouble)
+    if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
     ob_machine_enter(f, OB_ONLINE);
     if (event->maximum_qos < 1) {

@@ -107,11 +107,16 @@ void ob_machine_store_failed(outbox_forwarder *f, int code)
     f->store_is_in_trouble = true;
 }
 
+/* A refused event that still waits is what the operator must see then. */
 void ob_machine_clear_trouble(outbox_forwarder *f)
 {
+    f->store_is_in_trouble = false;
+    if (f->alone_id) {
+        ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->refusal.sentence);
+        return;
+    }
     ob_error_clear(&f->error);
     ob_error_clear(&f->logged);
-    f->store_is_in_trouble = false;
 }
 
 void ob_machine_store_works(outbox_forwarder *f)
@@ -119,8 +124,8 @@ void ob_machine_store_works(outbox_forwarder *f)
     f->store_is_busy = false;
     if (!f->store_is_in_trouble)
         return;
-    ob_machine_clear_trouble(f);
     ob_machine_say(f, OUTBOX_LOG_INFO, OUTBOX_OK, "the database works again");
+    ob_machine_clear_trouble(f);
 }
 
 /* ---- States ------------------------------------------------------------------------------------------- */
@@ -196,7 +201,8 @@ void ob_machine_passed_refusal(outbox_forwarder *f)
     f->alone_id = 0;
     f->stats.refused_id = 0;
     f->stats.refused_reason = 0;
-    ob_machine_clear_trouble(f);
+    if (!f->store_is_in_trouble)
+        ob_machine_clear_trouble(f);
 }
 
 /* Some of the events that left may be our own: a COMMIT can fail and have happened all the same. In
@@ -233,15 +239,43 @@ void ob_machine_start_over(outbox_forwarder *f)
 
 /* ---- Refusals -------------------------------------------------------------------------------------------- */
 
-void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason)
+static void hold(outbox_forwarder *f, int64_t id, int reason)
 {
     f->alone_id = id;
     f->stats.refusals++;
     f->stats.refused_id = id;
     f->stats.refused_reason = reason;
-    ob_machine_trouble(f, OUTBOX_REFUSED,
-                       "the broker refuses event %lld (reason 0x%02x%s); the events behind it wait",
-                       (long long)id, (unsigned)reason,
-                       reason == OB_REASON_TOO_LARGE ? ": beyond what it accepts" : "");
+    ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->refusal.sentence);
     ob_machine_back_off(f);
+}
+
+void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason)
+{
+    ob_error_set(&f->refusal, OUTBOX_REFUSED,
+                 "the broker refuses event %lld (reason 0x%02x%s); the events behind it wait",
+                 (long long)id, (unsigned)reason,
+                 reason == OB_REASON_TOO_LARGE ? ": beyond what it accepts" : "");
+    hold(f, id, reason);
+}
+
+void ob_machine_hold_oversized(outbox_forwarder *f, int64_t id)
+{
+    long long event = id, limit = (long long)f->config.payload_max;
+    if (f->oversize == OB_UNREAD)
+        ob_error_set(
+            &f->refusal, OUTBOX_REFUSED,
+            "event %lld is too large to be read, far over this forwarder's own payload_max "
+            "of %lld; the events behind it wait",
+            event, limit);
+    else if (f->oversize > 0)
+        ob_error_set(&f->refusal, OUTBOX_REFUSED,
+                     "event %lld has %lld bytes of payload, over this forwarder's own payload_max "
+                     "of %lld; the events behind it wait",
+                     event, (long long)f->oversize, limit);
+    else
+        ob_error_set(&f->refusal, OUTBOX_REFUSED,
+                     "event %lld does not fit into this forwarder's own buffer_size of %lld; the "
+                     "events behind it wait",
+                     event, (long long)f->config.buffer_size);
+    hold(f, id, OB_REASON_TOO_LARGE);
 }

@@ -19,6 +19,7 @@
 enum ob_state { OB_IDLE, OB_CONNECTING, OB_ONLINE, OB_BACKOFF, OB_STATES };
 
 #define OB_REASON_TOO_LARGE 0x95 /* MQTT 5, 2.4: Packet too large */
+#define OB_UNREAD ((size_t)-1)   /* so large that SQLite was not asked for it */
 
 struct outbox_forwarder {
     outbox_forwarder_config config; /* with the defaults filled in */
@@ -48,8 +49,11 @@ struct outbox_forwarder {
     int64_t flush_id;              /* settle at once up to here, 0: nothing asked */
     int64_t alone_id;              /* sent with a window of 1 up to here: it was refused */
 
+    size_t oversize; /* payload of the event read last, if it is over payload_max, or OB_UNREAD */
+
     outbox_statistics stats;
     struct ob_error error, logged;
+    struct ob_error refusal; /* why `alone_id` is alone */
 };
 
 /* ---- machine.c ----------------------------------------------------------------------------- */
@@ -67,7 +71,7 @@ void ob_machine_sooner(const outbox_forwarder *f, uint64_t at, uint32_t *next_ms
 
 void ob_machine_say(const outbox_forwarder *f, outbox_level level, int code, const char *sentence);
 void ob_machine_trouble(outbox_forwarder *f, int code, const char *format, ...);
-void ob_machine_clear_trouble(outbox_forwarder *f);
+void ob_machine_clear_trouble(outbox_forwarder *f); /* but for a refusal that lasts */
 
 /* Notes that the database failed, or that it works again. */
 void ob_machine_store_failed(outbox_forwarder *f, int code);
@@ -78,10 +82,12 @@ void ob_machine_enter(outbox_forwarder *f, enum ob_state state);
 void ob_machine_check(const outbox_forwarder *f);
 void ob_machine_connect(outbox_forwarder *f);
 
-/* Ends the connection: and waits for a jittered while; because of one event; for good. What is
- * acked in an unbroken run stays to be settled; the rest is void. */
+/* Ends the connection: and waits for a jittered while; because of one event that the broker refuses
+ * or that is over a limit of our own; for good. What is acked in an unbroken run stays to be
+ * settled; the rest is void. */
 void ob_machine_back_off(outbox_forwarder *f);
 void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason);
+void ob_machine_hold_oversized(outbox_forwarder *f, int64_t id);
 void ob_machine_drop_link(outbox_forwarder *f);
 
 /* The refused event was taken after all, or is gone. */

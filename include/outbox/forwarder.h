@@ -17,7 +17,9 @@
  * After a loss every token is void: what was not settled is read again from the table and sent
  * again, in order. [step-3] An event that the broker refuses (PUBACK reason 0x80 or more, or larger
  * than the server's Maximum Packet Size) is never dropped: nothing behind it is settled, the link is
- * closed, and after a pause it is sent again, alone. [step-4]
+ * closed, and after a pause it is sent again, alone. An event over this forwarder's own payload_max
+ * or buffer_size, which another writer or a handle with a larger limit has stored, is held in the
+ * same way with reason 0x95; it is not sent, and the sentence names the limit. [step-4]
  */
 #ifndef OUTBOX_FORWARDER_H
 #define OUTBOX_FORWARDER_H
@@ -40,7 +42,7 @@ typedef struct outbox_forwarder_config {
     unsigned foreign_check_ms;   /* 0: 1,000; OUTBOX_NEVER: off */
     unsigned backoff_min_ms;     /* first pause is random in 0..this; 0: 1,000 */
     unsigned backoff_max_ms;     /* 0: 60,000 */
-    size_t payload_max;          /* 0: OUTBOX_PAYLOAD_MAX */
+    size_t payload_max;          /* events over it are held, see above; 0: OUTBOX_PAYLOAD_MAX */
     /* Bytes for messages read ahead. 0: enough for the largest payload in the worst encoding. */
     size_t buffer_size;
     /* WAL frames over which the forwarder checkpoints by itself, PASSIVE, when no other connection

@@ -139,6 +139,67 @@ static void test_trouble_with_the_database_is_shown_while_it_lasts(void **state)
     assert_int_equal(rig_stats(&rig).pending, 0);
 }
 
+static void test_a_refusal_is_shown_again_when_the_database_works_again(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 3; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig.port.dice = 50000; /* a long pause */
+    rig_connect(&rig, 100);
+    sqlite3_set_authorizer(bench->own, fail_once, NULL);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_REFUSED);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    sqlite3_set_authorizer(bench->own, NULL, NULL);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_REFUSED);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "refuses event 2"));
+}
+
+/* [step-4] */
+static void test_an_event_over_our_own_limit_is_held_and_says_so(void **state)
+{
+    static const char *const events[] = {
+        "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(150))",
+        "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(300000))",
+    };
+    static const char *const figures[] = {"150", "too large to be read"};
+    struct bench *bench = *state;
+    for (size_t i = 0; i < 2; i++) {
+        bench_sql(bench->db, events[i]);
+        start(state, &(outbox_forwarder_config){.payload_max = 100});
+        rig_connect(&rig, 100);
+        assert_int_equal(rig.link.sent_count, 0);
+        outbox_statistics now = rig_stats(&rig);
+        assert_int_equal(now.last_error, OUTBOX_REFUSED);
+        assert_int_equal(now.refused_reason, 0x95);
+        assert_int_equal(now.refused_id, i + 1);
+        assert_null(strstr(now.last_error_text, "broker"));
+        assert_non_null(strstr(now.last_error_text, "payload_max of 100"));
+        assert_non_null(strstr(now.last_error_text, figures[i]));
+        bench_sql(bench->db, "UPDATE outbox_event SET payload = 'cut' WHERE payload NOT NULL");
+        rig_reconnect(&rig, 100);
+        rig_ack_from(&rig, 0);
+        assert_int_equal(rig_stats(&rig).refused_id, 0);
+        rig_stop(&rig);
+    }
+}
+
+static void test_an_event_over_our_own_buffer_is_held_and_says_so(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(20000))");
+    start(state, &(outbox_forwarder_config){.payload_max = 30000, .buffer_size = 4096});
+    rig_connect(&rig, 100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_REFUSED);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "buffer_size of 4096"));
+}
+
 static void test_ids_that_were_skipped_count_as_holes(void **state)
 {
     struct bench *bench = *state;
@@ -736,6 +797,9 @@ int main(void)
         CASE(test_a_dead_letter_does_not_break_the_chain_of_previous),
         CASE(test_a_row_of_any_size_is_not_loaded_and_blocks_its_lane),
         CASE(test_trouble_with_the_database_is_shown_while_it_lasts),
+        CASE(test_a_refusal_is_shown_again_when_the_database_works_again),
+        CASE(test_an_event_over_our_own_limit_is_held_and_says_so),
+        CASE(test_an_event_over_our_own_buffer_is_held_and_says_so),
         CASE(test_ids_that_were_skipped_count_as_holes),
         CASE(test_a_row_below_the_tombstone_becomes_a_dead_letter),
         CASE(test_a_settle_that_meets_a_late_row_settles_after_mending),
