@@ -68,6 +68,8 @@ static bool take_row(void *context, const struct ob_row *row)
         if (!message && f->buffer.used > 0)
             return false; /* it is the first one of the next fetch */
     }
+    if (row->id <= f->flushed_id)
+        f->flushed_id = 0; /* the id was given out again */
     ob_window_add(&f->window, row->id, message, (int)unfit);
     f->cursor = row->id;
     return unfit != OB_FIT || message;
@@ -82,6 +84,23 @@ static void follow_head(outbox_forwarder *f, enum ob_head head)
     ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
                    "the outbox was changed by hand or restored; a new epoch begins");
     ob_machine_start_over(f);
+}
+
+/* What somebody asked for may be deleted by hand while it waits: the refused event; the one up to
+ * which a flush was asked for. All that is left up to the cursor is in the window. */
+static void miss_deleted(outbox_forwarder *f, bool at_end)
+{
+    uint32_t count = ob_window_count(&f->window);
+    if (count == 0 && at_end && f->flush_id) {
+        f->flushed_id = f->flush_id;
+        f->flush_id = 0;
+    }
+    if (!f->alone_id || (!at_end && f->cursor < f->alone_id))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if (ob_window_at(&f->window, i)->id == f->alone_id)
+            return;
+    ob_machine_passed_refusal(f);
 }
 
 /* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
@@ -112,6 +131,7 @@ static bool fetch(outbox_forwarder *f)
         return false;
     }
     f->more = !request.at_end;
+    miss_deleted(f, request.at_end);
     if (ob_drain_due(f) == 0)
         ob_machine_store_works(f); /* else the next settle will tell */
     return true;
@@ -226,6 +246,10 @@ static void settle(outbox_forwarder *f, uint32_t count)
     f->unsettled_since = f->now;
     if (f->flush_id && f->store.head.id >= f->flush_id)
         f->flush_id = 0;
+    if (f->flush_id && ob_window_count(&f->window) == 0)
+        f->more = true; /* or nothing is left up to there */
+    if (f->alone_id && f->store.head.id >= f->alone_id)
+        ob_machine_passed_refusal(f);
 }
 
 uint32_t ob_drain_due(const outbox_forwarder *f)

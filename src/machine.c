@@ -232,6 +232,7 @@ void ob_machine_start_over(outbox_forwarder *f)
     f->waits_for_acks = false;
     if (f->alone_id)
         ob_machine_passed_refusal(f); /* if it is still there, it will be refused again */
+    f->flushed_id = 0;
     if (in_flight)
         ob_machine_back_off(f);
     f->cursor = f->store.head.id;

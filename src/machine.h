@@ -47,6 +47,7 @@ struct outbox_forwarder {
     uint64_t busy_since;
     uint64_t looked_at, active_at; /* for other writers; when one was seen */
     int64_t flush_id;              /* settle at once up to here, 0: nothing asked */
+    int64_t flushed_id;            /* a flush ended here, behind the last event there was */
     int64_t alone_id;              /* sent with a window of 1 up to here: it was refused */
 
     size_t oversize; /* payload of the event read last, if it is over payload_max, or OB_UNREAD */

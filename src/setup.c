@@ -162,6 +162,8 @@ void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statis
     statistics->settles = f->store.settles;
     statistics->barriers = f->store.barriers;
     statistics->settled_id = f->store.head_is_known ? f->store.head.id : 0;
+    if (f->flushed_id > statistics->settled_id)
+        statistics->settled_id = f->flushed_id;
     statistics->refused_id = f->stats.refused_id;
     statistics->refused_reason = f->stats.refused_reason;
     statistics->backoff_ms = f->state == OB_BACKOFF ? f->backoff_ms : 0;

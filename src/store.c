@@ -34,6 +34,7 @@ static const char *const sql[OB_SQL_STATEMENTS] = {
     [OB_SQL_FETCH] = ("SELECT id, topic, payload, created, retain, type, content_type, key,"
                       " ledger IS NOT NULL FROM main.outbox_event WHERE id > ?1 AND id <= ?2"
                       " ORDER BY id LIMIT ?3"),
+    [OB_SQL_IDS] = "SELECT id FROM main.outbox_event WHERE id > ?1 AND id <= ?2 ORDER BY id",
     [OB_SQL_DELETE] = "DELETE FROM main.outbox_event WHERE id < ?1",
     [OB_SQL_ENTOMB] = ("UPDATE main.outbox_event SET topic = NULL, payload = NULL, created = NULL,"
                        " retain = NULL, type = NULL, content_type = NULL, key = NULL, ledger = ?2"
@@ -340,19 +341,46 @@ static int bury_unfit(struct ob_store *store, const struct ob_window *window, ui
     return OUTBOX_OK;
 }
 
-/* Deletes what the new tombstone has passed. More rows than entries means that some came with
- * explicit ids after we had read past them: `late`, and nothing may be deleted. Fewer means that
- * somebody deleted events by hand; what was delivered was delivered all the same. */
-static int delete_passed(struct ob_store *store, int64_t id, uint32_t count, bool *late)
+/* Whether a row among those that the settle will delete is no entry of the window: `late`, it came
+ * with an explicit id after we had read past it, and nothing may be deleted. Where the ids up to
+ * `id` are as many as the entries there is no room for one. */
+static int find_late(struct ob_store *store, const struct ob_window *window, uint32_t count,
+                     int64_t id, bool *late)
+{
+    sqlite3_stmt *statement = store->statement[OB_SQL_IDS];
+    uint32_t entry = 0;
+    bool row = true;
+    *late = false;
+    if (id - store->head.id == count)
+        return OUTBOX_OK;
+    int bound = sqlite3_bind_int64(statement, 1, store->head.id);
+    if (bound == SQLITE_OK)
+        bound = sqlite3_bind_int64(statement, 2, id);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
+    while (!*late) {
+        int code = ob_sql_step(statement, &row, &store->error, "looking for late events");
+        if (code != OUTBOX_OK || !row)
+            return code;
+        while (entry < count &&
+               ob_window_at(window, entry)->id < sqlite3_column_int64(statement, 0))
+            entry++; /* that one was deleted by hand, or it is behind us */
+        *late =
+            entry == count || ob_window_at(window, entry)->id != sqlite3_column_int64(statement, 0);
+    }
+    (void)sqlite3_reset(statement); /* repeats what step said */
+    return OUTBOX_OK;
+}
+
+/* Deletes what the new tombstone has passed. There may be fewer rows than entries where somebody has
+ * deleted events by hand; what was delivered was delivered all the same. */
+static int delete_passed(struct ob_store *store, int64_t id)
 {
     sqlite3_stmt *statement = store->statement[OB_SQL_DELETE];
     int bound = sqlite3_bind_int64(statement, 1, id);
     if (bound != SQLITE_OK)
         return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
-    int code = ob_sql_step(statement, NULL, &store->error, "settling events");
-    /* The old tombstone and all entries but the last, which becomes the new one. */
-    *late = code == OUTBOX_OK && sqlite3_changes(store->db) > (int)count;
-    return code;
+    return ob_sql_step(statement, NULL, &store->error, "settling events");
 }
 
 struct settle {
@@ -370,12 +398,14 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
     if (code != OUTBOX_OK || settle->broken || settle->head != OB_HEAD_SAME)
         return code;
     settle->ledger = ledger_behind(store, settle->window, settle->count);
-    code = bury_unfit(store, settle->window, settle->count);
-    if (code == OUTBOX_OK)
-        code = delete_passed(store, settle->ledger.id, settle->count, &settle->late);
+    code = find_late(store, settle->window, settle->count, settle->ledger.id, &settle->late);
     if (code != OUTBOX_OK || settle->late)
         return code;
-    code = ob_head_entomb(store, &settle->ledger, settle->text);
+    code = bury_unfit(store, settle->window, settle->count);
+    if (code == OUTBOX_OK)
+        code = delete_passed(store, settle->ledger.id);
+    if (code == OUTBOX_OK)
+        code = ob_head_entomb(store, &settle->ledger, settle->text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing a settle");
     return code;

@@ -21,6 +21,7 @@ enum ob_store_statement {
     OB_SQL_COMMIT,
     OB_SQL_HEAD,
     OB_SQL_FETCH,
+    OB_SQL_IDS,
     OB_SQL_DELETE,
     OB_SQL_ENTOMB,
     OB_SQL_BURY,

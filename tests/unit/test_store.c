@@ -279,6 +279,111 @@ static void test_a_row_deleted_by_hand_while_in_flight_counts_as_delivered(void 
     assert_int_equal(bench_put(bench, "a", "b"), 5);
 }
 
+/* A late row must not be deleted unseen because as many others were deleted by hand. */
+static void test_a_late_row_is_found_also_when_others_were_deleted_by_hand(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(1, 'a'), (5, 'b'), (6, 'c')");
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(3, 'late');"
+                         "DELETE FROM outbox_event WHERE id IN (5, 6)");
+    rig_ack_from(&rig, 0);
+    assert_int_equal(dead(bench, "below events"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+    check_law(bench);
+}
+
+/* [flush-1] */
+static void test_a_flush_up_to_a_row_that_is_deleted_by_hand_ends(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 3; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    outbox_forwarder_flush(bench->forwarder, 3);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE id = 3");
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_true(rig_stats(&rig).settled_id < 3);
+    for (int i = 0; i < 2; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 20); /* no quiet second for what was asked for */
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_int_equal(rig_stats(&rig).settled_id, 3);
+    /* The id is given out again, and the event behind it is as pending as any. */
+    assert_int_equal(bench_put(bench, "a", "anew"), 3);
+    outbox_forwarder_flush(bench->forwarder, 3);
+    rig_run(&rig, 20);
+    assert_int_equal(rig_stats(&rig).settled_id, 2);
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0);
+    rig_run(&rig, 20);
+    assert_int_equal(rig_stats(&rig).settled_id, 3);
+}
+
+static void test_a_flush_of_a_table_that_was_emptied_by_hand_ends(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    rig_connect(&rig, 100);
+    int64_t id = bench_put(bench, "a", "b");
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE ledger IS NULL");
+    outbox_forwarder_flush(bench->forwarder, id);
+    rig_run(&rig, 20);
+    assert_int_equal(rig_stats(&rig).settled_id, id);
+    assert_int_equal(rig.link.sent_count, 0);
+}
+
+static void refuse_the_second_of_three(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 3; i++)
+        bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).refused_id, 2);
+}
+
+static void test_a_refused_event_that_is_deleted_by_hand_is_forgotten(void **state)
+{
+    struct bench *bench = *state;
+    refuse_the_second_of_three(state);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE id = 2");
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 50);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(rig.link.sent_count, 5);
+}
+
+static void test_a_refused_event_that_was_the_last_one_is_forgotten_too(void **state)
+{
+    struct bench *bench = *state;
+    refuse_the_second_of_three(state);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE id IN (2, 3)");
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 50);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
+static void test_a_refused_event_that_was_made_unfit_leaves_and_is_forgotten(void **state)
+{
+    struct bench *bench = *state;
+    refuse_the_second_of_three(state);
+    bench_sql(bench->db, "UPDATE outbox_event SET topic = NULL WHERE id = 2;"
+                         "DELETE FROM outbox_event WHERE id = 3");
+    rig_reconnect(&rig, 10);
+    rig_ack_from(&rig, 3);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).dead_lettered, 1);
+    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
 /* ---- The tombstone is not what it was ------------------------------------------------------------- */
 
 static char *epoch(struct bench *bench)
@@ -805,6 +910,12 @@ int main(void)
         CASE(test_a_settle_that_meets_a_late_row_settles_after_mending),
         CASE(test_a_row_put_into_a_hole_that_was_passed_becomes_a_dead_letter),
         CASE(test_a_row_deleted_by_hand_while_in_flight_counts_as_delivered),
+        CASE(test_a_late_row_is_found_also_when_others_were_deleted_by_hand),
+        CASE(test_a_flush_up_to_a_row_that_is_deleted_by_hand_ends),
+        CASE(test_a_flush_of_a_table_that_was_emptied_by_hand_ends),
+        CASE(test_a_refused_event_that_is_deleted_by_hand_is_forgotten),
+        CASE(test_a_refused_event_that_was_the_last_one_is_forgotten_too),
+        CASE(test_a_refused_event_that_was_made_unfit_leaves_and_is_forgotten),
         CASE(test_a_table_emptied_by_hand_goes_on_under_a_new_epoch),
         CASE(test_a_restored_backup_goes_on_under_a_new_epoch),
         CASE(test_a_tombstone_deleted_by_hand_loses_no_event),
