@@ -12,6 +12,8 @@
 
 /* ---- Init and close -------------------------------------------------------------------------------------------------------- */
 
+enum { BUFFER_MIN = 4096 };
+
 static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder_config *config)
 {
     static const outbox_forwarder_config defaults;
@@ -38,7 +40,8 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
         config->buffer_size = ob_message_room(config->payload_max);
     const unsigned longest_ms = 1u << 28; /* three days; ten times quiet still fits 32 bits */
     return config->window <= 1000 && config->settle_batch <= 1024 &&
-           config->payload_max <= OUTBOX_PAYLOAD_CAP &&
+           config->payload_max <= OUTBOX_PAYLOAD_CAP && config->buffer_size >= BUFFER_MIN &&
+           config->buffer_size <= ob_message_room(OUTBOX_PAYLOAD_CAP) &&
            config->settle_quiet_ms <= longest_ms / 16 && config->ack_timeout_ms <= longest_ms &&
            config->connect_timeout_ms <= longest_ms &&
            (config->foreign_check_ms <= longest_ms || config->foreign_check_ms == OUTBOX_NEVER) &&

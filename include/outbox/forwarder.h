@@ -32,6 +32,7 @@ extern "C" {
 
 typedef struct outbox_forwarder outbox_forwarder;
 
+/* Times are at most 2^28 ms, three days; settle_quiet_ms at most 2^24. */
 typedef struct outbox_forwarder_config {
     outbox_mode mode;
     unsigned window;             /* 0: 100; 1..1000 */
@@ -43,7 +44,8 @@ typedef struct outbox_forwarder_config {
     unsigned backoff_min_ms;     /* first pause is random in 0..this; 0: 1,000 */
     unsigned backoff_max_ms;     /* 0: 60,000 */
     size_t payload_max;          /* events over it are held, see above; 0: OUTBOX_PAYLOAD_MAX */
-    /* Bytes for messages read ahead. 0: enough for the largest payload in the worst encoding. */
+    /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in the
+     * worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
     /* WAL frames over which the forwarder checkpoints by itself, PASSIVE, when no other connection
      * wrote for a second. 0: 4,000, four times SQLite's own limit. */

@@ -595,6 +595,22 @@ static void test_a_value_out_of_range_has_no_size(void **state)
     assert_true(outbox_forwarder_size(NULL) > 0);
 }
 
+/* [init-1] */
+static void test_a_buffer_has_a_least_and_a_largest_size(void **state)
+{
+    (void)state;
+    const size_t least = 4096, largest = (size_t)110 * 1024 * 1024;
+    assert_true(outbox_forwarder_size(&(outbox_forwarder_config){.buffer_size = least}) > least);
+    assert_int_equal(outbox_forwarder_size(&(outbox_forwarder_config){.buffer_size = least - 1}),
+                     0);
+    assert_int_equal(outbox_forwarder_size(&(outbox_forwarder_config){.buffer_size = largest}), 0);
+    assert_int_equal(outbox_forwarder_size(&(outbox_forwarder_config){.buffer_size = SIZE_MAX}), 0);
+    assert_int_equal(
+        outbox_forwarder_size(&(outbox_forwarder_config){.buffer_size = SIZE_MAX - 4000}), 0);
+    assert_true(outbox_forwarder_size(&(outbox_forwarder_config){
+                    .payload_max = OUTBOX_PAYLOAD_CAP}) > (size_t)6 * OUTBOX_PAYLOAD_CAP);
+}
+
 /* [init-2] */
 static void test_init_without_an_outbox_in_the_file_fails_and_changes_nothing(void **state)
 {
@@ -676,6 +692,7 @@ int main(void)
         CASE(test_a_step_inside_the_applications_transaction_settles_nothing),
         CASE(test_a_shared_connection_keeps_its_settings),
         CASE(test_a_value_out_of_range_has_no_size),
+        CASE(test_a_buffer_has_a_least_and_a_largest_size),
         CASE(test_init_without_an_outbox_in_the_file_fails_and_changes_nothing),
         CASE(test_init_with_too_little_memory_says_how_much_it_needs),
     };
