@@ -23,9 +23,9 @@ enum {
     TROUBLE_RETRY_MS = 1000   /* the database failed */
 };
 
-/* Which states may follow which. */
+/* Which states may follow which: IDLE any of them, at the close. */
 static const unsigned allowed[OB_STATES] = {
-    [OB_IDLE] = 1u << OB_CONNECTING | 1u << OB_BACKOFF,
+    [OB_IDLE] = 1u << OB_CONNECTING | 1u << OB_BACKOFF | 1u << OB_IDLE,
     [OB_CONNECTING] = 1u << OB_ONLINE | 1u << OB_BACKOFF | 1u << OB_IDLE,
     [OB_ONLINE] = 1u << OB_BACKOFF | 1u << OB_IDLE,
     [OB_BACKOFF] = 1u << OB_CONNECTING | 1u << OB_BACKOFF | 1u << OB_IDLE,

@@ -12,7 +12,10 @@
 
 /* ---- Init and close -------------------------------------------------------------------------------------------------------- */
 
-enum { BUFFER_MIN = 4096 };
+enum {
+    BUFFER_MIN = 4096,
+    CLOSE_ATTEMPTS = 3 /* with what the store waits each time: a second */
+};
 
 static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder_config *config)
 {
@@ -127,22 +130,36 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
     return code;
 }
 
-void outbox_forwarder_close(outbox_forwarder *f)
+/* False: nothing more can be settled now. */
+static bool settle_at_the_end(outbox_forwarder *f, int *attempts)
 {
     enum ob_head head;
+    uint32_t count = ob_drain_due(f);
+    if (count == 0 || *attempts == 0 || ob_store_is_blocked(&f->store))
+        return false;
+    int code = ob_store_settle(&f->store, &f->window, count, &head);
+    if (code == OUTBOX_OK && head == OB_HEAD_SAME) {
+        ob_window_settled(&f->window, count);
+        return true;
+    }
+    (*attempts)--; /* somebody holds the lock, or the front was mended first */
+    if (code == OUTBOX_OK && head == OB_HEAD_ADVANCED)
+        ob_machine_advance(f);
+    return code == OUTBOX_BUSY || (code == OUTBOX_OK && head == OB_HEAD_ADVANCED);
+}
+
+void outbox_forwarder_close(outbox_forwarder *f)
+{
+    int attempts = CLOSE_ATTEMPTS;
     if (!f)
         return;
     (void)ob_machine_clock(f);
     ob_machine_drop_link(f);
-    uint32_t count = ob_drain_due(f);
-    while (count > 0 && !ob_store_is_blocked(&f->store) &&
-           ob_store_settle(&f->store, &f->window, count, &head) == OUTBOX_OK &&
-           head == OB_HEAD_SAME) {
-        ob_window_settled(&f->window, count);
-        count = ob_drain_due(f);
+    ob_machine_enter(f, OB_IDLE);
+    ob_store_be_patient(&f->store);
+    while (settle_at_the_end(f, &attempts)) {
     }
     ob_store_close(&f->store);
-    f->state = OB_IDLE;
 }
 
 /* ---- Statistics -------------------------------------------------------------------------- */

@@ -23,6 +23,7 @@
 
 enum {
     BUSY_MS = 20,
+    PATIENT_BUSY_MS = 300,
     ROW_BESIDE_PAYLOAD = 65536 /* topic, attributes, the record's own bytes, and our SQL */
 };
 
@@ -114,6 +115,12 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
     if (code != OUTBOX_OK)
         ob_store_close(store);
     return code;
+}
+
+void ob_store_be_patient(struct ob_store *store)
+{
+    if (!store->is_shared)
+        (void)sqlite3_busy_timeout(store->db, PATIENT_BUSY_MS); /* else as impatient as before */
 }
 
 void ob_store_close(struct ob_store *store)
@@ -500,7 +507,8 @@ int ob_store_barrier(struct ob_store *store, int64_t id)
         return code;
     store->barriers++;
     store->wrote_unsynced = store->wal_in_doubt = false;
-    store->durable_id = id;
+    if (id > store->durable_id)
+        store->durable_id = id; /* else a commit has claimed more */
     return OUTBOX_OK;
 }
 

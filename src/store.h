@@ -62,6 +62,9 @@ struct ob_store {
 int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max);
 void ob_store_close(struct ob_store *store);
 
+/* From now on each call on a connection of our own waits for the write lock some 300 ms. */
+void ob_store_be_patient(struct ob_store *store);
+
 /* Whether a transaction of the application is open on a shared connection. */
 bool ob_store_is_blocked(const struct ob_store *store);
 

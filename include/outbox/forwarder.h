@@ -92,8 +92,10 @@ void outbox_forwarder_flush(outbox_forwarder *forwarder, int64_t id);
 /* Fills the forwarder's part of the statistics; the database's part is left as it is. */
 void outbox_forwarder_stats(const outbox_forwarder *forwarder, outbox_statistics *statistics);
 
-/* Settles what has been acknowledged, closes the link, and leaves `db` to the caller without
- * statements of ours. The memory is the caller's again. [close-1] */
+/* Closes the link, settles what has been acknowledged, and leaves `db` to the caller without
+ * statements of ours. The memory is the caller's again. Waits for the write lock up to a second,
+ * on a shared connection three times as long as its own busy handler does; what could not be
+ * settled then is sent again by the next forwarder. [close-1] */
 void outbox_forwarder_close(outbox_forwarder *forwarder);
 
 #ifdef __cplusplus

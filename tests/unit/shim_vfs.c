@@ -65,6 +65,15 @@ static int shim_truncate(sqlite3_file *file, sqlite3_int64 size)
     return real(file)->pMethods->xTruncate(real(file), size);
 }
 
+static int shim_sleep(sqlite3_vfs *self, int microseconds)
+{
+    (void)self;
+    shim_vfs.slept_ms += microseconds / 1000;
+    if (shim_vfs.on_sleep)
+        shim_vfs.on_sleep(shim_vfs.on_sleep_context);
+    return microseconds;
+}
+
 size_t shim_vfs_at_risk(void)
 {
     size_t count = 0;
@@ -190,6 +199,7 @@ void shim_vfs_start(void)
     vfs.pAppData = real_one;
     vfs.szOsFile = (int)sizeof(struct shim_file);
     vfs.xOpen = shim_open;
+    vfs.xSleep = shim_sleep;
     assert_int_equal(sqlite3_vfs_register(&vfs, 0), SQLITE_OK);
 }
 

@@ -4,7 +4,8 @@
  * bytes of the WAL a power cut would lose, and its syncs fail on demand.
  *
  * A sync that fails behaves as Linux does: the pages count as clean from then on, so the next sync
- * succeeds without having written them. What is read is what was written all the time.
+ * succeeds without having written them. What is read is what was written all the time. Nobody
+ * sleeps in it: a busy handler that wants to is counted, and the test may act meanwhile.
  */
 #ifndef SHIM_VFS_H
 #define SHIM_VFS_H
@@ -16,6 +17,9 @@ struct shim_vfs {
     int fail_syncs; /* of the WAL: so many fail */
     int syncs;      /* of the WAL: so many were tried */
     int writes;     /* to the WAL */
+    int slept_ms;
+    void (*on_sleep)(void *context); /* may be NULL */
+    void *on_sleep_context;
 };
 extern struct shim_vfs shim_vfs;
 

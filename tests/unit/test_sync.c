@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_sync.c - syncs of the WAL that fail. A later sync that succeeds says nothing of the pages that
- * the failed one was for (the kernel may have dropped them), so no event may be sent on its word.
+ * test_sync.c - the database's file seen from below: syncs of the WAL that fail, and locks that are
+ * held. A sync that succeeds after one that failed says nothing of the pages that the failed one was
+ * for (the kernel may have dropped them), so no event may be sent on its word.
  */
 #include "shim_vfs.h"
 #include "support.h"
@@ -172,6 +173,69 @@ static void test_a_checkpoint_whose_sync_failed_leaves_the_wal_in_doubt(void **s
     assert_int_equal(rig.link.sent_count, 3); /* expect_all_on_disk() was there */
 }
 
+static void test_a_barrier_leaves_a_claim_that_reaches_further(void **state)
+{
+    struct bench *bench = *state;
+    start(state, &(outbox_forwarder_config){.window = 1, .settle_batch = 1, .settle_quiet_ms = 1});
+    rig.link.on_publish = NULL; /* our settles may be undone */
+    shim_vfs.fail_syncs = 1;
+    write_event();
+    rig_run(&rig, 1100);
+    for (int i = 1; i < 40; i++)
+        write_event();
+    bench_sql(writer, "PRAGMA synchronous = FULL");
+    write_event();
+    outbox_forwarder_committed(bench->forwarder, 41);
+    for (int i = 0; i < 41; i++) {
+        rig_run(&rig, 1100);
+        assert_int_equal(rig.link.sent_count, i + 1);
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    }
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+}
+
+/* ---- A lock that is held while the forwarder closes ------------------------------------------------- */
+
+static void commit_after_200_ms(void *context)
+{
+    struct bench *bench = context;
+    if (shim_vfs.slept_ms >= 200 && !sqlite3_get_autocommit(bench->db))
+        bench_sql(bench->db, "COMMIT");
+}
+
+static void close_while_the_lock_is_held(void **state)
+{
+    struct bench *bench = *state;
+    start(state, NULL);
+    write_event();
+    rig_run(&rig, 1100);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    bench_sql(bench->db, "BEGIN IMMEDIATE");
+    shim_vfs.slept_ms = 0;
+    rig_stop(&rig);
+}
+
+/* [close-1] */
+static void test_close_waits_for_a_lock_that_is_given_back_soon(void **state)
+{
+    struct bench *bench = *state;
+    shim_vfs.on_sleep = commit_after_200_ms;
+    shim_vfs.on_sleep_context = bench;
+    close_while_the_lock_is_held(state);
+    assert_int_equal(bench_number(bench->db, "SELECT ledger->>'delivered' FROM outbox_event"), 1);
+}
+
+/* [close-1] */
+static void test_close_does_not_wait_for_a_lock_much_longer_than_a_second(void **state)
+{
+    struct bench *bench = *state;
+    close_while_the_lock_is_held(state);
+    assert_in_range(shim_vfs.slept_ms, 500, 1100);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event"), 2);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -184,6 +248,9 @@ int main(void)
         CASE(test_a_rewrite_whose_own_sync_fails_proves_nothing),
         CASE(test_a_durable_commit_does_not_make_up_for_a_sync_that_failed),
         CASE(test_a_checkpoint_whose_sync_failed_leaves_the_wal_in_doubt),
+        CASE(test_a_barrier_leaves_a_claim_that_reaches_further),
+        CASE(test_close_waits_for_a_lock_that_is_given_back_soon),
+        CASE(test_close_does_not_wait_for_a_lock_much_longer_than_a_second),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
