@@ -35,6 +35,7 @@ static const char *const sql[OB_SQL_STATEMENTS] = {
     [OB_SQL_FETCH] = ("SELECT id, topic, payload, created, retain, type, content_type, key,"
                       " ledger IS NOT NULL FROM main.outbox_event WHERE id > ?1 AND id <= ?2"
                       " ORDER BY id LIMIT ?3"),
+    [OB_SQL_LARGEST] = "SELECT max(id) FROM main.outbox_event",
     [OB_SQL_IDS] = "SELECT id FROM main.outbox_event WHERE id > ?1 AND id <= ?2 ORDER BY id",
     [OB_SQL_DELETE] = "DELETE FROM main.outbox_event WHERE id < ?1",
     [OB_SQL_ENTOMB] = ("UPDATE main.outbox_event SET topic = NULL, payload = NULL, created = NULL,"
@@ -88,6 +89,7 @@ static int configure(struct ob_store *store, size_t payload_max)
     if (result != SQLITE_OK && result != SQLITE_NOTFOUND)
         return ob_error_sqlite(&store->error, store->db, result, "keeping the WAL file");
     (void)sqlite3_wal_hook(store->db, on_wal_commit, store); /* returns the hook before: none */
+    store->has_hook = true;
     return choose_synchronous(store);
 }
 
@@ -108,10 +110,11 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
     if (store->journal == OB_JOURNAL_OFF)
         return ob_error_set(&store->error, OUTBOX_UNSAFE_JOURNAL,
                             "journal_mode is OFF, so nothing can be rolled back; use WAL");
-    if (!is_shared)
-        code = configure(store, payload_max);
     for (int i = 0; i < OB_SQL_STATEMENTS && code == OUTBOX_OK; i++)
         code = ob_sql_prepare(db, sql[i], &store->statement[i], &store->error);
+    /* At the end, so that a connection which cannot be used keeps its settings. */
+    if (code == OUTBOX_OK && !is_shared)
+        code = configure(store, payload_max);
     if (code != OUTBOX_OK)
         ob_store_close(store);
     return code;
@@ -131,8 +134,10 @@ void ob_store_close(struct ob_store *store)
     }
     (void)sqlite3_finalize(store->identity_statement);
     store->identity_statement = NULL;
-    if (!store->is_shared && store->db)
+    /* SQLite's own checkpoints hang on this hook too, so one that is not ours must stay. */
+    if (store->has_hook)
         (void)sqlite3_wal_hook(store->db, NULL, NULL);
+    store->has_hook = false;
 }
 
 bool ob_store_is_blocked(const struct ob_store *store)
@@ -278,10 +283,11 @@ static int fetch_inside(struct ob_store *store, struct ob_fetch *fetch, bool *br
 
 static int has_rows_beyond(struct ob_store *store, bool *beyond)
 {
-    int64_t largest;
-    int code = ob_sql_number(store->db, "SELECT max(id) FROM main.outbox_event", 0, 0, 0, &largest,
-                             &store->error);
-    *beyond = code == OUTBOX_OK && largest > OUTBOX_ID_MAX;
+    sqlite3_stmt *statement = store->statement[OB_SQL_LARGEST];
+    bool row = false;
+    int code = ob_sql_step(statement, &row, &store->error, "reading the largest id");
+    *beyond = row && sqlite3_column_int64(statement, 0) > OUTBOX_ID_MAX;
+    (void)sqlite3_reset(statement); /* repeats what step said */
     return code;
 }
 

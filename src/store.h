@@ -21,6 +21,7 @@ enum ob_store_statement {
     OB_SQL_COMMIT,
     OB_SQL_HEAD,
     OB_SQL_FETCH,
+    OB_SQL_LARGEST,
     OB_SQL_IDS,
     OB_SQL_DELETE,
     OB_SQL_ENTOMB,
@@ -40,6 +41,7 @@ struct ob_store {
     sqlite3 *db;
     sqlite3_vfs *vfs;
     bool is_shared; /* the application's connection, see forwarder.h */
+    bool has_hook;  /* ours on the connection, which counts the WAL's frames */
     sqlite3_stmt *statement[OB_SQL_STATEMENTS];
     sqlite3_stmt *identity_statement;
     struct ob_identity identity;
@@ -52,7 +54,7 @@ struct ob_store {
     int64_t durable_id;  /* every event up to it survives a power cut */
     bool wrote_unsynced; /* we wrote what the next event sent depends on: an epoch */
     bool wal_in_doubt;   /* a sync of the WAL failed: another one alone proves nothing, wal.h */
-    int64_t version;     /* of the database when the last fetch began */
+    int64_t version;     /* of the database when ob_store_has_changed() was asked last */
     unsigned wal_frames; /* in the WAL behind our last commit */
     uint64_t barriers, settles;
     struct ob_error error;
@@ -99,8 +101,8 @@ bool ob_store_needs_barrier(const struct ob_store *store, int64_t id);
 /* Sees to it that every event up to `id`, all of which were fetched, survives a power cut. */
 int ob_store_barrier(struct ob_store *store, int64_t id);
 
-/* Whether another connection (on a shared one: the application) may have written since the last
- * fetch began. */
+/* Whether another connection (on a shared one: the application) may have written since this was
+ * asked last. */
 int ob_store_has_changed(struct ob_store *store, bool *changed);
 
 /* Moves what the WAL holds into the database as far as nobody is in the way. */

@@ -51,7 +51,10 @@ typedef struct outbox_forwarder_config {
      * wrote for a second. 0: 4,000, four times SQLite's own limit. */
     unsigned checkpoint_frames;
     /* Non-zero: `db` is the application's own and only connection. No pragma of it is changed, and
-     * a step inside an open transaction neither reads nor settles. [step-5] */
+     * a step inside an open transaction neither reads nor settles. [step-5] An event that nobody has
+     * proved durable, as one of another writer, is sent in WAL, or where this connection's own
+     * commits are durable: at synchronous=FULL, in journal_mode DELETE at EXTRA. Below that it waits
+     * for ever, and the code of the step is OUTBOX_NOT_DURABLE. [step-8] */
     int shared_connection;
 } outbox_forwarder_config;
 
@@ -68,8 +71,9 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config);
  * The caller sees to it that one forwarder at a time serves a database.
  *
  * Returns OUTBOX_MISUSE, OUTBOX_NO_MEMORY (size), OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL,
- * OUTBOX_CORRUPT (no outbox in this file) or an error of the database; nothing was changed, and
- * `sentence` (may be NULL) has the particulars. [init-2] */
+ * OUTBOX_CORRUPT (no outbox in this file) or an error of the database; nothing was changed (but
+ * for settings of `db` where it was a setting that failed), and `sentence` (may be NULL) has the
+ * particulars. [init-2] */
 int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);

@@ -633,6 +633,37 @@ static void test_init_without_an_outbox_in_the_file_fails_and_changes_nothing(vo
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
+static int deny_settles(void *context, int action, const char *a, const char *b, const char *c,
+                        const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_DELETE && strcmp(a, "outbox_event") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* [init-2] */
+static void test_init_that_fails_leaves_the_connection_as_it_was(void **state)
+{
+    struct bench *bench = *state;
+    struct fake_port port;
+    outbox_forwarder *forwarder;
+    outbox_forwarder_config config = {.payload_max = 100, .window = 4, .settle_batch = 4};
+    char memory[16384];
+    fake_port_init(&port);
+    fake_link_init(&rig.link);
+    bench->own = bench_connect(bench);
+    bench_sql(bench->own, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 77");
+    int length = sqlite3_limit(bench->own, SQLITE_LIMIT_LENGTH, -1);
+    sqlite3_set_authorizer(bench->own, deny_settles, NULL);
+    assert_int_equal(outbox_forwarder_init(memory, sizeof memory, bench->own, &rig.link.link,
+                                           &port.port, &config, &forwarder, NULL, 0),
+                     OUTBOX_SQLITE);
+    sqlite3_set_authorizer(bench->own, NULL, NULL);
+    assert_null(sqlite3_next_stmt(bench->own, NULL));
+    assert_int_equal(bench_number(bench->own, "PRAGMA synchronous"), 2);
+    assert_int_equal(bench_number(bench->own, "PRAGMA wal_autocheckpoint"), 77);
+    assert_int_equal(sqlite3_limit(bench->own, SQLITE_LIMIT_LENGTH, -1), length);
+}
+
 /* [init-2] */
 static void test_init_with_too_little_memory_says_how_much_it_needs(void **state)
 {
@@ -694,6 +725,7 @@ int main(void)
         CASE(test_a_value_out_of_range_has_no_size),
         CASE(test_a_buffer_has_a_least_and_a_largest_size),
         CASE(test_init_without_an_outbox_in_the_file_fails_and_changes_nothing),
+        CASE(test_init_that_fails_leaves_the_connection_as_it_was),
         CASE(test_init_with_too_little_memory_says_how_much_it_needs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

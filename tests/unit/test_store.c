@@ -762,19 +762,26 @@ static void test_a_refusal_is_forgotten_with_the_events_it_was_about(void **stat
     assert_int_equal(rig_stats(&rig).refused_id, 0);
 }
 
-/* [P2] on the application's connection its own level decides, and it is not ours to change */
+/* [P2] [step-8] on the application's connection its own level decides; it is not ours to change */
 static void test_a_shared_connection_that_does_not_sync_sends_no_row_of_others(void **state)
 {
+    static const char *const modes[][3] = {{"PERSIST", "NORMAL", "PRAGMA synchronous = FULL"},
+                                           {"TRUNCATE", "NORMAL", "PRAGMA synchronous = FULL"},
+                                           {"DELETE", "FULL", "PRAGMA synchronous = EXTRA"}};
     struct bench *bench = *state;
-    bench_reopen(bench, "PERSIST", "NORMAL");
-    sql_put(bench);
-    start(state, &(outbox_forwarder_config){.shared_connection = 1});
-    rig_connect(&rig, 10);
-    assert_int_equal(rig.link.sent_count, 0);
-    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
-    bench_sql(bench->db, "PRAGMA synchronous = FULL");
-    rig_run(&rig, 1500);
-    assert_int_equal(rig.link.sent_count, 1);
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        bench_reopen(bench, modes[i][0], modes[i][1]);
+        sql_put(bench);
+        start(state, &(outbox_forwarder_config){.shared_connection = 1});
+        rig_connect(&rig, 10);
+        assert_int_equal(rig.link.sent_count, 0);
+        assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
+        bench_sql(bench->db, modes[i][2]);
+        rig_run(&rig, 1500);
+        assert_int_equal(rig.link.sent_count, 1);
+        rig_ack_from(&rig, 0);
+        rig_stop(&rig);
+    }
 }
 
 static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state)
