@@ -221,7 +221,7 @@ static uint64_t settle_at(const outbox_forwarder *f, uint32_t count)
     if (f->flush_id && (reaches >= f->flush_id || f->window.in_flight == 0))
         return f->now;
     uint64_t quiet = f->acked_at + f->config.settle_quiet_ms;
-    uint64_t oldest = f->unsettled_since + 10 * f->config.settle_quiet_ms;
+    uint64_t oldest = f->unsettled_since + UINT64_C(10) * f->config.settle_quiet_ms;
     return oldest < quiet ? oldest : quiet;
 }
 

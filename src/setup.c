@@ -41,7 +41,7 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
         config->payload_max = OUTBOX_PAYLOAD_MAX;
     if (config->buffer_size == 0 && config->payload_max <= OUTBOX_PAYLOAD_CAP)
         config->buffer_size = ob_message_room(config->payload_max);
-    const unsigned longest_ms = 1u << 28; /* three days; ten times quiet still fits 32 bits */
+    const unsigned longest_ms = 1u << 28; /* three days; what is longer is a slip */
     return config->window <= 1000 && config->settle_batch <= 1024 &&
            config->payload_max <= OUTBOX_PAYLOAD_CAP && config->buffer_size >= BUFFER_MIN &&
            config->buffer_size <= ob_message_room(OUTBOX_PAYLOAD_CAP) &&

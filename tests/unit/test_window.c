@@ -555,7 +555,7 @@ static void test_what_others_removed_leaves_and_the_rest_stays_as_it_is(void **s
     for (int64_t id = 1; id <= 6; id++)
         add(fixture, 10 * id);
     for (int i = 0; i < 4; i++)
-        tokens[i] = send_next(fixture, 10 * (i + 1));
+        tokens[i] = send_next(fixture, INT64_C(10) * (i + 1));
     assert_true(ack(fixture, tokens[0]));
     assert_true(ack(fixture, tokens[2]));
     ob_window_passed(&fixture->window, 25);
