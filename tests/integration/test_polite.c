@@ -251,15 +251,18 @@ static int count_entries(const char *folder)
     return count;
 }
 
-/* Paho's threads end on their own shortly after its last client. */
-static void expect_tasks(int count)
+/*
+ * Paho's threads end on their own shortly after its last client. So there may be fewer than when they
+ * were counted, but never more.
+ */
+static void expect_tasks(int most)
 {
     long long deadline = clock_ms() + 10000;
 
-    while (count_entries("/proc/self/task") > count && clock_ms() < deadline) {
+    while (count_entries("/proc/self/task") > most && clock_ms() < deadline) {
         pause_ms(5);
     }
-    assert_int_equal(count_entries("/proc/self/task"), count);
+    assert_true(count_entries("/proc/self/task") <= most);
 }
 
 /* [stop-1] [detach-1] */
