@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * link.c - one MQTT connection as the core sees it, and the broker at its other end.
+ *
+ * Two queues with delays: what was published, and what the core will be told. When a connection ends,
+ * some of the front of what is on its way still arrives: so the broker may have an event whose PUBACK
+ * is lost. A token belongs to one connection.
+ */
+#include "sim.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { LATENCY_US = 20000, STALL_NOTICED_US = 45 * 1000000, UNKNOWN_TOKEN = 0x7fffff00 };
+
+static bool is_now(const struct sim *sim, uint64_t until)
+{
+    return sim->device.now_us < until;
+}
+
+static uint64_t delay(struct sim *sim)
+{
+    return 500 + sim_choose(&sim->choices, TAG_LINK, LATENCY_US);
+}
+
+/* ---- What the core is told ---------------------------------------------------------------------------------- */
+
+static void push_down(struct link *link, outbox_link_event event, uint64_t due, uint32_t answers)
+{
+    assert(link->down_end - link->down_first < QUEUE);
+    uint32_t last = link->down_end - 1;
+    if (link->down_end != link->down_first && due < link->down[last % QUEUE].due)
+        due = link->down[last % QUEUE].due; /* one stream of bytes: nothing overtakes */
+    link->down[link->down_end++ % QUEUE] =
+        (struct down){.event = event, .due = due, .answers = answers};
+    node_wake(link->sim, due);
+}
+
+static void push_ack(struct sim *sim, uint32_t token, int reason, uint64_t due, uint32_t event)
+{
+    outbox_link_event ack = {.kind = OUTBOX_LINK_ACKED, .token = token, .reason = reason};
+    push_down(&sim->link, ack, due, event);
+}
+
+static void push_closed(struct sim *sim, int reason, const char *why, uint64_t due)
+{
+    outbox_link_event closed = {.kind = OUTBOX_LINK_CLOSED, .reason = reason};
+    sqlite3_snprintf(sizeof closed.sentence, closed.sentence, "%s", why);
+    push_down(&sim->link, closed, due, 0);
+}
+
+/* ---- The broker ------------------------------------------------------------------------------------------------ */
+
+static int refusal(struct sim *sim)
+{
+    static const int reasons[] = {0x80, 0x83, 0x87, 0x90, 0x97, 0x99};
+    return reasons[sim_choose(&sim->choices, TAG_BROKER, sizeof reasons / sizeof reasons[0])];
+}
+
+/* A PUBLISH arrives. */
+static void receive(struct sim *sim, const struct up *publish, uint64_t at)
+{
+    struct link *link = &sim->link;
+    bool refuses =
+        is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
+    int reason = refuses ? refusal(sim) : 0;
+    if (refuses) {
+        link->refused_one = true;
+        tell(sim, "the broker refuses event %d with 0x%02x",
+             (int)model_event(&sim->model, publish->event)->id, reason);
+    } else {
+        oracle_accepted(sim, publish->event);
+        link->acceptances++;
+        link->fruitless = 0;
+        if (is_now(sim, link->stray_until) && sim_chance(&sim->choices, TAG_BROKER, 200))
+            reason = 0x10; /* success, nobody listens */
+    }
+    trace_event(sim, "receive", publish->event, (uint64_t)reason);
+    if (is_now(sim, link->drop_until) && sim_chance(&sim->choices, TAG_BROKER, 100)) {
+        tell(sim, "the PUBACK of event %d is lost",
+             (int)model_event(&sim->model, publish->event)->id);
+        return;
+    }
+    uint64_t due = at + delay(sim);
+    if (is_now(sim, link->hold_until))
+        due += sim_choose(&sim->choices, TAG_BROKER, 5000000);
+    push_ack(sim, publish->token, reason, due, publish->event);
+    if (!is_now(sim, link->stray_until))
+        return;
+    if (sim_chance(&sim->choices, TAG_BROKER, 200))
+        push_ack(sim, publish->token, reason, due + 100, publish->event);
+    if (sim_chance(&sim->choices, TAG_BROKER, 200))
+        push_ack(sim, UNKNOWN_TOKEN, 0, due + 200, 0);
+    if (link->acked_token && sim_chance(&sim->choices, TAG_BROKER, 200))
+        push_ack(sim, link->acked_token, 0, due + 300, 0);
+}
+
+static void answer_connect(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    outbox_link_event opened = {.kind = OUTBOX_LINK_OPENED,
+                                .receive_maximum = is_now(sim, link->window_until) ? 1 : 65535,
+                                .maximum_packet = is_now(sim, link->small_until) ? 400 : 0,
+                                .maximum_qos = is_now(sim, link->qos_until) ? 0 : 1,
+                                .protocol = 5};
+    uint64_t due = sim->device.now_us + 2 * delay(sim);
+    static const int reasons[] = {0x88, 0x89, 0x97, 0x9f, 0x86, 0x87};
+    if (is_now(sim, link->hang_until))
+        return;
+    if (is_now(sim, link->down_until))
+        push_closed(sim, reasons[sim_choose(&sim->choices, TAG_BROKER, 6)], "refused", due);
+    else
+        push_down(link, opened, due, 0);
+}
+
+/* ---- The ends of a connection ------------------------------------------------------------------------------------ */
+
+/* Some of the front of what is on its way up still arrives. */
+static void flush_up(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    uint32_t waiting = link->up_end - link->up_first;
+    uint32_t lost = sim_choose(&sim->choices, TAG_LINK, waiting + 1);
+    for (uint32_t i = 0; i < waiting - lost; i++)
+        receive(sim, &link->up[link->up_first++ % QUEUE], sim->device.now_us);
+    if (waiting > 0)
+        trace_event(sim, "flush", waiting, lost);
+    link->up_first = link->up_end = 0;
+}
+
+void link_lose(struct sim *sim, const char *why)
+{
+    struct link *link = &sim->link;
+    if (!link->is_open)
+        return;
+    tell(sim, "the connection ends: %s", why);
+    if (link->is_up)
+        flush_up(sim);
+    link->is_up = false;
+    /* Of the answers the front arrives as well, then the end. */
+    uint32_t waiting = link->down_end - link->down_first;
+    link->down_end -= sim_choose(&sim->choices, TAG_LINK, waiting + 1);
+    push_closed(sim, 0, why, sim->device.now_us);
+    link->is_stalled = false;
+}
+
+static void end(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    if (link->is_up)
+        flush_up(sim);
+    link->is_open = link->is_up = link->is_stalled = false;
+    link->down_first = link->down_end = 0;
+    link->unacked = 0;
+}
+
+void link_reset(struct sim *sim)
+{
+    end(sim);
+}
+
+/* ---- Calls of the core -------------------------------------------------------------------------------------------- */
+
+/* I10: the pauses are random between 0 and a bound that doubles. Twelve attempts without any progress
+ * behind the doublings take, but once in a hundred million runs, more than one such bound. */
+static void check_calm(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    uint64_t bound_us = (uint64_t)sim->settings.forwarder.backoff_max_ms * 1000;
+    uint64_t *oldest = &link->opened_at[link->opens % 16];
+    if (link->fruitless >= 26 && sim->device.now_us - *oldest < bound_us)
+        breaks(sim, CALM, "16 attempts to connect in %u ms",
+               (unsigned)((sim->device.now_us - *oldest) / 1000));
+    *oldest = sim->device.now_us;
+    link->opens++;
+    link->fruitless++;
+}
+
+static outbox_link_result on_open(outbox_link *base)
+{
+    struct link *link = (struct link *)base;
+    struct sim *sim = link->sim;
+    if (link->is_open)
+        breaks(sim, CONTRACT, "the link is opened twice");
+    end(sim);
+    check_calm(sim);
+    link->connection++;
+    link->last_id = 0;
+    link->refused_one = false;
+    link->duplicates = 0;
+    link->acked_token = 0;
+    trace_event(sim, "open", link->connection, 0);
+    if (is_now(sim, link->down_until) && sim_chance(&sim->choices, TAG_LINK, 300))
+        return OUTBOX_LINK_DOWN;
+    link->is_open = true;
+    answer_connect(sim);
+    return OUTBOX_LINK_OK;
+}
+
+static outbox_link_result on_publish(outbox_link *base, uint32_t token,
+                                     const outbox_message *message)
+{
+    struct link *link = (struct link *)base;
+    struct sim *sim = link->sim;
+    if (!link->is_open || !sim->device.powered || !sim->device.is_alive[PROCESS_FORWARDER])
+        return OUTBOX_LINK_DOWN;
+    if (is_now(sim, link->room_until) && sim_chance(&sim->choices, TAG_LINK, 700))
+        return OUTBOX_LINK_AGAIN;
+    if (link->maximum_packet && message->payload_len + 60 > link->maximum_packet) {
+        link->refused_one = true;
+        return OUTBOX_LINK_TOO_LARGE;
+    }
+    uint32_t event = oracle_published(sim, message);
+    if (event == 0)
+        return OUTBOX_LINK_DOWN;
+    link->publishes++;
+    link->unacked++;
+    trace_event(sim, "publish", event, token);
+    tell(sim, "event %d is sent", (int)model_event(&sim->model, event)->id);
+    if (link->unacked > link->receive_maximum)
+        breaks(sim, CALM, "%u events are in flight, the server takes %u", link->unacked,
+               link->receive_maximum);
+    if (!link->is_up) /* the network is gone, nobody has noticed yet */
+        return OUTBOX_LINK_OK;
+    assert(link->up_end - link->up_first < QUEUE);
+    uint64_t due = sim->device.now_us + delay(sim);
+    uint32_t last = link->up_end - 1;
+    if (link->up_end != link->up_first && due < link->up[last % QUEUE].due)
+        due = link->up[last % QUEUE].due;
+    link->up[link->up_end++ % QUEUE] = (struct up){.token = token, .event = event, .due = due};
+    return OUTBOX_LINK_OK;
+}
+
+static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
+{
+    struct link *link = (struct link *)base;
+    struct sim *sim = link->sim;
+    if (link->down_first == link->down_end || link->is_stalled ||
+        link->down[link->down_first % QUEUE].due > sim->device.now_us)
+        return OUTBOX_LINK_AGAIN;
+    const struct down *down = &link->down[link->down_first++ % QUEUE];
+    *event = down->event;
+    trace_event(sim, "poll", (uint64_t)event->kind, event->token);
+    if (event->kind == OUTBOX_LINK_OPENED) {
+        link->is_up = true;
+        link->unacked = 0;
+        link->receive_maximum = event->receive_maximum;
+        link->maximum_packet = event->maximum_packet;
+        tell(sim, "connection %u is up", link->connection);
+    } else if (event->kind == OUTBOX_LINK_CLOSED) {
+        link->is_open = link->is_up = false;
+        link->unacked = 0;
+    } else if (down->answers && event->token != link->acked_token) {
+        link->acked_token = event->token;
+        link->unacked -= link->unacked > 0;
+        tell(sim, "PUBACK of event %d, reason 0x%02x",
+             (int)model_event(&sim->model, down->answers)->id, (unsigned)event->reason);
+    }
+    return OUTBOX_LINK_OK;
+}
+
+static void on_close(outbox_link *base)
+{
+    struct link *link = (struct link *)base;
+    if (link->is_open)
+        trace_event(link->sim, "close", link->connection, 0);
+    end(link->sim);
+}
+
+void link_init(struct sim *sim)
+{
+    static const outbox_link_methods methods = {1, on_open, on_publish, on_poll, on_close};
+    sim->link.base.methods = &methods;
+    sim->link.sim = sim;
+}
+
+/* ---- Time ------------------------------------------------------------------------------------------------------------ */
+
+uint64_t link_due(const struct sim *sim)
+{
+    const struct link *link = &sim->link;
+    if (link->is_stalled)
+        return link->stall_noticed;
+    return link->up_first == link->up_end ? NEVER : link->up[link->up_first % QUEUE].due;
+}
+
+void link_stall(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    if (!link->is_up || link->is_stalled)
+        return;
+    tell(sim, "the connection goes silent");
+    link->is_stalled = true;
+    link->stall_noticed = sim->device.now_us + STALL_NOTICED_US;
+}
+
+void link_step(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    if (link->is_stalled) {
+        if (sim->device.now_us >= link->stall_noticed)
+            link_lose(sim, "no answer to a ping");
+        return;
+    }
+    while (link->up_first != link->up_end &&
+           link->up[link->up_first % QUEUE].due <= sim->device.now_us) {
+        struct up publish = link->up[link->up_first++ % QUEUE];
+        receive(sim, &publish, sim->device.now_us);
+    }
+}
+
+void link_heal(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    link->down_until = link->hang_until = link->refuse_until = link->hold_until = 0;
+    link->drop_until = link->small_until = link->window_until = link->qos_until = 0;
+    link->room_until = link->stray_until = 0;
+    if (link->is_stalled || link->maximum_packet)
+        link_lose(sim, "the network is repaired");
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * model.c - what was written, by transaction and by event, as the world outside the device knows it.
+ *
+ * Numbers of events and transactions begin at 1; 0 is none. A body is made from the number of its
+ * event, so that nothing need be kept to compare it.
+ */
+#include "sim.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *grow(void *array, uint32_t count, uint32_t *capacity, size_t size)
+{
+    if (count < *capacity)
+        return array;
+    *capacity = *capacity ? *capacity * 2 : 256;
+    array = realloc(array, *capacity * size);
+    if (!array)
+        abort();
+    return array;
+}
+
+void model_free(struct model *model)
+{
+    free(model->events);
+    free(model->transactions);
+    free(model->owner);
+    free(model->order);
+    memset(model, 0, sizeof *model);
+}
+
+struct model_event *model_event(struct model *model, uint32_t event)
+{
+    assert(event > 0 && event <= model->event_count);
+    return &model->events[event - 1];
+}
+
+struct model_transaction *model_transaction(struct model *model, uint32_t transaction)
+{
+    assert(transaction > 0 && transaction <= model->transaction_count);
+    return &model->transactions[transaction - 1];
+}
+
+uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger)
+{
+    model->transactions = grow(model->transactions, model->transaction_count,
+                               &model->transaction_capacity, sizeof *model->transactions);
+    model->transactions[model->transaction_count++] = (struct model_transaction){
+        .fate = ATTEMPTED, .writer = writer, .has_ledger = has_ledger};
+    return model->transaction_count;
+}
+
+uint32_t model_add(struct model *model, uint32_t transaction, uint32_t size, uint32_t stream,
+                   enum body body)
+{
+    struct model_transaction *t = model_transaction(model, transaction);
+    model->events =
+        grow(model->events, model->event_count, &model->event_capacity, sizeof *model->events);
+    uint32_t event = ++model->event_count;
+    *model_event(model, event) = (struct model_event){.transaction = transaction,
+                                                      .size = size,
+                                                      .stream = stream,
+                                                      .body = body,
+                                                      .fate = ATTEMPTED};
+    uint32_t *link = &t->first; /* in the order of their puts */
+    while (*link)
+        link = &model_event(model, *link)->next_in_transaction;
+    *link = event;
+    return event;
+}
+
+void model_named(struct model *model, uint32_t event, int64_t id)
+{
+    size_t at = (size_t)id;
+    assert(id > 0 && id < 1 << 28);
+    if (at >= model->owner_capacity) {
+        size_t capacity = model->owner_capacity ? model->owner_capacity : 256;
+        while (capacity <= at)
+            capacity *= 2;
+        model->owner = realloc(model->owner, capacity * sizeof *model->owner);
+        if (!model->owner)
+            abort();
+        memset(model->owner + model->owner_capacity, 0,
+               (capacity - model->owner_capacity) * sizeof *model->owner);
+        model->owner_capacity = capacity;
+    }
+    model_event(model, event)->id = id;
+    model->owner[at] = event;
+}
+
+uint32_t model_owner(const struct model *model, int64_t id)
+{
+    return id > 0 && (uint64_t)id < model->owner_capacity ? model->owner[id] : 0;
+}
+
+void model_abort_event(struct model *model, uint32_t event)
+{
+    struct model_event *e = model_event(model, event);
+    e->fate = ABORTED;
+    if (e->id > 0 && model->owner[e->id] == event)
+        model->owner[e->id] = 0;
+}
+
+static bool is_open(enum fate fate)
+{
+    return fate == ATTEMPTED || fate == IN_DOUBT;
+}
+
+void model_commit(struct model *model, uint32_t transaction)
+{
+    struct model_transaction *t = model_transaction(model, transaction);
+    t->fate = COMMITTED;
+    for (uint32_t event = t->first; event; event = model_event(model, event)->next_in_transaction) {
+        struct model_event *e = model_event(model, event);
+        if (!is_open(e->fate))
+            continue;
+        e->fate = COMMITTED;
+        if (e->body == BODY_UNFIT) {
+            model->unfit++;
+            e->is_parked = true;
+        } else {
+            model->fit++;
+        }
+        model->order =
+            grow(model->order, model->order_count, &model->order_capacity, sizeof *model->order);
+        model->order[model->order_count++] = event;
+        e->order = model->order_count;
+    }
+}
+
+void model_abort(struct model *model, uint32_t transaction)
+{
+    struct model_transaction *t = model_transaction(model, transaction);
+    t->fate = ABORTED;
+    for (uint32_t event = t->first; event; event = model_event(model, event)->next_in_transaction)
+        if (model_event(model, event)->fate != ABORTED)
+            model_abort_event(model, event);
+}
+
+void model_doubt(struct model *model, uint32_t transaction)
+{
+    struct model_transaction *t = model_transaction(model, transaction);
+    t->fate = IN_DOUBT;
+    for (uint32_t event = t->first; event; event = model_event(model, event)->next_in_transaction)
+        if (model_event(model, event)->fate == ATTEMPTED)
+            model_event(model, event)->fate = IN_DOUBT;
+}
+
+void model_forget_order(struct model *model, uint32_t from)
+{
+    assert(from >= 1 && from > model->durable);
+    for (uint32_t order = from; order <= model->order_count; order++) {
+        struct model_event *e = model_event(model, model->order[order - 1]);
+        if (e->body == BODY_UNFIT)
+            model->unfit--;
+        else
+            model->fit--;
+        e->order = 0;
+    }
+    if (model->order_count >= from)
+        model->order_count = from - 1;
+    if (model->settled > model->order_count)
+        model->settled = model->order_count;
+    if (model->next > model->order_count + 1)
+        model->next = model->order_count + 1;
+}
+
+/* ---- Bodies --------------------------------------------------------------------------------------------- */
+
+const char *model_content_type(enum body body)
+{
+    static const char *const types[] = {
+        [BODY_BYTES] = NULL,
+        [BODY_TEXT] = "text/plain",
+        [BODY_JSON] = "application/json",
+        [BODY_UNFIT] = "application/json", /* and its body is none */
+    };
+    return types[body];
+}
+
+void model_body(const struct model *model, uint32_t event, uint8_t *to)
+{
+    const struct model_event *e = &model->events[event - 1];
+    uint64_t dice = event;
+    uint8_t *end = to + e->size;
+    if (e->body == BODY_JSON) {
+        *to++ = '"';
+        *--end = '"';
+    }
+    while (to < end)
+        *to++ = e->body == BODY_BYTES ? (uint8_t)sim_mix(&dice) : (uint8_t)('a' + sim_mix(&dice) % 26);
+}

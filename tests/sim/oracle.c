@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * oracle.c - what may be true: judges what is sent, what is accepted, what is there after a restart,
+ * and what is left at the end. It reads what the core writes and never what the core thinks.
+ */
+#include "sim.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Codes: I13 -------------------------------------------------------------------------------------------- */
+
+#define BIT(code) (1u << -(code))
+#define DATABASE                                                                                   \
+    (BIT(OUTBOX_OK) | BIT(OUTBOX_BUSY) | BIT(OUTBOX_DISK_FULL) | BIT(OUTBOX_READONLY) |            \
+     BIT(OUTBOX_CORRUPT) | BIT(OUTBOX_NO_MEMORY) | BIT(OUTBOX_SQLITE))
+
+void oracle_code(struct sim *sim, const char *call, int code)
+{
+    static const struct {
+        const char *call;
+        unsigned codes;
+    } lists[] = {
+        {"attach", DATABASE},
+        {"put", DATABASE | BIT(OUTBOX_TOO_LARGE) | BIT(OUTBOX_BAD_PAYLOAD)},
+        {"init", DATABASE},
+        {"step", DATABASE | BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED) | BIT(OUTBOX_NOT_DURABLE)},
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        if (strcmp(lists[i].call, call) == 0 &&
+            (code > 0 || code < -31 || !(lists[i].codes & BIT(code))))
+            breaks(sim, CONTRACT, "%s answered %d", call, code);
+}
+
+/* ---- What is sent: I2, I3, I4, I5 ---------------------------------------------------------------------------- */
+
+/* What an event says of itself on the wire. */
+struct wire {
+    int64_t id, previous;
+    const char *source;
+    bool has_data;
+    const void *data;
+    size_t size;
+    bool is_base64;
+};
+
+bool oracle_open(struct sim *sim)
+{
+    static const char sql[] =
+        "SELECT json_extract(?1, '$.id'), json_extract(?1, '$.previous'),"
+        " json_extract(?1, '$.source'), json_quote(json_extract(?1, '$.data')),"
+        " json_extract(?1, '$.data_base64'), json_extract(?1, '$.data')";
+    return sqlite3_open_v2(":memory:", &sim->judge, SQLITE_OPEN_READWRITE, NULL) ==
+               SQLITE_OK &&
+           sqlite3_prepare_v2(sim->judge, sql, -1, &sim->reads_document, NULL) == SQLITE_OK;
+}
+
+void oracle_close(struct sim *sim)
+{
+    (void)sqlite3_finalize(sim->reads_document);
+    (void)sqlite3_close(sim->judge);
+}
+
+static bool read_structured(struct sim *sim, const outbox_message *message, const char *type,
+                            struct wire *wire)
+{
+    sqlite3_stmt *s = sim->reads_document;
+    (void)sqlite3_reset(s);
+    if (sqlite3_bind_text(s, 1, message->payload, (int)message->payload_len, SQLITE_STATIC) !=
+            SQLITE_OK ||
+        sqlite3_step(s) != SQLITE_ROW)
+        return false;
+    int column = type && strcmp(type, "application/json") == 0 ? 3 : type ? 5 : 4;
+    wire->id = sqlite3_column_int64(s, 0);
+    wire->previous = sqlite3_column_int64(s, 1);
+    wire->source = (const char *)sqlite3_column_text(s, 2);
+    wire->has_data = sqlite3_column_type(s, column) != SQLITE_NULL;
+    wire->data = sqlite3_column_text(s, column);
+    wire->size = (size_t)sqlite3_column_bytes(s, column);
+    wire->is_base64 = column == 4;
+    return wire->source != NULL;
+}
+
+static bool read_plain(const outbox_message *message, struct wire *wire)
+{
+    *wire = (struct wire){.has_data = true, .data = message->payload, .size = message->payload_len};
+    for (size_t i = 0; i < message->property_count; i++) {
+        const outbox_property *property = &message->properties[i];
+        if (strcmp(property->name, "id") == 0)
+            wire->id = strtoll(property->value, NULL, 10);
+        else if (strcmp(property->name, "previous") == 0)
+            wire->previous = strtoll(property->value, NULL, 10);
+        else if (strcmp(property->name, "source") == 0)
+            wire->source = property->value;
+    }
+    return wire->source != NULL;
+}
+
+static size_t to_base64(const uint8_t *from, size_t size, char *to)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t length = 0;
+    for (size_t i = 0; i < size; i += 3) {
+        uint32_t three = (uint32_t)from[i] << 16;
+        three |= i + 1 < size ? (uint32_t)from[i + 1] << 8 : 0;
+        three |= i + 2 < size ? from[i + 2] : 0;
+        to[length++] = digits[three >> 18];
+        to[length++] = digits[three >> 12 & 63];
+        to[length++] = i + 1 < size ? digits[three >> 6 & 63] : '=';
+        to[length++] = i + 2 < size ? digits[three & 63] : '=';
+    }
+    return length;
+}
+
+static bool has_body(const struct sim *sim, uint32_t event, const struct wire *wire)
+{
+    const struct model_event *e = &sim->model.events[event - 1];
+    uint8_t *body = malloc(e->size + 1);
+    char *text = malloc(e->size * 2 + 8);
+    if (!body || !text)
+        abort();
+    model_body(&sim->model, event, body);
+    const void *expected = body;
+    size_t size = e->size;
+    if (wire->is_base64) {
+        size = to_base64(body, e->size, text);
+        expected = text;
+    }
+    bool same = (wire->has_data || size == 0) && wire->size == size &&
+                (size == 0 || memcmp(wire->data, expected, size) == 0);
+    free(body);
+    free(text);
+    return same;
+}
+
+static void check_identity(struct sim *sim, const struct wire *wire)
+{
+    struct model *model = &sim->model;
+    if (model->source[0] == '\0')
+        sqlite3_snprintf(sizeof model->source, model->source, "%s", wire->source);
+    if (strcmp(model->source, wire->source) != 0)
+        breaks(sim, NO_INVENTION, "the source changed from %s to %s", model->source, wire->source);
+}
+
+static void check_fate(struct sim *sim, uint32_t event)
+{
+    struct model *model = &sim->model;
+    struct model_event *e = model_event(model, event);
+    if (e->fate == IN_DOUBT) /* it was seen, so it is committed; if that is false, it shows later */
+        model_commit(model, e->transaction);
+    if (e->fate != COMMITTED)
+        breaks(sim, NO_PHANTOM, "event %" PRId64 " is sent and its transaction %u did not commit",
+               e->id, e->transaction);
+    else if (e->order > model->durable)
+        model->durable = e->order; /* from now on it must not vanish */
+    if (e->body == BODY_UNFIT)
+        breaks(sim, NO_INVENTION, "event %" PRId64 " is not fit to be sent", e->id);
+}
+
+static void check_order(struct sim *sim, uint32_t event)
+{
+    struct link *link = &sim->link;
+    struct model_event *e = model_event(&sim->model, event);
+    if (e->id <= link->last_id)
+        breaks(sim, e->connection == link->connection ? DUPLICATES : ORDER,
+               "event %" PRId64 " is sent behind %" PRId64 " in one connection", e->id,
+               link->last_id);
+    if (e->id <= sim->model.floor)
+        breaks(sim, DUPLICATES, "event %" PRId64 " is sent again, and %" PRId64 " had left", e->id,
+               sim->model.floor);
+    if (e->is_accepted)
+        link->duplicates++;
+    const outbox_forwarder_config *config = &sim->settings.forwarder;
+    if (sim->cuts + sim->kills == 0 && link->duplicates > 2 * config->window + config->settle_batch)
+        breaks(sim, DUPLICATES, "%u events were sent again after one reconnect", link->duplicates);
+    link->last_id = e->id;
+    e->connection = link->connection;
+}
+
+/* All that lies in order before it was accepted, so `previous` must name the last of that. */
+static void check_previous(struct sim *sim, uint32_t event, int64_t previous)
+{
+    struct model *model = &sim->model;
+    uint32_t order = model_event(model, event)->order;
+    int64_t expected = 0;
+    for (uint32_t i = order - 1; i > 0 && expected == 0; i--)
+        if (!model_event(model, model->order[i - 1])->is_parked)
+            expected = model_event(model, model->order[i - 1])->id;
+    if (order > 0 && previous != expected)
+        breaks(sim, ORDER, "event %" PRId64 " names %" PRId64 " as the one before, not %" PRId64,
+               model_event(model, event)->id, previous, expected);
+}
+
+uint32_t oracle_published(struct sim *sim, const outbox_message *message)
+{
+    struct wire wire = {0};
+    bool is_structured = sim->settings.forwarder.mode == OUTBOX_STRUCTURED;
+    if (is_structured ? !read_structured(sim, message, NULL, &wire) : !read_plain(message, &wire)) {
+        breaks(sim, NO_INVENTION, "a message cannot be read: %.*s", (int)message->payload_len,
+               (const char *)message->payload);
+        return 0;
+    }
+    uint32_t event = model_owner(&sim->model, wire.id);
+    if (event == 0) {
+        breaks(sim, NO_INVENTION, "id %" PRId64 " was never given to an event", wire.id);
+        return 0;
+    }
+    const struct model_event *e = model_event(&sim->model, event);
+    char topic[16];
+    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
+    if (is_structured)
+        (void)read_structured(sim, message, model_content_type(e->body), &wire);
+    check_identity(sim, &wire);
+    check_fate(sim, event);
+    if (strcmp(topic, message->topic) != 0 || !has_body(sim, event, &wire))
+        breaks(sim, NO_INVENTION, "event %" PRId64 " is not what was stored", e->id);
+    check_order(sim, event);
+    check_previous(sim, event, wire.previous);
+    if (is_structured)
+        (void)sqlite3_reset(sim->reads_document);
+    return event;
+}
+
+/* Passes what is parked, so that `next` is an event that must be accepted. */
+static void pass_parked(struct model *model)
+{
+    while (model->next <= model->order_count &&
+           model_event(model, model->order[model->next - 1])->is_parked)
+        model->next++;
+}
+
+void oracle_accepted(struct sim *sim, uint32_t event)
+{
+    struct model *model = &sim->model;
+    struct model_event *e = model_event(model, event);
+    if (e->fate != COMMITTED)
+        return; /* said already */
+    pass_parked(model);
+    if (e->order == model->next) {
+        e->is_accepted = true;
+        model->next++;
+    } else if (e->order > model->next && !sim->link.refused_one) {
+        breaks(sim, ORDER, "event %" PRId64 " is accepted, and %" PRId64 " before it was not",
+               e->id, model_event(model, model->order[model->next - 1])->id);
+    }
+}
+
+/* ---- What has left: I1 ------------------------------------------------------------------------------------------ */
+
+static void check_left(struct sim *sim, int64_t id)
+{
+    struct model *model = &sim->model;
+    while (model->settled < model->order_count) {
+        const struct model_event *e = model_event(model, model->order[model->settled]);
+        if (e->id > id)
+            return;
+        if (!e->is_accepted && !e->is_parked) {
+            breaks(sim, NO_LOSS, "event %" PRId64 " has left the table and no broker has it",
+                   e->id);
+            return;
+        }
+        model->settled++;
+    }
+}
+
+void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
+{
+    outbox_statistics now = {0};
+    oracle_code(sim, "step", code);
+    outbox_forwarder_stats(sim->node.forwarder, &now);
+    check_left(sim, now.settled_id);
+    if (next_ms > 1u << 29)
+        breaks(sim, CONTRACT, "the step wants to be called in %u ms", next_ms);
+    if (now.in_flight > sim->settings.forwarder.window ||
+        now.in_flight > (sim->link.is_up ? sim->link.receive_maximum : 0))
+        breaks(sim, CALM, "%u events are in flight", now.in_flight);
+    if (device_locks(&sim->device,
+                     sim->profile->one_connection ? PROCESS_APP : PROCESS_FORWARDER,
+                     sim->settings.is_wal) > 0 &&
+        sim->device.is_alive[PROCESS_FORWARDER] && sim->device.powered &&
+        (!sim->profile->one_connection || sqlite3_get_autocommit(sim->node.db)))
+        breaks(sim, ISOLATION, "the forwarder holds a lock after its step");
+}
+
+/* ---- What is there: I1, I2, I6 ------------------------------------------------------------------------------------ */
+
+struct found {
+    uint8_t *transactions; /* by number: in the ledger */
+    uint8_t *rows;         /* by event: in the table */
+    int64_t tombstone;
+    bool failed;
+};
+
+static sqlite3_stmt *prepare(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    return sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK ? statement : NULL;
+}
+
+static void find_transactions(struct sim *sim, sqlite3 *db, struct found *found)
+{
+    int result = SQLITE_ERROR;
+    sqlite3_stmt *s = prepare(db, "SELECT tx FROM ledger");
+    while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
+        int64_t tx = sqlite3_column_int64(s, 0);
+        if (tx < 1 || tx > sim->model.transaction_count)
+            breaks(sim, ATOMICITY, "the ledger has a transaction %" PRId64, tx);
+        else
+            found->transactions[tx] = 1;
+    }
+    found->failed = found->failed || result != SQLITE_DONE;
+    (void)sqlite3_finalize(s);
+}
+
+static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
+{
+    const struct model_event *e = &sim->model.events[event - 1];
+    struct wire wire = {.has_data = true, .size = (size_t)sqlite3_column_bytes(s, 2)};
+    wire.data = sqlite3_column_blob(s, 2);
+    return e->body == BODY_UNFIT || has_body(sim, event, &wire);
+}
+
+static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
+{
+    int result = SQLITE_ERROR;
+    sqlite3_stmt *s = prepare(db, "SELECT id, ledger IS NOT NULL, payload FROM outbox_event");
+    while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
+        int64_t id = sqlite3_column_int64(s, 0);
+        uint32_t event = model_owner(&sim->model, id);
+        if (sqlite3_column_int(s, 1))
+            found->tombstone = id;
+        else if (event == 0)
+            breaks(sim, NO_PHANTOM, "row %" PRId64 " belongs to no event that is alive", id);
+        else if (!is_as_stored(sim, event, s))
+            breaks(sim, NO_INVENTION, "row %" PRId64 " is not what was stored", id);
+        else
+            found->rows[event] = 1;
+    }
+    found->failed = found->failed || result != SQLITE_DONE;
+    (void)sqlite3_finalize(s);
+}
+
+/* Whether the transaction is there; one without a ledger row is if its event's row is. */
+static bool is_there(struct sim *sim, const struct found *found, uint32_t number)
+{
+    struct model *model = &sim->model;
+    const struct model_transaction *t = model_transaction(model, number);
+    if (t->has_ledger || t->first == 0)
+        return found->transactions[number] != 0;
+    const struct model_event *e = model_event(model, t->first);
+    return found->rows[t->first] || (t->fate == COMMITTED && e->id <= found->tombstone);
+}
+
+static void check_whole(struct sim *sim, const struct found *found, uint32_t number, bool there)
+{
+    struct model *model = &sim->model;
+    uint32_t event = model_transaction(model, number)->first;
+    for (; event; event = model_event(model, event)->next_in_transaction) {
+        const struct model_event *e = model_event(model, event);
+        bool may_be_gone = e->id <= found->tombstone;
+        if (there && e->fate != ABORTED && !found->rows[event] && !may_be_gone)
+            breaks(sim, ATOMICITY, "transaction %u is there, its event %" PRId64 " is not", number,
+                   e->id);
+        if ((!there || e->fate == ABORTED) && found->rows[event])
+            breaks(sim, ATOMICITY, "transaction %u is not there, its event %" PRId64 " is", number,
+                   e->id);
+    }
+}
+
+/* A committed transaction is gone. Allowed for those that were not durable, from the end, unsent. */
+static void lose(struct sim *sim, uint32_t number, uint32_t *first_lost)
+{
+    struct model *model = &sim->model;
+    uint32_t event = model_transaction(model, number)->first;
+    for (; event; event = model_event(model, event)->next_in_transaction) {
+        struct model_event *e = model_event(model, event);
+        if (e->fate != COMMITTED)
+            continue;
+        if (e->connection > 0)
+            breaks(sim, NO_PHANTOM, "event %" PRId64 " was sent and transaction %u is gone", e->id,
+                   number);
+        else if (e->order <= model->durable)
+            breaks(sim, NO_LOSS, "event %" PRId64 " was durable and is gone", e->id);
+        if (e->order && e->order < *first_lost)
+            *first_lost = e->order;
+    }
+    tell(sim, "transaction %u is gone, as it may be", number);
+}
+
+static void resolve_each(struct sim *sim, const struct found *found)
+{
+    struct model *model = &sim->model;
+    uint32_t first_lost = UINT32_MAX, last_kept = 0;
+    for (uint32_t number = 1; number <= model->transaction_count; number++) {
+        struct model_transaction *t = model_transaction(model, number);
+        bool there = is_there(sim, found, number);
+        check_whole(sim, found, number, there);
+        if (t->fate == COMMITTED && !there)
+            lose(sim, number, &first_lost);
+        for (uint32_t event = t->first; event && there && t->fate == COMMITTED;
+             event = model_event(model, event)->next_in_transaction)
+            if (model_event(model, event)->order > last_kept)
+                last_kept = model_event(model, event)->order;
+        if (t->fate == ABORTED && there)
+            breaks(sim, ATOMICITY, "transaction %u was rolled back and is there", number);
+    }
+    if (first_lost < last_kept)
+        breaks(sim, NO_LOSS, "what was lost is not the end of what was committed");
+    if (sim->broken != NO_INVARIANT)
+        return;
+    if (first_lost != UINT32_MAX)
+        model_forget_order(model, first_lost);
+    for (uint32_t number = 1; number <= model->transaction_count; number++) {
+        enum fate fate = model_transaction(model, number)->fate;
+        bool there = is_there(sim, found, number);
+        if (fate == IN_DOUBT && there) {
+            tell(sim, "transaction %u, which was in doubt, is there", number);
+            model_commit(model, number);
+        } else if (!there && fate != ABORTED) {
+            model_abort(model, number);
+        }
+    }
+}
+
+bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
+{
+    struct model *model = &sim->model;
+    struct found found = {.transactions = calloc(model->transaction_count + 1, 1),
+                          .rows = calloc(model->event_count + 1, 1)};
+    if (!found.transactions || !found.rows)
+        abort();
+    find_transactions(sim, db, &found);
+    find_rows(sim, db, &found);
+    if (!found.failed) {
+        check_left(sim, found.tombstone);
+        resolve_each(sim, &found);
+        if (power_was_cut && sim->broken == NO_INVARIANT) {
+            model->durable = model->order_count;
+            model->floor = found.tombstone;
+        }
+    }
+    free(found.transactions);
+    free(found.rows);
+    return !found.failed;
+}
+
+/* ---- The end ---------------------------------------------------------------------------------------------------------- */
+
+bool oracle_is_drained(const struct sim *sim)
+{
+    const struct model *model = &sim->model;
+    return model->settled == model->order_count;
+}
+
+static int64_t number(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *s = prepare(db, sql);
+    int64_t value = s && sqlite3_step(s) == SQLITE_ROW ? sqlite3_column_int64(s, 0) : -1;
+    (void)sqlite3_finalize(s);
+    return value;
+}
+
+void oracle_at_end(struct sim *sim, sqlite3 *db)
+{
+    outbox_statistics now;
+    char sentence[200] = "";
+    int code = outbox_inspect(db, &now, sentence, sizeof sentence);
+    if (code != OUTBOX_OK) {
+        breaks(sim, RECOVERY, "the outbox cannot be read: %s", sentence);
+        return;
+    }
+    if (number(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check") != 1)
+        breaks(sim, RECOVERY, "the database is damaged");
+    if (now.pending != 0)
+        breaks(sim, NO_LOSS, "%" PRId64 " events are pending", now.pending);
+    if ((uint64_t)now.delivered != sim->model.fit)
+        breaks(sim, NO_LOSS, "%" PRIu64 " events were committed, %" PRId64 " count as delivered",
+               sim->model.fit, now.delivered);
+    if ((uint64_t)now.dead_lettered != sim->model.unfit ||
+        number(db, "SELECT count(*) FROM outbox_dead") != now.dead_lettered)
+        breaks(sim, NO_LOSS, "%" PRIu64 " events were unfit, %" PRId64 " count as dead letters",
+               sim->model.unfit, now.dead_lettered);
+}

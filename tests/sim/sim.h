@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * sim.h - one simulated run: the unchanged core between an application, a disk, a link and a broker,
+ * none of which is real, and an oracle that knows what may be true.
+ *
+ *   choose, tape   what happens: the only source of chance
+ *   disk, vfs      the device: what a power cut leaves, SQLite's files, time
+ *   app            writers, each an SQL statement at a time, and long readers
+ *   node           the forwarder: opens, steps, closes
+ *   link           the MQTT connection and the broker behind it
+ *   nemesis        everything that goes wrong
+ *   oracle         the model of what was written and sent; the invariants I1 to I13
+ *   run            a run from the first start of the device to the last check
+ *   profile        what can go wrong in this run, and how often
+ *   trace          the hash of all that happened, and its story in words
+ */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include "vfs.h"
+
+#include <outbox/forwarder.h>
+
+enum { WRITERS = 3, STREAMS = 4, STORY_LINES = 48, STORY_LENGTH = 160 };
+#define NEVER UINT64_MAX
+
+/* ---- Invariants ------------------------------------------------------------------------------------- */
+
+#define INVARIANT_MAP(X)                                                                           \
+    X(NO_INVARIANT, "none", "nothing is broken")                                                   \
+    X(NO_LOSS, "I1", "an event was committed and did not arrive in order")                         \
+    X(NO_PHANTOM, "I2", "an event was sent whose transaction is not there")                        \
+    X(NO_INVENTION, "I3", "something was sent that nobody stored so")                              \
+    X(ORDER, "I4", "events were sent out of order")                                                \
+    X(DUPLICATES, "I5", "an event was sent again that had to be known as done")                    \
+    X(ATOMICITY, "I6", "a transaction is there in part")                                           \
+    X(BOUNDED_DISK, "I7", "the files grow without bound")                                          \
+    X(BOUNDED_MEMORY, "I8", "memory leaks or grows")                                               \
+    X(DRAIN, "I9", "the outbox does not empty although nothing is wrong")                          \
+    X(CALM, "I10", "the broker is called or written to too often")                                 \
+    X(RECOVERY, "I11", "the database does not come back after a cut")                              \
+    X(ISOLATION, "I12", "the forwarder holds a lock between two steps")                            \
+    X(CONTRACT, "I13", "a call answered what the header does not list")
+
+enum invariant {
+#define INVARIANT_ENUM(name, id, sentence) name,
+    INVARIANT_MAP(INVARIANT_ENUM)
+#undef INVARIANT_ENUM
+        INVARIANTS
+};
+const char *invariant_id(enum invariant invariant);
+const char *invariant_sentence(enum invariant invariant);
+
+/* ---- Profiles ----------------------------------------------------------------------------------------- */
+
+/* What the nemesis can do. */
+enum act {
+    ACT_CUT_POWER,
+    ACT_KILL_ALL, /* both processes; the disk stays as it is */
+    ACT_KILL_APP,
+    ACT_KILL_FORWARDER,
+    ACT_CUT_LINK,
+    ACT_STALL_LINK, /* half open: nothing moves, nobody says so */
+    ACT_BROKER_DOWN,
+    ACT_BROKER_HANGS, /* connections get no answer */
+    ACT_BROKER_RESTARTS,
+    ACT_REFUSE_EVENTS,
+    ACT_HOLD_ACKS,
+    ACT_DROP_ACKS,
+    ACT_STRAY_ACKS, /* repeated ones, and for tokens nobody knows */
+    ACT_SMALL_PACKETS,
+    ACT_SMALL_WINDOW, /* Receive Maximum 1 */
+    ACT_NO_QOS,       /* Maximum QoS 0 */
+    ACT_NO_ROOM,      /* the client takes nothing more for a while */
+    ACT_IO_ERROR,
+    ACT_DISK_FULL,
+    ACT_BUSY,
+    ACT_WALL_JUMP,
+    ACT_LONG_READER,
+    ACT_LATE_STEPS,
+    ACTS
+};
+
+struct profile {
+    const char *name, *summary;
+    uint32_t operations;       /* statements of the application, unless told */
+    uint32_t act_every_ms;     /* mean time between two acts; 0: none */
+    unsigned acts[ACTS];       /* how often each is chosen among the others */
+    bool draws_acts;           /* swarm: some of them only, by choice */
+    bool one_connection;       /* no shared memory, rollback journals, forwarder on the app's own */
+    bool wraps;                /* the port's clock starts shortly before it wraps */
+    bool is_calm;              /* lite: every event exactly once */
+    bool is_small_scope;       /* enumerate: two transactions, everything else fixed */
+};
+extern const struct profile profiles[];
+const struct profile *profile_find(const char *name); /* NULL if there is none */
+
+/* Drawn at the start of a run. */
+struct settings {
+    const char *journal;
+    const char *synchronous[WRITERS];
+    bool is_wal, may_sector_damage;
+    unsigned writers, autocheckpoint, long_transaction;
+    bool is_foreign[WRITERS]; /* writes with a plain INSERT */
+    size_t payload_max;
+    unsigned rollback_per_mille, autocommit_per_mille, odd_per_mille;
+    uint32_t clock_start; /* of the port's 32 bits */
+    uint32_t think_ms;    /* mean pause between two statements */
+    unsigned acts[ACTS];
+    unsigned lies; /* enum teeth */
+    outbox_forwarder_config forwarder;
+};
+void settings_draw(struct settings *settings, const struct profile *profile,
+                   struct choices *choices);
+
+/* Faults that no promise covers; the tests of the simulator itself turn them on. */
+enum teeth { TEETH_NONE, TEETH_SYNC_LIES = 1 };
+
+/* ---- The model ------------------------------------------------------------------------------------------ */
+
+enum fate {
+    ATTEMPTED, /* in an open transaction */
+    COMMITTED, /* COMMIT said so, or the forwarder has seen it */
+    IN_DOUBT,  /* COMMIT failed or nobody lived to hear its answer */
+    ABORTED
+};
+
+/* What a body is, and whether the event is fit to be sent. */
+enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES };
+
+struct model_event {
+    uint32_t transaction, next_in_transaction; /* index + 1, 0: none */
+    int64_t id;
+    uint32_t size, stream;
+    enum body body;
+    enum fate fate;
+    uint32_t order;      /* in which it was committed; from 1 */
+    uint32_t connection; /* in which it was sent last; 0: never */
+    bool is_accepted;    /* in order */
+    bool is_parked;
+};
+
+struct model_transaction {
+    enum fate fate;
+    unsigned writer;
+    bool has_ledger; /* a row in the application's own table tells whether it is there */
+    uint32_t first;  /* event, index + 1 */
+};
+
+struct model {
+    struct model_event *events;
+    uint32_t event_count, event_capacity;
+    struct model_transaction *transactions;
+    uint32_t transaction_count, transaction_capacity;
+    uint32_t *owner; /* by id: event, index + 1 */
+    size_t owner_capacity;
+    uint32_t *order; /* events by order of commit, from 1 */
+    uint32_t order_count, order_capacity;
+    uint32_t durable; /* up to this order nothing may be lost any more */
+    uint32_t next;    /* order of the next event that must be accepted first */
+    uint32_t settled; /* all up to this order have left the table, rightly */
+    int64_t floor;    /* ids up to it had left the table at the last start of the device */
+    int64_t last_id;  /* that was accepted in order; what `previous` must say */
+    char source[128];
+    uint64_t fit, unfit; /* committed so far */
+};
+
+/* ---- The parts --------------------------------------------------------------------------------------------- */
+
+struct sim;
+
+struct writer {
+    unsigned index;
+    sqlite3 *db;
+    outbox *box;
+    uint32_t transaction; /* number + 1; 0: none open */
+    unsigned left;        /* statements until it ends */
+    unsigned savepoints;  /* 0 or 1 */
+    uint32_t savepoint_event; /* model events from here on are inside it */
+    uint64_t due;
+    int64_t put_id; /* largest of the open transaction */
+};
+
+struct node {
+    void *memory;
+    size_t size;
+    sqlite3 *db;
+    outbox_forwarder *forwarder;
+    uint64_t due;
+    int64_t durable_id; /* told with the next step */
+    bool is_told;
+    uint64_t starts;
+};
+
+enum { QUEUE = 4096 };
+
+struct up { /* a PUBLISH on its way */
+    uint32_t token, event;
+    uint64_t due;
+};
+struct down { /* what the forwarder will be told */
+    outbox_link_event event;
+    uint64_t due;
+    uint32_t answers; /* event, index + 1, for the story */
+};
+
+struct link {
+    outbox_link base;
+    struct sim *sim;
+    bool is_open, is_up; /* between open and close; CONNACK was given */
+    bool is_stalled;
+    uint32_t connection;  /* number */
+    unsigned receive_maximum, unacked;
+    uint32_t maximum_packet;
+    int64_t last_id;      /* sent in this connection */
+    bool refused_one;     /* in this connection */
+    unsigned duplicates;  /* in this connection */
+    struct up up[QUEUE];
+    uint32_t up_first, up_end;
+    struct down down[QUEUE];
+    uint32_t down_first, down_end;
+    uint32_t acked_token; /* one that was acknowledged before, for repeats */
+    /* What the nemesis wants, until when. */
+    uint64_t down_until, hang_until, refuse_until, hold_until, drop_until, small_until,
+        window_until, qos_until, room_until, stray_until, stall_noticed;
+    /* For I10. */
+    uint64_t opens, opened_at[16];
+    uint64_t fruitless; /* opens since an event was accepted first */
+    uint64_t publishes, acceptances;
+};
+
+struct nemesis {
+    uint64_t due;
+    /* The next failing call. */
+    int64_t countdown; /* calls of that kind until it fails; 0: nothing is armed */
+    enum vfs_call call;
+    enum process process;
+    int failure;
+    bool persists;
+    uint64_t until; /* a persistent one ends */
+    /* The next end of a process or of the power, counted in changes of the disk. */
+    int64_t fatal_countdown;
+    enum act fatal;
+    bool cuts_after;
+    /* Others. */
+    sqlite3 *reader;
+    sqlite3_stmt *reading;
+    uint64_t reader_until, full_until, late_until;
+    uint64_t injected; /* failures of calls */
+};
+
+struct trace {
+    uint64_t hash, events;
+    bool prints;
+    char story[STORY_LINES][STORY_LENGTH];
+    uint64_t story_count;
+};
+
+enum phase { PHASE_START, PHASE_CHAOS, PHASE_HEAL, PHASE_DRAIN, PHASE_END };
+
+struct sim {
+    const struct profile *profile;
+    struct settings settings;
+    struct choices choices;
+    struct device device;
+    struct model model;
+    struct writer writers[WRITERS];
+    struct node node;
+    struct link link;
+    struct nemesis nemesis;
+    struct trace trace;
+    sqlite3 *judge; /* in memory: reads JSON for the oracle */
+    sqlite3_stmt *reads_document;
+    enum phase phase;
+    uint64_t seed;
+    uint32_t operations, operations_done;
+    uint64_t cuts, kills, restarts;
+    uint64_t app_down_until;
+    int cuts_left; /* small scope only */
+
+    enum invariant broken;
+    char particulars[512];
+};
+
+/* ---- trace.c ------------------------------------------------------------------------------------------------ */
+
+/* Something happened: into the hash. */
+void trace_event(struct sim *sim, const char *kind, uint64_t a, uint64_t b);
+/* Something worth telling: into the story (and the hash). */
+void tell(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void trace_print_story(const struct sim *sim, FILE *to);
+
+/* Notes the first invariant that breaks; later ones are its children. */
+void breaks(struct sim *sim, enum invariant invariant, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- app.c --------------------------------------------------------------------------------------------------- */
+
+bool app_make_database(struct sim *sim); /* on a sound device, without the outbox's tables */
+void app_step(struct sim *sim, struct writer *writer);
+void app_close(struct sim *sim, struct writer *writer); /* on a dead device as well */
+bool app_open(struct sim *sim, struct writer *writer);
+void app_finish(struct sim *sim); /* ends what is open; begins nothing new */
+
+/* ---- node.c --------------------------------------------------------------------------------------------------- */
+
+void node_step(struct sim *sim);
+void node_close(struct sim *sim);
+void node_committed(struct sim *sim, int64_t durable_id); /* from outbox_service */
+void node_wake(struct sim *sim, uint64_t at);
+
+/* ---- link.c ---------------------------------------------------------------------------------------------------- */
+
+void link_init(struct sim *sim);
+void link_reset(struct sim *sim); /* the device died: what is on its way may still arrive */
+void link_step(struct sim *sim);  /* moves what is due */
+uint64_t link_due(const struct sim *sim);
+void link_stall(struct sim *sim);
+void link_lose(struct sim *sim, const char *why); /* the network ends the connection */
+void link_heal(struct sim *sim);
+
+/* ---- nemesis.c -------------------------------------------------------------------------------------------------- */
+
+int nemesis_before_call(void *context, enum vfs_call call, const char *file);
+void nemesis_step(struct sim *sim);
+void nemesis_stop_reader(struct sim *sim);
+void nemesis_heal(struct sim *sim); /* no more faults */
+
+/* ---- model.c, oracle.c -------------------------------------------------------------------------------------------- */
+
+void model_free(struct model *model);
+uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger); /* number + 1 */
+/* A new event of it; gives the event's index + 1. */
+uint32_t model_add(struct model *model, uint32_t transaction, uint32_t size, uint32_t stream,
+                   enum body body);
+struct model_event *model_event(struct model *model, uint32_t event);
+struct model_transaction *model_transaction(struct model *model, uint32_t transaction);
+void model_named(struct model *model, uint32_t event, int64_t id); /* its id is known */
+uint32_t model_owner(const struct model *model, int64_t id);       /* event or 0 */
+void model_commit(struct model *model, uint32_t transaction);
+void model_abort(struct model *model, uint32_t transaction);
+void model_doubt(struct model *model, uint32_t transaction);
+void model_abort_event(struct model *model, uint32_t event);
+void model_forget_order(struct model *model, uint32_t from); /* lost, and allowed to be */
+/* The body of an event; `to` has room for its size. */
+void model_body(const struct model *model, uint32_t event, uint8_t *to);
+const char *model_content_type(enum body body);
+
+bool oracle_open(struct sim *sim);
+void oracle_close(struct sim *sim);
+/* The core hands an event to the link. Gives the model's event, 0 if there is none. */
+uint32_t oracle_published(struct sim *sim, const outbox_message *message);
+void oracle_accepted(struct sim *sim, uint32_t event); /* by the broker */
+/* After a start of the device or the application: which transactions are there? */
+bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut);
+void oracle_after_step(struct sim *sim, int code, uint32_t next_ms);
+void oracle_code(struct sim *sim, const char *call, int code); /* I13 */
+void oracle_at_end(struct sim *sim, sqlite3 *db);
+bool oracle_is_drained(const struct sim *sim);
+
+/* ---- run.c ----------------------------------------------------------------------------------------------------------- */
+
+struct run_options {
+    const struct profile *profile;
+    uint64_t seed;
+    uint32_t operations; /* 0: the profile's */
+    bool trace;
+    unsigned teeth;
+    const struct tape *tape;   /* NULL: random */
+    struct choices *enumerate; /* in and out; NULL: not enumerating */
+};
+
+struct run_result {
+    enum invariant broken;
+    char particulars[512];
+    char *story; /* to be freed; NULL unless an invariant broke */
+    uint64_t hash, events, cuts, kills, sends, committed, accepted, injected;
+    uint64_t simulated_ms;
+    struct tape tape; /* to be freed */
+};
+
+void run_once(const struct run_options *options, struct run_result *result);
+void run_result_free(struct run_result *result);
+
+#endif
