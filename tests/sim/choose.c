@@ -54,6 +54,8 @@ uint32_t sim_choose(struct choices *choices, enum sim_tag tag, uint32_t bound)
     assert(bound > 0);
     if (bound == 1)
         return 0;
+    if (choices->mode == CHOOSE_ENUMERATE && tag != TAG_POWER && tag != TAG_DAMAGE)
+        return 0; /* the small scope: what a power cut does, all else at its most harmless */
     if (choices->mode == CHOOSE_RANDOM)
         value = (uint32_t)((sim_mix(&choices->dice[tag]) >> 32) * bound >> 32);
     else

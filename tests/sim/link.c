@@ -61,8 +61,7 @@ static int refusal(struct sim *sim)
 static void receive(struct sim *sim, const struct up *publish, uint64_t at)
 {
     struct link *link = &sim->link;
-    bool refuses =
-        is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
+    bool refuses = is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
     int reason = refuses ? refusal(sim) : 0;
     if (refuses) {
         link->refused_one = true;

@@ -47,8 +47,8 @@ uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger)
 {
     model->transactions = grow(model->transactions, model->transaction_count,
                                &model->transaction_capacity, sizeof *model->transactions);
-    model->transactions[model->transaction_count++] = (struct model_transaction){
-        .fate = ATTEMPTED, .writer = writer, .has_ledger = has_ledger};
+    model->transactions[model->transaction_count++] =
+        (struct model_transaction){.fate = ATTEMPTED, .writer = writer, .has_ledger = has_ledger};
     return model->transaction_count;
 }
 
@@ -190,5 +190,6 @@ void model_body(const struct model *model, uint32_t event, uint8_t *to)
         *--end = '"';
     }
     while (to < end)
-        *to++ = e->body == BODY_BYTES ? (uint8_t)sim_mix(&dice) : (uint8_t)('a' + sim_mix(&dice) % 26);
+        *to++ =
+            e->body == BODY_BYTES ? (uint8_t)sim_mix(&dice) : (uint8_t)('a' + sim_mix(&dice) % 26);
 }

@@ -52,8 +52,7 @@ bool oracle_open(struct sim *sim)
         "SELECT json_extract(?1, '$.id'), json_extract(?1, '$.previous'),"
         " json_extract(?1, '$.source'), json_quote(json_extract(?1, '$.data')),"
         " json_extract(?1, '$.data_base64'), json_extract(?1, '$.data')";
-    return sqlite3_open_v2(":memory:", &sim->judge, SQLITE_OPEN_READWRITE, NULL) ==
-               SQLITE_OK &&
+    return sqlite3_open_v2(":memory:", &sim->judge, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
            sqlite3_prepare_v2(sim->judge, sql, -1, &sim->reads_document, NULL) == SQLITE_OK;
 }
 
@@ -276,8 +275,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     if (now.in_flight > sim->settings.forwarder.window ||
         now.in_flight > (sim->link.is_up ? sim->link.receive_maximum : 0))
         breaks(sim, CALM, "%u events are in flight", now.in_flight);
-    if (device_locks(&sim->device,
-                     sim->profile->one_connection ? PROCESS_APP : PROCESS_FORWARDER,
+    if (device_locks(&sim->device, sim->profile->one_connection ? PROCESS_APP : PROCESS_FORWARDER,
                      sim->settings.is_wal) > 0 &&
         sim->device.is_alive[PROCESS_FORWARDER] && sim->device.powered &&
         (!sim->profile->one_connection || sqlite3_get_autocommit(sim->node.db)))
@@ -322,6 +320,20 @@ static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
     return e->body == BODY_UNFIT || has_body(sim, event, &wire);
 }
 
+/* An event in doubt whose id was given to another since, and which is there in place of that. */
+static uint32_t find_in_doubt(struct sim *sim, int64_t id, sqlite3_stmt *s)
+{
+    struct model *model = &sim->model;
+    for (uint32_t event = model->event_count; event > 0; event--) {
+        const struct model_event *e = model_event(model, event);
+        if (e->id != id || e->fate != IN_DOUBT || !is_as_stored(sim, event, s))
+            continue;
+        model_named(model, event, id);
+        return event;
+    }
+    return 0;
+}
+
 static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
 {
     int result = SQLITE_ERROR;
@@ -331,12 +343,12 @@ static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
         uint32_t event = model_owner(&sim->model, id);
         if (sqlite3_column_int(s, 1))
             found->tombstone = id;
-        else if (event == 0)
-            breaks(sim, NO_PHANTOM, "row %" PRId64 " belongs to no event that is alive", id);
-        else if (!is_as_stored(sim, event, s))
-            breaks(sim, NO_INVENTION, "row %" PRId64 " is not what was stored", id);
-        else
+        else if (event && is_as_stored(sim, event, s))
             found->rows[event] = 1;
+        else if ((event = find_in_doubt(sim, id, s)) != 0)
+            found->rows[event] = 1;
+        else
+            breaks(sim, NO_INVENTION, "row %" PRId64 " is not what anybody stored", id);
     }
     found->failed = found->failed || result != SQLITE_DONE;
     (void)sqlite3_finalize(s);
@@ -389,7 +401,7 @@ static void lose(struct sim *sim, uint32_t number, uint32_t *first_lost)
     tell(sim, "transaction %u is gone, as it may be", number);
 }
 
-static void resolve_each(struct sim *sim, const struct found *found)
+static void resolve_each(struct sim *sim, const struct found *found, bool power_was_cut)
 {
     struct model *model = &sim->model;
     uint32_t first_lost = UINT32_MAX, last_kept = 0;
@@ -418,8 +430,8 @@ static void resolve_each(struct sim *sim, const struct found *found)
         if (fate == IN_DOUBT && there) {
             tell(sim, "transaction %u, which was in doubt, is there", number);
             model_commit(model, number);
-        } else if (!there && fate != ABORTED) {
-            model_abort(model, number);
+        } else if (!there && fate != ABORTED && (fate != IN_DOUBT || power_was_cut)) {
+            model_abort(model, number); /* in doubt: the next power cut may still bring it back */
         }
     }
 }
@@ -435,7 +447,7 @@ bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
     find_rows(sim, db, &found);
     if (!found.failed) {
         check_left(sim, found.tombstone);
-        resolve_each(sim, &found);
+        resolve_each(sim, &found, power_was_cut);
         if (power_was_cut && sim->broken == NO_INVARIANT) {
             model->durable = model->order_count;
             model->floor = found.tombstone;

@@ -83,14 +83,14 @@ enum act {
 
 struct profile {
     const char *name, *summary;
-    uint32_t operations;       /* statements of the application, unless told */
-    uint32_t act_every_ms;     /* mean time between two acts; 0: none */
-    unsigned acts[ACTS];       /* how often each is chosen among the others */
-    bool draws_acts;           /* swarm: some of them only, by choice */
-    bool one_connection;       /* no shared memory, rollback journals, forwarder on the app's own */
-    bool wraps;                /* the port's clock starts shortly before it wraps */
-    bool is_calm;              /* lite: every event exactly once */
-    bool is_small_scope;       /* enumerate: two transactions, everything else fixed */
+    uint32_t operations;   /* statements of the application, unless told */
+    uint32_t act_every_ms; /* mean time between two acts; 0: none */
+    unsigned acts[ACTS];   /* how often each is chosen among the others */
+    bool draws_acts;       /* swarm: some of them only, by choice */
+    bool one_connection;   /* no shared memory, rollback journals, forwarder on the app's own */
+    bool wraps;            /* the port's clock starts shortly before it wraps */
+    bool is_calm;          /* lite: every event exactly once */
+    bool is_small_scope;   /* enumerate: two transactions, everything else fixed */
 };
 extern const struct profile profiles[];
 const struct profile *profile_find(const char *name); /* NULL if there is none */
@@ -175,10 +175,10 @@ struct writer {
     outbox *box;
     uint32_t transaction; /* number + 1; 0: none open */
     unsigned left;        /* statements until it ends */
-    unsigned savepoints;  /* 0 or 1 */
-    uint32_t savepoint_event; /* model events from here on are inside it */
+    unsigned attempts;    /* of the same statement, while others are in the way */
+    bool has_ledger, in_savepoint;
+    uint32_t savepoint_event; /* events from here on are inside it */
     uint64_t due;
-    int64_t put_id; /* largest of the open transaction */
 };
 
 struct node {
@@ -209,12 +209,12 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled;
-    uint32_t connection;  /* number */
+    uint32_t connection; /* number */
     unsigned receive_maximum, unacked;
     uint32_t maximum_packet;
-    int64_t last_id;      /* sent in this connection */
-    bool refused_one;     /* in this connection */
-    unsigned duplicates;  /* in this connection */
+    int64_t last_id;     /* sent in this connection */
+    bool refused_one;    /* in this connection */
+    unsigned duplicates; /* in this connection */
     struct up up[QUEUE];
     uint32_t up_first, up_end;
     struct down down[QUEUE];
@@ -241,7 +241,7 @@ struct nemesis {
     /* The next end of a process or of the power, counted in changes of the disk. */
     int64_t fatal_countdown;
     enum act fatal;
-    bool cuts_after;
+    bool fatal_after; /* the call still takes effect */
     /* Others. */
     sqlite3 *reader;
     sqlite3_stmt *reading;
@@ -255,6 +255,9 @@ struct trace {
     char story[STORY_LINES][STORY_LENGTH];
     uint64_t story_count;
 };
+
+/* What must be looked into before the application goes on. */
+enum recovery { RECOVERED, AFTER_KILL, AFTER_CUT };
 
 enum phase { PHASE_START, PHASE_CHAOS, PHASE_HEAL, PHASE_DRAIN, PHASE_END };
 
@@ -274,9 +277,12 @@ struct sim {
     enum phase phase;
     uint64_t seed;
     uint32_t operations, operations_done;
-    uint64_t cuts, kills, restarts;
-    uint64_t app_down_until;
-    int cuts_left; /* small scope only */
+    uint64_t cuts, kills;
+    enum recovery recovery;
+    uint64_t recover_at;
+    int recovery_attempts;
+    int cuts_left; /* small scope only: cuts that may still come */
+    bool recovers; /* the device was started and is not open yet */
 
     enum invariant broken;
     char particulars[512];

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * profile.c - which troubles a run may meet, and the settings it draws.
+ */
+#include "sim.h"
+
+#include <assert.h>
+#include <string.h>
+
+const struct profile profiles[] = {
+    {.name = "lite",
+     .summary = "no trouble: every event exactly once",
+     .operations = 300,
+     .is_calm = true},
+    {.name = "swarm",
+     .summary = "some kinds of trouble of all, each run others",
+     .operations = 300,
+     .act_every_ms = 150,
+     .draws_acts = true,
+     .acts = {[ACT_CUT_POWER] = 4,      [ACT_KILL_ALL] = 1,      [ACT_KILL_APP] = 1,
+              [ACT_KILL_FORWARDER] = 1, [ACT_CUT_LINK] = 2,      [ACT_STALL_LINK] = 1,
+              [ACT_BROKER_DOWN] = 1,    [ACT_BROKER_HANGS] = 1,  [ACT_BROKER_RESTARTS] = 1,
+              [ACT_REFUSE_EVENTS] = 1,  [ACT_HOLD_ACKS] = 1,     [ACT_DROP_ACKS] = 1,
+              [ACT_STRAY_ACKS] = 1,     [ACT_SMALL_PACKETS] = 1, [ACT_SMALL_WINDOW] = 1,
+              [ACT_NO_QOS] = 1,         [ACT_NO_ROOM] = 1,       [ACT_IO_ERROR] = 2,
+              [ACT_DISK_FULL] = 1,      [ACT_BUSY] = 1,          [ACT_WALL_JUMP] = 1,
+              [ACT_LONG_READER] = 1,    [ACT_LATE_STEPS] = 1}},
+    {.name = "crash",
+     .summary = "power cuts and killed processes",
+     .operations = 300,
+     .act_every_ms = 120,
+     .acts = {[ACT_CUT_POWER] = 8,
+              [ACT_KILL_ALL] = 1,
+              [ACT_KILL_APP] = 1,
+              [ACT_KILL_FORWARDER] = 1,
+              [ACT_CUT_LINK] = 1}},
+    {.name = "net",
+     .summary = "a bad network and a bad broker",
+     .operations = 300,
+     .act_every_ms = 150,
+     .acts = {[ACT_CUT_LINK] = 4,
+              [ACT_STALL_LINK] = 1,
+              [ACT_BROKER_DOWN] = 1,
+              [ACT_BROKER_HANGS] = 1,
+              [ACT_BROKER_RESTARTS] = 1,
+              [ACT_REFUSE_EVENTS] = 2,
+              [ACT_HOLD_ACKS] = 2,
+              [ACT_DROP_ACKS] = 2,
+              [ACT_STRAY_ACKS] = 2,
+              [ACT_SMALL_PACKETS] = 1,
+              [ACT_SMALL_WINDOW] = 1,
+              [ACT_NO_QOS] = 1,
+              [ACT_NO_ROOM] = 1,
+              [ACT_LATE_STEPS] = 1}},
+    {.name = "full",
+     .summary = "a disk that is full, or fails",
+     .operations = 300,
+     .act_every_ms = 150,
+     .acts = {[ACT_DISK_FULL] = 4, [ACT_IO_ERROR] = 4, [ACT_CUT_POWER] = 2, [ACT_CUT_LINK] = 1}},
+    {.name = "busy",
+     .summary = "locks and long readers",
+     .operations = 300,
+     .act_every_ms = 100,
+     .acts = {[ACT_BUSY] = 4,
+              [ACT_LONG_READER] = 2,
+              [ACT_CUT_LINK] = 1,
+              [ACT_CUT_POWER] = 1,
+              [ACT_LATE_STEPS] = 1}},
+    {.name = "wrap",
+     .summary = "clocks that wrap and jump",
+     .operations = 300,
+     .act_every_ms = 200,
+     .wraps = true,
+     .acts = {[ACT_WALL_JUMP] = 3,
+              [ACT_CUT_LINK] = 2,
+              [ACT_BROKER_DOWN] = 1,
+              [ACT_STALL_LINK] = 1,
+              [ACT_HOLD_ACKS] = 1,
+              [ACT_CUT_POWER] = 1,
+              [ACT_LATE_STEPS] = 1}},
+    {.name = "tiny-port",
+     .summary = "one connection, no shared memory, as on bare metal",
+     .operations = 300,
+     .act_every_ms = 150,
+     .one_connection = true,
+     .acts = {[ACT_CUT_POWER] = 6,
+              [ACT_KILL_ALL] = 1,
+              [ACT_CUT_LINK] = 2,
+              [ACT_IO_ERROR] = 1,
+              [ACT_DISK_FULL] = 1,
+              [ACT_REFUSE_EVENTS] = 1,
+              [ACT_DROP_ACKS] = 1}},
+    {.name = "soak",
+     .summary = "one long run",
+     .operations = 1000000,
+     .act_every_ms = 2000,
+     .acts = {[ACT_CUT_POWER] = 1,
+              [ACT_CUT_LINK] = 3,
+              [ACT_BROKER_RESTARTS] = 1,
+              [ACT_HOLD_ACKS] = 1,
+              [ACT_LONG_READER] = 1,
+              [ACT_WALL_JUMP] = 1}},
+    {.name = "small-wal",
+     .summary = "the enumerator's scope in WAL",
+     .operations = 10,
+     .is_small_scope = true},
+    {.name = "small-truncate",
+     .summary = "the enumerator's scope with TRUNCATE",
+     .operations = 10,
+     .is_small_scope = true},
+    {.name = NULL},
+};
+
+const struct profile *profile_find(const char *name)
+{
+    for (const struct profile *profile = profiles; profile->name; profile++)
+        if (strcmp(profile->name, name) == 0)
+            return profile;
+    return NULL;
+}
+
+static uint32_t one_of(struct choices *choices, const uint32_t *values, uint32_t count)
+{
+    return values[sim_choose(choices, TAG_CONFIG, count)];
+}
+#define ONE_OF(...)                                                                                \
+    one_of(choices, (const uint32_t[]){__VA_ARGS__},                                               \
+           sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+
+static void draw_storage(struct settings *settings, const struct profile *profile,
+                         struct choices *choices)
+{
+    static const char *const journals[] = {"WAL", "WAL", "WAL", "TRUNCATE", "PERSIST", "DELETE"};
+    static const char *const synchronous[] = {"FULL", "EXTRA", "NORMAL"};
+    uint32_t first =
+        profile->one_connection || strcmp(profile->name, "small-truncate") == 0 ? 3 : 0;
+    settings->journal = journals[first + sim_choose(choices, TAG_CONFIG, 6 - first)];
+    settings->is_wal = strcmp(settings->journal, "WAL") == 0;
+    settings->may_sector_damage = true;
+    settings->writers = profile->one_connection ? 1 : 1 + sim_choose(choices, TAG_CONFIG, WRITERS);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        uint32_t level = sim_choose(choices, TAG_CONFIG, profile->one_connection ? 2 : 3);
+        bool is_delete = strcmp(settings->journal, "DELETE") == 0;
+        settings->synchronous[i] = synchronous[profile->one_connection && is_delete ? 1 : level];
+        settings->is_foreign[i] = i > 0 && sim_choose(choices, TAG_CONFIG, 2) == 1;
+        /* NORMAL does not sync a journal's header apart: writes out of order may damage the file. */
+        if (level == 2 && !settings->is_wal)
+            settings->may_sector_damage = false;
+    }
+    settings->autocheckpoint = ONE_OF(1000, 5, 40, 0);
+}
+
+static void draw_forwarder(struct settings *settings, const struct profile *profile,
+                           struct choices *choices)
+{
+    outbox_forwarder_config *config = &settings->forwarder;
+    *config = (outbox_forwarder_config){
+        .mode = sim_choose(choices, TAG_CONFIG, 2) ? OUTBOX_PLAIN : OUTBOX_STRUCTURED,
+        .window = ONE_OF(100, 1, 2, 7),
+        .settle_batch = ONE_OF(256, 1, 5),
+        .settle_quiet_ms = ONE_OF(1000, 10, 200),
+        .ack_timeout_ms = ONE_OF(4000, 1000),
+        .connect_timeout_ms = ONE_OF(3000, 1000),
+        .foreign_check_ms = ONE_OF(500, 100),
+        .backoff_min_ms = ONE_OF(200, 50),
+        .backoff_max_ms = ONE_OF(3000, 1000),
+        .payload_max = settings->payload_max,
+        .buffer_size = ONE_OF(0, 8192),
+        .checkpoint_frames = ONE_OF(4000, 30),
+        .shared_connection = profile->one_connection,
+    };
+}
+
+void settings_draw(struct settings *settings, const struct profile *profile,
+                   struct choices *choices)
+{
+    memset(settings, 0, sizeof *settings);
+    draw_storage(settings, profile, choices);
+    settings->payload_max = ONE_OF(600, 200);
+    draw_forwarder(settings, profile, choices);
+    settings->long_transaction = ONE_OF(1, 4, 12);
+    settings->rollback_per_mille = ONE_OF(100, 0, 400);
+    settings->autocommit_per_mille = ONE_OF(200, 0, 700);
+    settings->odd_per_mille = profile->is_small_scope ? 0 : ONE_OF(60, 0, 200);
+    settings->think_ms = ONE_OF(10, 0, 100);
+    if (profile->wraps)
+        settings->clock_start = ONE_OF(0xffffffffu - 5000, 0x7fffffffu - 5000, 0);
+    for (int act = 0; act < ACTS; act++) {
+        bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;
+        settings->acts[act] = takes_part ? profile->acts[act] : 0;
+    }
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * run.c - one run: the device starts, everything happens, then the troubles end and the outbox must
+ * empty, and what is left is judged.
+ *
+ * The actor whose time comes first acts; among equals the order below decides. Whoever dies is
+ * closed at once, and what it left is looked into when it is started again.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "sim.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    RECOVERY_PAUSE_US = 50000,
+    RECOVERY_ATTEMPTS = 300,
+    QUIET_US = 6000000,
+    FRAME = 4096 + 24,
+    FRAMES_BESIDE = 400 /* that one burst may add before a checkpoint can come */
+};
+
+/* ---- Death and recovery ------------------------------------------------------------------------------------------ */
+
+static void close_application(struct sim *sim)
+{
+    nemesis_stop_reader(sim);
+    for (unsigned i = 0; i < WRITERS; i++)
+        app_close(sim, &sim->writers[i]);
+}
+
+static enum damage choose_damage(struct sim *sim)
+{
+    static const enum damage small[] = {DAMAGE_NOTHING, DAMAGE_ALL, DAMAGE_EACH};
+    if (sim->profile->is_small_scope)
+        return small[sim_choose(&sim->choices, TAG_DAMAGE, 3)];
+    uint32_t kinds = sim->settings.may_sector_damage ? DAMAGES : DAMAGE_SUFFIX + 1;
+    return (enum damage)sim_choose(&sim->choices, TAG_DAMAGE, kinds);
+}
+
+static void start_again(struct sim *sim, enum recovery recovery, uint64_t pause_us)
+{
+    if (recovery > sim->recovery)
+        sim->recovery = recovery;
+    sim->recovery_attempts = 0;
+    sim->recover_at = sim->device.now_us + pause_us;
+}
+
+static void power_on(struct sim *sim)
+{
+    static const char *const words[DAMAGES] = {
+        [DAMAGE_NOTHING] = "all writes are kept",
+        [DAMAGE_ALL] = "all unsynced writes are lost",
+        [DAMAGE_SUFFIX] = "the last unsynced writes are lost",
+        [DAMAGE_EACH] = "some unsynced writes are lost",
+        [DAMAGE_SECTORS] = "some unsynced writes are lost or torn",
+    };
+    node_close(sim);
+    close_application(sim);
+    enum damage damage = choose_damage(sim);
+    tell(sim, "the power comes back; %s", words[damage]);
+    sim->cuts++;
+    device_restart(&sim->device, &sim->choices, damage);
+    sim->recovers = true;
+    start_again(sim, AFTER_CUT, 0);
+}
+
+static void bury_the_dead(struct sim *sim)
+{
+    bool *alive = sim->device.is_alive;
+    if (!sim->device.powered) {
+        power_on(sim);
+        return;
+    }
+    if (alive[PROCESS_APP] && alive[PROCESS_FORWARDER])
+        return;
+    sim->kills++;
+    if (!alive[PROCESS_FORWARDER] || sim->profile->one_connection) {
+        node_close(sim);
+        device_revive(&sim->device, PROCESS_FORWARDER);
+        sim->node.due = sim->device.now_us + sim_choose(&sim->choices, TAG_TIME, 1000000);
+    }
+    if (!alive[PROCESS_APP]) {
+        close_application(sim);
+        device_revive(&sim->device, PROCESS_APP);
+        start_again(sim, AFTER_KILL, sim_choose(&sim->choices, TAG_TIME, 1000000));
+    }
+}
+
+/* The application comes back, and asks its ledger what became of the transactions in doubt. */
+static void recover(struct sim *sim)
+{
+    struct writer *writer = &sim->writers[0];
+    bool opened = writer->db || app_open(sim, writer);
+    if (opened && oracle_resolve(sim, writer->db, sim->recovery == AFTER_CUT)) {
+        sim->recovery = RECOVERED;
+        sim->recovers = false;
+        if (!sim->node.forwarder)
+            sim->node.due = sim->device.now_us;
+        return;
+    }
+    sim->recover_at = sim->device.now_us + RECOVERY_PAUSE_US;
+    if (++sim->recovery_attempts > RECOVERY_ATTEMPTS)
+        breaks(sim, RECOVERY, "the database could not be opened %d times", RECOVERY_ATTEMPTS);
+}
+
+/* ---- Whose turn it is ------------------------------------------------------------------------------------------------- */
+
+static struct writer *next_writer(struct sim *sim)
+{
+    struct writer *first = &sim->writers[0];
+    for (unsigned i = 1; i < sim->settings.writers; i++)
+        if (sim->writers[i].due < first->due)
+            first = &sim->writers[i];
+    return first;
+}
+
+static void act_next(struct sim *sim)
+{
+    enum { WRITER, RECOVER, NODE, LINK, NEMESIS, ACTORS };
+    struct writer *writer = next_writer(sim);
+    bool chaos = sim->phase == PHASE_CHAOS;
+    const uint64_t due[ACTORS] = {
+        [WRITER] = chaos && sim->recovery == RECOVERED ? writer->due : NEVER,
+        [RECOVER] = sim->recovery == RECOVERED ? NEVER : sim->recover_at,
+        [NODE] = sim->node.due,
+        [LINK] = link_due(sim),
+        [NEMESIS] = chaos ? sim->nemesis.due : NEVER,
+    };
+    int first = 0;
+    for (int i = 1; i < ACTORS; i++)
+        if (due[i] < due[first])
+            first = i;
+    assert(due[first] != NEVER);
+    if (due[first] > sim->device.now_us)
+        sim->device.now_us = due[first];
+    trace_event(sim, "turn", (uint64_t)first, 0);
+    if (first == WRITER)
+        app_step(sim, writer);
+    else if (first == RECOVER)
+        recover(sim);
+    else if (first == NODE)
+        node_step(sim);
+    else if (first == LINK)
+        link_step(sim);
+    else
+        nemesis_step(sim);
+    bury_the_dead(sim);
+}
+
+/* ---- The phases -------------------------------------------------------------------------------------------------------- */
+
+static void begin(struct sim *sim)
+{
+    sim->phase = PHASE_START;
+    if (!oracle_open(sim))
+        breaks(sim, CONTRACT, "the judge cannot be made");
+    link_init(sim);
+    sim->model.next = 1;
+    if (!app_make_database(sim))
+        breaks(sim, RECOVERY, "the database cannot be made");
+    sim->device.before = nemesis_before_call;
+    sim->device.context = sim;
+    sim->device.disk.syncs_lie = (sim->settings.lies & TEETH_SYNC_LIES) != 0;
+    sim->recovery = AFTER_KILL;
+    sim->nemesis.due = sim->profile->act_every_ms ? 0 : NEVER;
+    sim->phase = PHASE_CHAOS;
+    while (sim->profile->is_small_scope && sim->recovery != RECOVERED)
+        act_next(sim);
+    sim->cuts_left = sim->profile->is_small_scope ? 2 : 0;
+}
+
+static void heal(struct sim *sim)
+{
+    tell(sim, "all troubles end");
+    sim->phase = PHASE_HEAL;
+    nemesis_heal(sim);
+    while (sim->recovery != RECOVERED && sim->broken == NO_INVARIANT)
+        act_next(sim);
+    if (sim->broken == NO_INVARIANT)
+        app_finish(sim);
+}
+
+static void drain(struct sim *sim)
+{
+    const struct model *model = &sim->model;
+    uint64_t backlog = model->order_count - model->settled;
+    uint64_t deadline = sim->device.now_us + 120000000 + backlog * 100000;
+    sim->phase = PHASE_DRAIN;
+    while (!oracle_is_drained(sim) && sim->broken == NO_INVARIANT && sim->device.now_us < deadline)
+        act_next(sim);
+    if (!oracle_is_drained(sim))
+        breaks(sim, DRAIN, "%u of %u events are left", model->order_count - model->settled,
+               model->order_count);
+}
+
+/* I7: once it was quiet, the WAL is used again from its beginning. */
+static void check_wal(struct sim *sim)
+{
+    uint64_t until = sim->device.now_us + QUIET_US;
+    struct writer *writer = &sim->writers[0];
+    uint64_t most = (sim->settings.forwarder.checkpoint_frames + FRAMES_BESIDE) * (uint64_t)FRAME;
+    while (sim->device.now_us < until && sim->broken == NO_INVARIANT)
+        act_next(sim);
+    if (sim->settings.is_wal && writer->db &&
+        sqlite3_exec(writer->db, "INSERT OR REPLACE INTO business VALUES(0, 0)", NULL, NULL,
+                     NULL) == SQLITE_OK &&
+        sim->device.last_wal_end > most)
+        breaks(sim, BOUNDED_DISK, "the WAL has %" PRIu64 " bytes", sim->device.last_wal_end);
+}
+
+static void judge(struct sim *sim)
+{
+    struct writer *writer = &sim->writers[0];
+    sim->phase = PHASE_END;
+    if (sim->broken == NO_INVARIANT && sim->recovery == RECOVERED && !sim->profile->is_small_scope)
+        check_wal(sim);
+    node_close(sim);
+    close_application(sim);
+    if (sim->broken != NO_INVARIANT)
+        return;
+    if (!app_open(sim, writer) || !oracle_resolve(sim, writer->db, false))
+        breaks(sim, RECOVERY, "the database cannot be opened at the end");
+    else
+        oracle_at_end(sim, writer->db);
+    if (sim->profile->is_calm && (sim->link.opens != 1 || sim->link.publishes != sim->model.fit))
+        breaks(sim, CALM,
+               "%" PRIu64 " connections and %" PRIu64 " publishes for %" PRIu64 " events",
+               sim->link.opens, sim->link.publishes, sim->model.fit);
+    close_application(sim);
+}
+
+static void end(struct sim *sim, sqlite3_int64 memory)
+{
+    oracle_close(sim);
+    sim->device.before = NULL;
+    if (device_open_files(&sim->device) != 0)
+        breaks(sim, BOUNDED_MEMORY, "%u files stay open", device_open_files(&sim->device));
+    else if (sqlite3_memory_used() != memory)
+        breaks(sim, BOUNDED_MEMORY, "%lld bytes of SQLite's memory are left",
+               (long long)(sqlite3_memory_used() - memory));
+}
+
+/* ---- The whole ------------------------------------------------------------------------------------------------------------ */
+
+static void prepare(struct sim *sim, const struct run_options *options)
+{
+    sim->profile = options->profile;
+    sim->seed = options->seed;
+    sim->operations = options->operations ? options->operations : options->profile->operations;
+    sim->trace.hash = 0xcbf29ce484222325u;
+    sim->trace.prints = options->trace;
+    if (options->enumerate)
+        sim->choices = *options->enumerate;
+    else if (options->tape)
+        choices_replay(&sim->choices, options->tape);
+    else
+        choices_seed(&sim->choices, options->seed);
+    device_init(&sim->device);
+    settings_draw(&sim->settings, sim->profile, &sim->choices);
+    sim->settings.lies = options->teeth;
+    sim->device.has_shared_memory = !sim->profile->one_connection;
+    bool powersafe = sim->settings.is_wal || sim_choose(&sim->choices, TAG_CONFIG, 2) == 0;
+    sim->device.disk.powersafe = powersafe;
+    sim->device.characteristics = powersafe ? SQLITE_IOCAP_POWERSAFE_OVERWRITE : 0;
+    sim->device.disk.sector = sim_choose(&sim->choices, TAG_CONFIG, 2) ? 4096 : 512;
+}
+
+static void report(struct sim *sim, struct run_result *result)
+{
+    *result = (struct run_result){
+        .broken = sim->broken,
+        .hash = sim->trace.hash,
+        .events = sim->trace.events,
+        .cuts = sim->cuts,
+        .kills = sim->kills,
+        .sends = sim->link.publishes,
+        .committed = sim->model.fit + sim->model.unfit,
+        .accepted = sim->link.acceptances,
+        .injected = sim->nemesis.injected,
+        .simulated_ms = sim->device.now_us / 1000,
+    };
+    memcpy(result->particulars, sim->particulars, sizeof result->particulars);
+    if (sim->broken != NO_INVARIANT) {
+        size_t size;
+        FILE *story = open_memstream(&result->story, &size);
+        if (!story)
+            abort();
+        trace_print_story(sim, story);
+        (void)fclose(story);
+    }
+}
+
+void run_once(const struct run_options *options, struct run_result *result)
+{
+    struct sim *sim = calloc(1, sizeof *sim);
+    sqlite3_int64 memory = sqlite3_memory_used();
+    if (!sim)
+        abort();
+    for (unsigned i = 0; i < WRITERS; i++)
+        sim->writers[i].index = i;
+    prepare(sim, options);
+    begin(sim);
+    while (sim->broken == NO_INVARIANT && sim->operations_done < sim->operations)
+        act_next(sim);
+    if (sim->broken == NO_INVARIANT)
+        heal(sim);
+    if (sim->broken == NO_INVARIANT)
+        drain(sim);
+    judge(sim);
+    end(sim, memory);
+    report(sim, result);
+    if (options->enumerate) {
+        *options->enumerate = sim->choices;
+    } else {
+        result->tape = sim->choices.made;
+        memset(&sim->choices.made, 0, sizeof sim->choices.made);
+        choices_free(&sim->choices);
+    }
+    model_free(&sim->model);
+    device_free(&sim->device);
+    free(sim);
+}
+
+void run_result_free(struct run_result *result)
+{
+    free(result->story);
+    tape_free(&result->tape);
+    memset(result, 0, sizeof *result);
+}
