@@ -206,7 +206,10 @@ static int insert(struct sim *sim, struct writer *writer, const struct model_eve
     if (result == SQLITE_OK) {
         (void)sqlite3_bind_int(s, 1, 1 + (chance(sim, 100) ? (int)pick(sim, 4) : 0));
         (void)sqlite3_bind_text(s, 2, topic, -1, SQLITE_STATIC);
-        (void)sqlite3_bind_blob(s, 3, body, (int)e->size, SQLITE_STATIC);
+        if (e->body == BODY_BYTES)
+            (void)sqlite3_bind_blob(s, 3, body, (int)e->size, SQLITE_STATIC);
+        else
+            (void)sqlite3_bind_text(s, 3, (const char *)body, (int)e->size, SQLITE_STATIC);
         (void)sqlite3_bind_text(s, 4, model_content_type(e->body), -1, SQLITE_STATIC);
         (void)sqlite3_step(s);
         result = sqlite3_finalize(s);

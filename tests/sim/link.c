@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { LATENCY_US = 20000, STALL_NOTICED_US = 45 * 1000000, UNKNOWN_TOKEN = 0x7fffff00 };
+#define NO_TOKEN UINT32_MAX
 
 static bool is_now(const struct sim *sim, uint64_t until)
 {
@@ -90,7 +91,7 @@ static void receive(struct sim *sim, const struct up *publish, uint64_t at)
         push_ack(sim, publish->token, reason, due + 100, publish->event);
     if (sim_chance(&sim->choices, TAG_BROKER, 200))
         push_ack(sim, UNKNOWN_TOKEN, 0, due + 200, 0);
-    if (link->acked_token && sim_chance(&sim->choices, TAG_BROKER, 200))
+    if (link->acked_token != NO_TOKEN && sim_chance(&sim->choices, TAG_BROKER, 200))
         push_ack(sim, link->acked_token, 0, due + 300, 0);
 }
 
@@ -187,7 +188,7 @@ static outbox_link_result on_open(outbox_link *base)
     link->last_id = 0;
     link->refused_one = false;
     link->duplicates = 0;
-    link->acked_token = 0;
+    link->acked_token = NO_TOKEN;
     trace_event(sim, "open", link->connection, 0);
     if (is_now(sim, link->down_until) && sim_chance(&sim->choices, TAG_LINK, 300))
         return OUTBOX_LINK_DOWN;

@@ -214,7 +214,10 @@ uint32_t oracle_published(struct sim *sim, const outbox_message *message)
     check_identity(sim, &wire);
     check_fate(sim, event);
     if (strcmp(topic, message->topic) != 0 || !has_body(sim, event, &wire))
-        breaks(sim, NO_INVENTION, "event %" PRId64 " is not what was stored", e->id);
+        breaks(sim, NO_INVENTION,
+               "event %" PRId64 ", %u bytes of kind %d for %s, is sent to %s as %.*s", e->id,
+               e->size, (int)e->body, topic, message->topic, (int)message->payload_len,
+               (const char *)message->payload);
     check_order(sim, event);
     check_previous(sim, event, wire.previous);
     if (is_structured)
