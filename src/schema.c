@@ -172,9 +172,7 @@ int ob_schema_make(sqlite3 *db, const char *device, struct ob_error *error)
     code = make_inside(db, device, error);
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "COMMIT", error, "committing the outbox's tables");
-    if (code != OUTBOX_OK)
-        ob_sql_rollback(db);
-    return code;
+    return code == OUTBOX_OK ? code : ob_sql_give_up(db, code, error);
 }
 
 int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)

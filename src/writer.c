@@ -359,9 +359,34 @@ static int insert_alone(outbox *box, const outbox_event *event, enum ob_media me
     code = insert(box, event, media, id);
     if (code == OUTBOX_OK)
         code = ob_sql_step(box->statement[OB_PUT_RELEASE], NULL, &box->error, "committing");
-    if (code != OUTBOX_OK)
-        ob_sql_rollback(box->wakeup.db);
+    if (code == OUTBOX_OK)
+        return OUTBOX_OK;
+    code = ob_sql_give_up(box->wakeup.db, code, &box->error);
+    box->left_open = !sqlite3_get_autocommit(box->wakeup.db);
     return code;
+}
+
+/* Ends the transaction that a put before has left open, and says so: who did not heed that put's
+ * error takes what was written since for committed. */
+static int end_left_over(outbox *box)
+{
+    sqlite3 *db = box->wakeup.db;
+    if (!box->left_open || sqlite3_get_autocommit(db)) {
+        box->left_open = false;
+        return OUTBOX_OK;
+    }
+    /* Without our savepoint it is another transaction, which the application has opened since. */
+    int result = sqlite3_exec(db, "ROLLBACK TO outbox_put", NULL, NULL, NULL);
+    box->left_open = result != SQLITE_ERROR;
+    if (!box->left_open)
+        return OUTBOX_OK;
+    box->left_open = result != SQLITE_OK || !ob_sql_rollback(db);
+    return ob_error_set(&box->error, OUTBOX_SQLITE,
+                        box->left_open
+                            ? "the transaction that an earlier put could not roll back is still "
+                              "open: run ROLLBACK before anything else"
+                            : "an earlier put could not end its transaction; it is rolled back "
+                              "now with all that was written since; repeat that and put again");
 }
 
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
@@ -375,6 +400,8 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     if (!db)
         return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
     int code = check_event(box, event, &media);
+    if (code == OUTBOX_OK)
+        code = end_left_over(box);
     if (code == OUTBOX_OK)
         code = prepare_put(box);
     if (code != OUTBOX_OK)

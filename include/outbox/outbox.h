@@ -176,7 +176,9 @@ typedef struct outbox_event {
  * [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY, OUTBOX_CORRUPT,
  * OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may have rolled the
  * whole transaction back, as after a failing INSERT of your own (sqlite3_get_autocommit() tells).
- */
+ * If SQLite refuses also to roll a put's own transaction back, that put returns OUTBOX_SQLITE and
+ * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
+ * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 /* ---- Start, flush, stop (ports that have threads) ---------------------------------------- */

@@ -536,6 +536,59 @@ static void test_a_busy_database_is_reported_and_the_put_can_be_repeated(void **
     sqlite3_close(other);
 }
 
+static int deny_rollback(void *context, int action, const char *a, const char *b, const char *c,
+                         const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    bool rolls_back =
+        (action == SQLITE_TRANSACTION || action == SQLITE_SAVEPOINT) && strcmp(a, "ROLLBACK") == 0;
+    return rolls_back ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* Makes a put fail whose transaction cannot be rolled back. */
+static void leave_a_transaction_open(struct bench *bench)
+{
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(other, "BEGIN IMMEDIATE");
+    sqlite3_set_authorizer(bench->db, deny_rollback, NULL);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "run ROLLBACK"));
+    assert_false(sqlite3_get_autocommit(bench->db));
+    bench_sql(other, "COMMIT");
+    sqlite3_close(other);
+}
+
+/* [put-8] */
+static void test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it(void **state)
+{
+    struct bench *bench = *state;
+    leave_a_transaction_open(bench);
+    bench_sql(bench->db, "INSERT INTO reading VALUES(1)");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "run ROLLBACK"));
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 1);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "rolled back now"));
+    assert_true(sqlite3_get_autocommit(bench->db));
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 0);
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+    assert_int_equal(pending(bench), 1);
+}
+
+/* [put-8] */
+static void test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept(void **state)
+{
+    struct bench *bench = *state;
+    leave_a_transaction_open(bench);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    bench_sql(bench->db, "ROLLBACK; BEGIN; INSERT INTO reading VALUES(1)");
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 1);
+    assert_int_equal(pending(bench), 1);
+}
+
 /* [P9] */
 static void test_a_put_that_a_trigger_ignores_is_no_success(void **state)
 {
@@ -775,6 +828,8 @@ int main(void)
         CASE(test_null_arguments_of_put_are_misuse),
         CASE(test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it),
         CASE(test_a_busy_database_is_reported_and_the_put_can_be_repeated),
+        CASE(test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it),
+        CASE(test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept),
         CASE(test_a_put_that_a_trigger_ignores_is_no_success),
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
