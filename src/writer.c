@@ -261,10 +261,10 @@ static int prepare_put(outbox *box)
     int code = ob_wakeup_connect(&box->wakeup, &box->error);
     for (int i = 0; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
         code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
-        /* An authorizer may deny the touch. The event is stored all the same; the forwarder then
-         * finds it by its check for other writers. */
-        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE)
+        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE) { /* denied, see touch() */
+            ob_error_clear(&box->error);
             code = OUTBOX_OK;
+        }
     }
     return code;
 }
@@ -322,6 +322,18 @@ static int refuse_id(outbox *box, int64_t id)
                         "the forwarder has moved it to outbox_dead");
 }
 
+/* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite prepare
+ * it again. The event is stored all the same; the forwarder then finds it by its check for other
+ * writers. */
+static int touch(outbox *box)
+{
+    int code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
+    if (code != OUTBOX_SQLITE || sqlite3_errcode(box->wakeup.db) != SQLITE_AUTH)
+        return code;
+    ob_error_clear(&box->error);
+    return OUTBOX_OK;
+}
+
 /* Inserts the event into whatever transaction is open, and sees to it that its commit is heard. */
 static int insert(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
 {
@@ -329,7 +341,7 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
     int code = OUTBOX_OK;
     if (!box->touched && box->statement[OB_PUT_TOUCH]) {
         box->is_durable = ob_sql_is_durable(ob_sql_journal(db), ob_sql_synchronous(db));
-        code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
+        code = touch(box);
     }
     if (code == OUTBOX_OK)
         code = bind_event(box, event, media);

@@ -331,6 +331,25 @@ static void test_an_authorizer_that_denies_the_wake_up_does_not_stop_a_put(void 
     sqlite3_set_authorizer(bench->db, NULL, NULL);
 }
 
+/* The touch is prepared already; SQLite asks the authorizer anew when it is stepped. */
+static void test_an_authorizer_that_comes_later_does_not_stop_a_put_either(void **state)
+{
+    struct bench *bench = *state;
+    static struct listener listener;
+    listen_to(bench, &listener);
+    bench_put(bench, "a", "b");
+    sqlite3_set_authorizer(bench->db, deny_touch, NULL);
+    bench_put(bench, "a", "c");
+    assert_int_equal(listener.commits, 1);
+    bench_sql(bench->db, "BEGIN");
+    bench_put(bench, "a", "d");
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(pending(bench), 3);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    bench_put(bench, "a", "e");
+    assert_int_equal(listener.commits, 2);
+}
+
 /* ---- Put ------------------------------------------------------------------------------------ */
 
 /* [P1] [put-1] */
@@ -815,6 +834,7 @@ int main(void)
         CASE(test_the_connection_closes_inside_a_transaction_with_puts),
         CASE(test_detach_inside_a_transaction_leaves_its_events_to_it),
         CASE(test_an_authorizer_that_denies_the_wake_up_does_not_stop_a_put),
+        CASE(test_an_authorizer_that_comes_later_does_not_stop_a_put_either),
         CASE(test_a_put_in_a_rolled_back_transaction_leaves_nothing),
         CASE(test_a_put_in_a_rolled_back_savepoint_leaves_nothing),
         CASE(test_a_put_without_a_transaction_commits_itself),
