@@ -419,9 +419,10 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     if (code != OUTBOX_OK)
         return code;
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
-    /* In autocommit with a write under way we run inside a statement of the application, a SQL
-     * function for instance: its transaction is ours. */
-    bool alone = sqlite3_get_autocommit(db) && sqlite3_txn_state(db, "main") != SQLITE_TXN_WRITE;
+    /* In autocommit with a write under way, be it to an attached or a temporary table, we run
+     * inside a statement of the application, a SQL function for instance: its transaction, which
+     * covers all databases of the connection, is ours. */
+    bool alone = sqlite3_get_autocommit(db) && sqlite3_txn_state(db, NULL) != SQLITE_TXN_WRITE;
     code = alone ? insert_alone(box, event, media, &new_id) : insert(box, event, media, &new_id);
     sqlite3_set_last_insert_rowid(db, rowid);
     if (code == OUTBOX_OK && id)

@@ -641,6 +641,46 @@ static void test_a_put_from_a_sql_function_fails_with_its_statement(void **state
     assert_true(listener.commits >= 1);
 }
 
+/* [P1] the statement's transaction covers every database of the connection */
+static void test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it(void **state)
+{
+    static const char *const tables[] = {"temp.one", "other.one"};
+    struct bench *bench = *state;
+    static struct listener listener;
+    listen_to(bench, &listener);
+    bench_sql(bench->db, "ATTACH ':memory:' AS other");
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        char *fill = sqlite3_mprintf("CREATE TABLE %s(value UNIQUE); INSERT INTO %s VALUES(1), (2)",
+                                     tables[i], tables[i]);
+        char *fail = sqlite3_mprintf("UPDATE %s SET value = put()", tables[i]);
+        char *work = sqlite3_mprintf("DELETE FROM %s WHERE value = 2; %s", tables[i], fail);
+        bench_sql(bench->db, fill);
+        assert_int_equal(sqlite3_exec(bench->db, fail, NULL, NULL, NULL), SQLITE_CONSTRAINT);
+        assert_int_equal(pending(bench), i);
+        bench_sql(bench->db, work);
+        assert_int_equal(pending(bench), i + 1);
+        sqlite3_free(fill);
+        sqlite3_free(fail);
+        sqlite3_free(work);
+        char *same = sqlite3_mprintf("SELECT value FROM %s", tables[i]);
+        assert_int_equal(bench_number(bench->db, same), OUTBOX_OK);
+        sqlite3_free(same);
+    }
+    assert_int_equal(listener.commits, 2);
+}
+
+static void test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own(void **state)
+{
+    struct bench *bench = *state;
+    static struct listener listener;
+    listen_to(bench, &listener);
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
+    assert_int_equal(bench_number(bench->db, "SELECT put() FROM outbox_meta"), OUTBOX_OK);
+    assert_int_equal(pending(bench), 1);
+    assert_int_equal(listener.commits, 1);
+}
+
 /* ---- What the forwarder is told ------------------------------------------------------------------ */
 
 static void test_a_commit_is_heard_once_and_after_it_is_visible(void **state)
@@ -852,6 +892,8 @@ int main(void)
         CASE(test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept),
         CASE(test_a_put_that_a_trigger_ignores_is_no_success),
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
+        CASE(test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it),
+        CASE(test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
         CASE(test_a_rollback_is_not_heard),
         CASE(test_only_a_commit_that_syncs_proves_its_events_durable),
