@@ -313,13 +313,15 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
 static int refuse_id(outbox *box, int64_t id)
 {
     int64_t ignored;
-    int code = ob_sql_number(box->wakeup.db, "DELETE FROM main.outbox_event WHERE id = ?1", id, 0,
-                             0, &ignored, &box->error);
+    /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
+    int code = ob_sql_number(box->wakeup.db,
+                             "DELETE FROM main.outbox_event WHERE id = ?1 AND ledger IS NULL", id,
+                             0, 0, &ignored, &box->error);
     if (code != OUTBOX_OK)
         return code;
     return ob_error_set(&box->error, OUTBOX_BAD_ID,
-                        "another writer has stored an event with an id over 2^48; put again once "
-                        "the forwarder has moved it to outbox_dead");
+                        "another writer has stored an event with an id out of range (0 to 2^48); "
+                        "put again once the forwarder has moved it to outbox_dead");
 }
 
 /* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite prepare

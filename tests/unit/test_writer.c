@@ -540,6 +540,31 @@ static void test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it
     assert_int_equal(rig_stats(&rig).accepted, 2);
 }
 
+/* [put-7] whatever is refused, only the put's own row is taken back */
+static void test_a_put_with_an_id_out_of_range_takes_back_only_its_own_row(void **state)
+{
+    static const char *const others[] = {
+        "DELETE FROM outbox_event; INSERT INTO outbox_event(id, topic) VALUES(-2, 'a')",
+        "DELETE FROM outbox_event; INSERT INTO outbox_event(id, topic) VALUES(-1, 'a')",
+        "INSERT INTO outbox_event(id, topic) VALUES(281474976710656, 'a')",
+        "INSERT INTO outbox_event(id, topic) VALUES(9223372036854775806, 'a')",
+    };
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        bench_sql(bench->db, "SAVEPOINT s");
+        bench_sql(bench->db, others[i]);
+        char *before = bench_text(bench->db, "SELECT group_concat(id) FROM outbox_event");
+        assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL),
+                         OUTBOX_BAD_ID);
+        assert_non_null(strstr(outbox_errmsg(bench->box), "out of range"));
+        char *after = bench_text(bench->db, "SELECT group_concat(id) FROM outbox_event");
+        assert_string_equal(before, after);
+        bench_sql(bench->db, "ROLLBACK TO s; RELEASE s");
+        sqlite3_free(before);
+        sqlite3_free(after);
+    }
+}
+
 /* [error-2] */
 static void test_a_busy_database_is_reported_and_the_put_can_be_repeated(void **state)
 {
@@ -887,6 +912,7 @@ int main(void)
         CASE(test_bad_attributes_are_refused),
         CASE(test_null_arguments_of_put_are_misuse),
         CASE(test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it),
+        CASE(test_a_put_with_an_id_out_of_range_takes_back_only_its_own_row),
         CASE(test_a_busy_database_is_reported_and_the_put_can_be_repeated),
         CASE(test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it),
         CASE(test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept),
