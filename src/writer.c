@@ -26,6 +26,7 @@ static void on_began(void *context)
 {
     outbox *box = context;
     box->touched = true;
+    box->is_judged = false;
     box->last_put = 0;
 }
 
@@ -33,7 +34,7 @@ static void on_committed(void *context)
 {
     outbox *box = context;
     int64_t durable = box->is_durable ? box->last_put : 0;
-    box->touched = false;
+    box->touched = box->is_judged = false;
     box->last_put = 0;
     if (box->service)
         box->service->committed(box->service_context, durable);
@@ -42,7 +43,7 @@ static void on_committed(void *context)
 static void on_undone(void *context)
 {
     outbox *box = context;
-    box->touched = false;
+    box->touched = box->is_judged = false;
     box->last_put = 0;
 }
 
@@ -81,6 +82,39 @@ static const struct ob_wakeup_methods on_wakeup = {
 
 /* ---- Attach ----------------------------------------------------------------------------------- */
 
+static const char *warning_of(enum ob_journal journal, int synchronous)
+{
+    if (journal == OB_JOURNAL_MEMORY)
+        return "journal_mode is MEMORY: a crash in a commit can damage the database, so events are "
+               "neither atomic nor durable across a crash; use WAL";
+    if (synchronous == 0)
+        return "synchronous is OFF: a power cut can damage the database, so events are neither "
+               "atomic nor durable across it; use FULL";
+    if (ob_sql_is_durable(journal, synchronous))
+        return NULL;
+    if (journal == OB_JOURNAL_UNKNOWN || synchronous < 0)
+        return "journal_mode or synchronous cannot be read, so a power cut may undo the newest "
+               "commits, though none whose events were sent; allow both pragmas";
+    if (journal == OB_JOURNAL_DELETE)
+        return "synchronous is below EXTRA in journal_mode DELETE: a power cut may undo the newest "
+               "commits, though none whose events were sent; use EXTRA, or WAL with FULL";
+    return "synchronous is below FULL: a power cut may undo the newest commits, though none whose "
+           "events were sent; use FULL";
+}
+
+/* Reads what a commit of the connection can promise. */
+static int judge_settings(sqlite3 *db, outbox *box)
+{
+    enum ob_journal journal = ob_sql_journal(db);
+    int synchronous = ob_sql_synchronous(db);
+    if (journal == OB_JOURNAL_OFF)
+        return ob_error_set(&box->error, OUTBOX_UNSAFE_JOURNAL,
+                            "journal_mode is OFF, so nothing can be rolled back; use WAL");
+    box->is_durable = ob_sql_is_durable(journal, synchronous);
+    box->warning = warning_of(journal, synchronous);
+    return OUTBOX_OK;
+}
+
 static int check_connection(sqlite3 *db, outbox *box)
 {
     if (sqlite3_libversion_number() < OB_OLDEST_SQLITE)
@@ -92,17 +126,7 @@ static int check_connection(sqlite3 *db, outbox *box)
     if (sqlite3_db_readonly(db, "main") == 1)
         return ob_error_set(&box->error, OUTBOX_READONLY,
                             "the database was opened read-only; open it for writing");
-    enum ob_journal journal = ob_sql_journal(db);
-    if (journal == OB_JOURNAL_OFF)
-        return ob_error_set(&box->error, OUTBOX_UNSAFE_JOURNAL,
-                            "journal_mode is OFF, so nothing can be rolled back; use WAL");
-    if (journal == OB_JOURNAL_MEMORY)
-        box->warning = "journal_mode is MEMORY: a crash in a commit can damage the database, so "
-                       "events are neither atomic nor durable across a crash; use WAL";
-    else if (ob_sql_synchronous(db) == 0)
-        box->warning = "synchronous is OFF: a power cut can damage the database, so events are "
-                       "neither atomic nor durable across it; use FULL";
-    return OUTBOX_OK;
+    return judge_settings(db, box);
 }
 
 static int check_config(const outbox_config *config, outbox *box)
@@ -341,10 +365,8 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
 {
     sqlite3 *db = box->wakeup.db;
     int code = OUTBOX_OK;
-    if (!box->touched && box->statement[OB_PUT_TOUCH]) {
-        box->is_durable = ob_sql_is_durable(ob_sql_journal(db), ob_sql_synchronous(db));
+    if (!box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
-    }
     if (code == OUTBOX_OK)
         code = bind_event(box, event, media);
     if (code == OUTBOX_OK)
@@ -360,6 +382,7 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
     if (*id > OUTBOX_ID_MAX || *id <= 0)
         return refuse_id(box, *id);
     box->last_put = *id;
+    box->is_judged = box->touched; /* else nobody tells when the transaction ends */
     return OUTBOX_OK;
 }
 
@@ -418,6 +441,8 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
         code = end_left_over(box);
     if (code == OUTBOX_OK)
         code = prepare_put(box);
+    if (code == OUTBOX_OK && !box->is_judged)
+        code = judge_settings(db, box);
     if (code != OUTBOX_OK)
         return code;
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);

@@ -27,6 +27,7 @@ struct outbox {
 
     /* The open transaction, as far as puts of this handle know it. */
     bool touched;     /* xCommit or xRollback will come */
+    bool is_judged;   /* SQLite allows no other settings any more: it has written an event */
     bool is_durable;  /* its commit syncs everything up to its last event */
     int64_t last_put; /* the last event of it, 0: none or one that may have been undone since */
 

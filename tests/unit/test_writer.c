@@ -12,6 +12,18 @@ static int64_t pending(struct bench *bench)
     return bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE ledger IS NULL");
 }
 
+static void expect_bad(struct bench *bench, const outbox_event *event, int code)
+{
+    int64_t id = -1;
+    bench_sql(bench->db, "BEGIN; INSERT INTO reading VALUES(1)");
+    assert_int_equal(outbox_put(bench->box, event, &id), code);
+    assert_int_equal(id, -1);
+    assert_string_not_equal(outbox_errmsg(bench->box), "no error");
+    assert_false(sqlite3_get_autocommit(bench->db));
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(pending(bench), 0);
+}
+
 /* A service that writes down what the writer tells it. */
 struct listener {
     int commits, stops;
@@ -167,6 +179,76 @@ static void test_settings_that_weaken_the_promises_are_said(void **state)
     assert_non_null(strstr(outbox_warning(bench->box), "synchronous"));
     bench_reopen(bench, "MEMORY", "FULL");
     assert_non_null(strstr(outbox_warning(bench->box), "MEMORY"));
+}
+
+/* [attach-4] [P2] */
+static void test_settings_under_which_a_commit_may_be_undone_are_said(void **state)
+{
+    static const struct {
+        const char *mode, *synchronous, *word;
+    } cases[] = {
+        {"WAL", "FULL", NULL},         {"WAL", "NORMAL", "use FULL"},
+        {"TRUNCATE", "FULL", NULL},    {"TRUNCATE", "NORMAL", "use FULL"},
+        {"PERSIST", "EXTRA", NULL},    {"DELETE", "FULL", "use EXTRA"},
+        {"DELETE", "NORMAL", "EXTRA"}, {"DELETE", "EXTRA", NULL},
+    };
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bench_reopen(bench, cases[i].mode, cases[i].synchronous);
+        const char *warning = outbox_warning(bench->box);
+        if (cases[i].word)
+            assert_non_null(strstr(warning, cases[i].word));
+        else
+            assert_null(warning);
+    }
+    assert_null(outbox_warning(NULL));
+}
+
+/* [warning-1] */
+static void test_each_put_sees_settings_that_have_changed(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "PRAGMA synchronous = NORMAL; BEGIN");
+    assert_null(outbox_warning(bench->box));
+    bench_put(bench, "a", "b");
+    assert_non_null(strstr(outbox_warning(bench->box), "FULL"));
+    bench_put(bench, "a", "b");
+    bench_sql(bench->db, "COMMIT; PRAGMA synchronous = FULL");
+    bench_put(bench, "a", "b");
+    assert_null(outbox_warning(bench->box));
+}
+
+/* [put-7] */
+static void test_a_put_is_refused_once_journal_mode_is_off(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "DELETE", "EXTRA");
+    bench_sql(bench->db, "BEGIN; PRAGMA journal_mode = OFF");
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL),
+                     OUTBOX_UNSAFE_JOURNAL);
+    assert_true(sqlite3_get_autocommit(bench->db));
+    expect_bad(bench, &(outbox_event){.topic = "a"}, OUTBOX_UNSAFE_JOURNAL);
+    bench_sql(bench->db, "PRAGMA journal_mode = DELETE");
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+}
+
+/* [put-7] a put that failed has touched the transaction, but does not keep the mode from changing */
+static void test_a_journal_mode_that_changes_inside_a_transaction_is_seen(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "DELETE", "EXTRA");
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(bench->db, "BEGIN");
+    bench_sql(other, "BEGIN IMMEDIATE");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_BUSY);
+    bench_sql(other, "COMMIT");
+    bench_sql(bench->db, "PRAGMA journal_mode = OFF");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL),
+                     OUTBOX_UNSAFE_JOURNAL);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(pending(bench), 0);
+    sqlite3_close(other);
 }
 
 /* [attach-6] */
@@ -439,18 +521,6 @@ static void test_every_field_of_an_event_is_stored(void **state)
                                   " payload = x'610062' AND content_type = 'x/y' AND type = 't' AND"
                                   " key = 'k' AND retain = 1 AND created > 1700000000000"),
                      1);
-}
-
-static void expect_bad(struct bench *bench, const outbox_event *event, int code)
-{
-    int64_t id = -1;
-    bench_sql(bench->db, "BEGIN; INSERT INTO reading VALUES(1)");
-    assert_int_equal(outbox_put(bench->box, event, &id), code);
-    assert_int_equal(id, -1);
-    assert_string_not_equal(outbox_errmsg(bench->box), "no error");
-    assert_false(sqlite3_get_autocommit(bench->db));
-    bench_sql(bench->db, "COMMIT");
-    assert_int_equal(pending(bench), 0);
 }
 
 /* [put-7] */
@@ -890,6 +960,10 @@ int main(void)
         CASE(test_a_schema_that_is_newer_but_allows_us_is_taken),
         CASE(test_journal_mode_off_is_refused),
         CASE(test_settings_that_weaken_the_promises_are_said),
+        CASE(test_settings_under_which_a_commit_may_be_undone_are_said),
+        CASE(test_each_put_sees_settings_that_have_changed),
+        CASE(test_a_put_is_refused_once_journal_mode_is_off),
+        CASE(test_a_journal_mode_that_changes_inside_a_transaction_is_seen),
         CASE(test_a_device_name_outside_its_letters_is_refused),
         CASE(test_a_device_name_is_kept_and_another_one_starts_a_new_epoch),
         CASE(test_attach_and_put_take_no_hook_and_change_no_pragma),
