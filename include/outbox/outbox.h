@@ -134,7 +134,9 @@ typedef struct outbox_config {
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
  * name), OUTBOX_READONLY, OUTBOX_UNSAFE_JOURNAL, OUTBOX_NEWER_SCHEMA, OUTBOX_OLD_SQLITE,
  * OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE. On any error
- * nothing changed, and *box is NULL. [attach-6] */
+ * nothing changed, and *box is NULL. Only where SQLite refuses to roll attach's own transaction
+ * back, it is still open, OUTBOX_SQLITE is returned and `sentence` says so: run ROLLBACK.
+ * [attach-6] */
 int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box);
 
 /* A sentence when this connection's settings weaken P1 or P2 (see attach), else NULL. Of the

@@ -703,6 +703,31 @@ static void test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept(vo
     assert_int_equal(pending(bench), 1);
 }
 
+static int deny_meta_and_rollback(void *context, int action, const char *a, const char *b,
+                                  const char *c, const char *d)
+{
+    bool fails = action == SQLITE_INSERT && strcmp(a, "outbox_meta") == 0;
+    return fails ? SQLITE_DENY : deny_rollback(context, action, a, b, c, d);
+}
+
+/* [attach-6] */
+static void test_an_attach_whose_rollback_failed_says_so(void **state)
+{
+    sqlite3 *db;
+    outbox *box;
+    (void)state;
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    sqlite3_set_authorizer(db, deny_meta_and_rollback, NULL);
+    expect_refusal(db, NULL, OUTBOX_SQLITE, "run ROLLBACK");
+    assert_false(sqlite3_get_autocommit(db));
+    sqlite3_set_authorizer(db, NULL, NULL);
+    bench_sql(db, "ROLLBACK");
+    assert_int_equal(bench_number(db, "SELECT count(*) FROM sqlite_master"), 0);
+    assert_int_equal(outbox_attach(db, NULL, &box), OUTBOX_OK);
+    outbox_detach(box);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 /* [P9] */
 static void test_a_put_that_a_trigger_ignores_is_no_success(void **state)
 {
@@ -990,6 +1015,7 @@ int main(void)
         CASE(test_a_busy_database_is_reported_and_the_put_can_be_repeated),
         CASE(test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it),
         CASE(test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept),
+        CASE(test_an_attach_whose_rollback_failed_says_so),
         CASE(test_a_put_that_a_trigger_ignores_is_no_success),
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
         CASE(test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it),
