@@ -63,7 +63,7 @@ int ob_error_sqlite(struct ob_error *error, sqlite3 *db, int result, const char 
     int code = code_of_sqlite(result);
     /* The message belongs to the last call on the connection; quote it only if that is ours. */
     const char *message =
-        db && sqlite3_extended_errcode(db) == result ? sqlite3_errmsg(db) : sqlite3_errstr(result);
+        db && sqlite3_errcode(db) == result ? sqlite3_errmsg(db) : sqlite3_errstr(result);
     return ob_error_set(error, code, "%s failed: %s (SQLite %d). %s", doing, message, result,
                         outbox_strerror(code));
 }

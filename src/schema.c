@@ -39,23 +39,25 @@ int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *er
     *found = OB_SCHEMA_MISSING;
     int code = ob_sql_number(db,
                              "SELECT count(*) FROM main.sqlite_master WHERE type = 'table' AND"
-                             " name IN ('outbox_event', 'outbox_meta')",
+                             " name IN ('outbox_event', 'outbox_dead', 'outbox_epoch',"
+                             " 'outbox_meta')",
                              0, 0, 0, &tables_found, error);
     if (code != OUTBOX_OK || tables_found == 0)
         return code;
-    if (tables_found != 2)
+    if (tables_found != 4)
         return ob_error_set(error, OUTBOX_CORRUPT,
-                            "one of the tables outbox_event and outbox_meta is missing; restore "
-                            "the file from a backup or drop the other tables named outbox_*");
+                            "of the tables outbox_event, _dead, _epoch and _meta %d are missing; "
+                            "restore the file from a backup or drop the others",
+                            (int)(4 - tables_found));
     code = ob_sql_number(db, "SELECT value FROM main.outbox_meta WHERE name = 'minimum_reader'", 0,
                          0, 0, &minimum, error);
     if (code != OUTBOX_OK)
         return code;
     if (minimum > OB_SCHEMA_VERSION)
         return ob_error_set(error, OUTBOX_NEWER_SCHEMA,
-                            "the outbox in this file needs schema version %d, this program knows "
-                            "%d; update the program",
-                            (int)minimum, OB_SCHEMA_VERSION);
+                            "the outbox in this file needs schema version %lld, this program "
+                            "knows %d; update the program",
+                            (long long)minimum, OB_SCHEMA_VERSION);
     *found = OB_SCHEMA_PRESENT;
     return OUTBOX_OK;
 }
@@ -137,8 +139,8 @@ static int rename_device(sqlite3 *db, const char *device, struct ob_error *error
     int code = ob_sql_number(db, "SELECT min(id) FROM main.outbox_event", 0, 0, 0, &lowest, error);
     if (code == OUTBOX_OK)
         code = name_device(db, device, error);
-    if (code == OUTBOX_OK)
-        code = ob_schema_new_epoch(db, lowest + 1, error);
+    if (code == OUTBOX_OK) /* a row that high is no tombstone; the forwarder will move it away */
+        code = ob_schema_new_epoch(db, lowest > OUTBOX_ID_MAX ? 1 : lowest + 1, error);
     return code;
 }
 
@@ -170,9 +172,7 @@ int ob_schema_make(sqlite3 *db, const char *device, struct ob_error *error)
     code = make_inside(db, device, error);
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "COMMIT", error, "committing the outbox's tables");
-    if (code != OUTBOX_OK)
-        ob_sql_rollback(db);
-    return code;
+    return code == OUTBOX_OK ? code : ob_sql_give_up(db, code, error);
 }
 
 int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)

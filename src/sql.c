@@ -2,7 +2,8 @@
  *
  * sql.c - prepare, step, run: SQLite's calls with every result looked at.
  *
- * Nothing is cached here and no transaction is left open that was not open before.
+ * Nothing is cached here. A transaction whose ROLLBACK fails stays open, and the caller is told: a
+ * crash undoes it, and until then nothing may be reported as stored that was put into it.
  */
 #include "sql.h"
 
@@ -65,11 +66,23 @@ int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t no
     return code;
 }
 
-void ob_sql_rollback(sqlite3 *db)
+bool ob_sql_rollback(sqlite3 *db)
 {
+    /* Its result does not tell: it fails also where there is nothing left to undo. */
     if (!sqlite3_get_autocommit(db))
         (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
-    assert(sqlite3_get_autocommit(db));
+    return sqlite3_get_autocommit(db) != 0;
+}
+
+int ob_sql_give_up(sqlite3 *db, int code, struct ob_error *error)
+{
+    assert(code != OUTBOX_OK);
+    if (ob_sql_rollback(db))
+        return code;
+    return ob_error_set(error, OUTBOX_SQLITE,
+                        "the outbox's own transaction failed and its ROLLBACK too (%s), so it is "
+                        "still open: run ROLLBACK before anything else",
+                        sqlite3_errmsg(db));
 }
 
 /* Prepared anew each time: SQLite fixes the answer when it prepares this pragma. */

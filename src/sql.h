@@ -27,9 +27,13 @@ int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char 
 int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t none, int64_t *number,
                   struct ob_error *error);
 
-/* Undoes the open transaction, if SQLite has not done so already. Cannot fail in a way that leaves
- * it open: a failing ROLLBACK means that there is nothing to undo. */
-void ob_sql_rollback(sqlite3 *db);
+/* Undoes the open transaction, if SQLite has not done so already. False: it is open still, since an
+ * authorizer or an interrupt may stop a ROLLBACK too. */
+bool ob_sql_rollback(sqlite3 *db);
+
+/* The same for a transaction that failed with `code` on the application's connection. Gives that
+ * code, or OUTBOX_SQLITE and what to do where the transaction stays open. */
+int ob_sql_give_up(sqlite3 *db, int code, struct ob_error *error);
 
 /* The synchronous level of the main database (0 OFF .. 3 EXTRA) or -1 where it cannot be read. */
 int ob_sql_synchronous(sqlite3 *db);

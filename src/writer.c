@@ -26,6 +26,7 @@ static void on_began(void *context)
 {
     outbox *box = context;
     box->touched = true;
+    box->is_judged = false;
     box->last_put = 0;
 }
 
@@ -33,7 +34,7 @@ static void on_committed(void *context)
 {
     outbox *box = context;
     int64_t durable = box->is_durable ? box->last_put : 0;
-    box->touched = false;
+    box->touched = box->is_judged = false;
     box->last_put = 0;
     if (box->service)
         box->service->committed(box->service_context, durable);
@@ -42,7 +43,7 @@ static void on_committed(void *context)
 static void on_undone(void *context)
 {
     outbox *box = context;
-    box->touched = false;
+    box->touched = box->is_judged = false;
     box->last_put = 0;
 }
 
@@ -81,6 +82,39 @@ static const struct ob_wakeup_methods on_wakeup = {
 
 /* ---- Attach ----------------------------------------------------------------------------------- */
 
+static const char *warning_of(enum ob_journal journal, int synchronous)
+{
+    if (journal == OB_JOURNAL_MEMORY)
+        return "journal_mode is MEMORY: a crash in a commit can damage the database, so events are "
+               "neither atomic nor durable across a crash; use WAL";
+    if (synchronous == 0)
+        return "synchronous is OFF: a power cut can damage the database, so events are neither "
+               "atomic nor durable across it; use FULL";
+    if (ob_sql_is_durable(journal, synchronous))
+        return NULL;
+    if (journal == OB_JOURNAL_UNKNOWN || synchronous < 0)
+        return "journal_mode or synchronous cannot be read, so a power cut may undo the newest "
+               "commits, though none whose events were sent; allow both pragmas";
+    if (journal == OB_JOURNAL_DELETE)
+        return "synchronous is below EXTRA in journal_mode DELETE: a power cut may undo the newest "
+               "commits, though none whose events were sent; use EXTRA, or WAL with FULL";
+    return "synchronous is below FULL: a power cut may undo the newest commits, though none whose "
+           "events were sent; use FULL";
+}
+
+/* Reads what a commit of the connection can promise. */
+static int judge_settings(sqlite3 *db, outbox *box)
+{
+    enum ob_journal journal = ob_sql_journal(db);
+    int synchronous = ob_sql_synchronous(db);
+    if (journal == OB_JOURNAL_OFF)
+        return ob_error_set(&box->error, OUTBOX_UNSAFE_JOURNAL,
+                            "journal_mode is OFF, so nothing can be rolled back; use WAL");
+    box->is_durable = ob_sql_is_durable(journal, synchronous);
+    box->warning = warning_of(journal, synchronous);
+    return OUTBOX_OK;
+}
+
 static int check_connection(sqlite3 *db, outbox *box)
 {
     if (sqlite3_libversion_number() < OB_OLDEST_SQLITE)
@@ -92,17 +126,7 @@ static int check_connection(sqlite3 *db, outbox *box)
     if (sqlite3_db_readonly(db, "main") == 1)
         return ob_error_set(&box->error, OUTBOX_READONLY,
                             "the database was opened read-only; open it for writing");
-    enum ob_journal journal = ob_sql_journal(db);
-    if (journal == OB_JOURNAL_OFF)
-        return ob_error_set(&box->error, OUTBOX_UNSAFE_JOURNAL,
-                            "journal_mode is OFF, so nothing can be rolled back; use WAL");
-    if (journal == OB_JOURNAL_MEMORY)
-        box->warning = "journal_mode is MEMORY: a crash in a commit can damage the database, so "
-                       "events are neither atomic nor durable across a crash; use WAL";
-    else if (ob_sql_synchronous(db) == 0)
-        box->warning = "synchronous is OFF: a power cut can damage the database, so events are "
-                       "neither atomic nor durable across it; use FULL";
-    return OUTBOX_OK;
+    return judge_settings(db, box);
 }
 
 static int check_config(const outbox_config *config, outbox *box)
@@ -261,10 +285,10 @@ static int prepare_put(outbox *box)
     int code = ob_wakeup_connect(&box->wakeup, &box->error);
     for (int i = 0; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
         code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
-        /* An authorizer may deny the touch. The event is stored all the same; the forwarder then
-         * finds it by its check for other writers. */
-        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE)
+        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE) { /* denied, see touch() */
+            ob_error_clear(&box->error);
             code = OUTBOX_OK;
+        }
     }
     return code;
 }
@@ -313,13 +337,27 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
 static int refuse_id(outbox *box, int64_t id)
 {
     int64_t ignored;
-    int code = ob_sql_number(box->wakeup.db, "DELETE FROM main.outbox_event WHERE id = ?1", id, 0,
-                             0, &ignored, &box->error);
+    /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
+    int code = ob_sql_number(box->wakeup.db,
+                             "DELETE FROM main.outbox_event WHERE id = ?1 AND ledger IS NULL", id,
+                             0, 0, &ignored, &box->error);
     if (code != OUTBOX_OK)
         return code;
     return ob_error_set(&box->error, OUTBOX_BAD_ID,
-                        "another writer has stored an event with an id over 2^48; put again once "
-                        "the forwarder has moved it to outbox_dead");
+                        "another writer has stored an event with an id out of range (0 to 2^48); "
+                        "put again once the forwarder has moved it to outbox_dead");
+}
+
+/* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite prepare
+ * it again. The event is stored all the same; the forwarder then finds it by its check for other
+ * writers. */
+static int touch(outbox *box)
+{
+    int code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
+    if (code != OUTBOX_SQLITE || sqlite3_errcode(box->wakeup.db) != SQLITE_AUTH)
+        return code;
+    ob_error_clear(&box->error);
+    return OUTBOX_OK;
 }
 
 /* Inserts the event into whatever transaction is open, and sees to it that its commit is heard. */
@@ -327,10 +365,8 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
 {
     sqlite3 *db = box->wakeup.db;
     int code = OUTBOX_OK;
-    if (!box->touched && box->statement[OB_PUT_TOUCH]) {
-        box->is_durable = ob_sql_is_durable(ob_sql_journal(db), ob_sql_synchronous(db));
-        code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
-    }
+    if (!box->touched && box->statement[OB_PUT_TOUCH])
+        code = touch(box);
     if (code == OUTBOX_OK)
         code = bind_event(box, event, media);
     if (code == OUTBOX_OK)
@@ -346,6 +382,7 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
     if (*id > OUTBOX_ID_MAX || *id <= 0)
         return refuse_id(box, *id);
     box->last_put = *id;
+    box->is_judged = box->touched; /* else nobody tells when the transaction ends */
     return OUTBOX_OK;
 }
 
@@ -359,9 +396,34 @@ static int insert_alone(outbox *box, const outbox_event *event, enum ob_media me
     code = insert(box, event, media, id);
     if (code == OUTBOX_OK)
         code = ob_sql_step(box->statement[OB_PUT_RELEASE], NULL, &box->error, "committing");
-    if (code != OUTBOX_OK)
-        ob_sql_rollback(box->wakeup.db);
+    if (code == OUTBOX_OK)
+        return OUTBOX_OK;
+    code = ob_sql_give_up(box->wakeup.db, code, &box->error);
+    box->left_open = !sqlite3_get_autocommit(box->wakeup.db);
     return code;
+}
+
+/* Ends the transaction that a put before has left open, and says so: who did not heed that put's
+ * error takes what was written since for committed. */
+static int end_left_over(outbox *box)
+{
+    sqlite3 *db = box->wakeup.db;
+    if (!box->left_open || sqlite3_get_autocommit(db)) {
+        box->left_open = false;
+        return OUTBOX_OK;
+    }
+    /* Without our savepoint it is another transaction, which the application has opened since. */
+    int result = sqlite3_exec(db, "ROLLBACK TO outbox_put", NULL, NULL, NULL);
+    box->left_open = result != SQLITE_ERROR;
+    if (!box->left_open)
+        return OUTBOX_OK;
+    box->left_open = result != SQLITE_OK || !ob_sql_rollback(db);
+    return ob_error_set(&box->error, OUTBOX_SQLITE,
+                        box->left_open
+                            ? "the transaction that an earlier put could not roll back is still "
+                              "open: run ROLLBACK before anything else"
+                            : "an earlier put could not end its transaction; it is rolled back "
+                              "now with all that was written since; repeat that and put again");
 }
 
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
@@ -376,13 +438,18 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
         return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
     int code = check_event(box, event, &media);
     if (code == OUTBOX_OK)
+        code = end_left_over(box);
+    if (code == OUTBOX_OK)
         code = prepare_put(box);
+    if (code == OUTBOX_OK && !box->is_judged)
+        code = judge_settings(db, box);
     if (code != OUTBOX_OK)
         return code;
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
-    /* In autocommit with a write under way we run inside a statement of the application, a SQL
-     * function for instance: its transaction is ours. */
-    bool alone = sqlite3_get_autocommit(db) && sqlite3_txn_state(db, "main") != SQLITE_TXN_WRITE;
+    /* In autocommit with a write under way, be it to an attached or a temporary table, we run
+     * inside a statement of the application, a SQL function for instance: its transaction, which
+     * covers all databases of the connection, is ours. */
+    bool alone = sqlite3_get_autocommit(db) && sqlite3_txn_state(db, NULL) != SQLITE_TXN_WRITE;
     code = alone ? insert_alone(box, event, media, &new_id) : insert(box, event, media, &new_id);
     sqlite3_set_last_insert_rowid(db, rowid);
     if (code == OUTBOX_OK && id)

@@ -27,8 +27,13 @@ struct outbox {
 
     /* The open transaction, as far as puts of this handle know it. */
     bool touched;     /* xCommit or xRollback will come */
+    bool is_judged;   /* SQLite allows no other settings any more: it has written an event */
     bool is_durable;  /* its commit syncs everything up to its last event */
     int64_t last_put; /* the last event of it, 0: none or one that may have been undone since */
+
+    /* A put's own transaction could not be rolled back; SAVEPOINT outbox_put is open still, unless
+     * the application has ended it since. */
+    bool left_open;
 
     const outbox_service *service; /* the forwarder that outbox_start() bound, or NULL */
     void *service_context;

@@ -123,8 +123,9 @@ typedef struct outbox_config {
  *          leaves a handle whose calls return OUTBOX_CLOSED. [attach-3]
  *
  * Blocks as long as the connection's own busy handler allows. With journal_mode MEMORY or
- * synchronous OFF it succeeds, but P1 and P2 do not hold across a power cut; outbox_warning()
- * says so. [attach-4]
+ * synchronous OFF it succeeds, but P1 and P2 do not hold across a power cut. With synchronous below
+ * FULL, in journal_mode DELETE below EXTRA, a power cut may undo the newest commits, though none
+ * whose events were sent. outbox_warning() says so. [attach-4]
  *
  * After a backup was restored while no forwarder ran, attach with another `.device`: the same ids
  * may have been sent with other contents, and nothing in the file can tell. Never delete the newest
@@ -133,10 +134,13 @@ typedef struct outbox_config {
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
  * name), OUTBOX_READONLY, OUTBOX_UNSAFE_JOURNAL, OUTBOX_NEWER_SCHEMA, OUTBOX_OLD_SQLITE,
  * OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE. On any error
- * nothing changed, and *box is NULL. [attach-6] */
+ * nothing changed, and *box is NULL. Only where SQLite refuses to roll attach's own transaction
+ * back, it is still open, OUTBOX_SQLITE is returned and `sentence` says so: run ROLLBACK.
+ * [attach-6] */
 int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box);
 
-/* A sentence when this connection's settings weaken P1 or P2 (see attach), else NULL. */
+/* A sentence when this connection's settings weaken P1 or P2 (see attach), else NULL. Of the
+ * settings that attach or, since then, the last put has found. Static memory. [warning-1] */
 const char *outbox_warning(const outbox *box);
 
 /* Stops the forwarder if one runs and frees the handle. Events that an open transaction has put
@@ -172,11 +176,13 @@ typedef struct outbox_event {
  * update hook, authorizer and sqlite3_changes() do see the row. [put-5]
  *
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
- * OUTBOX_BAD_ATTRIBUTE or OUTBOX_BAD_ID: nothing was written and the transaction is as it was.
- * [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY, OUTBOX_CORRUPT,
+ * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL or OUTBOX_BAD_ID: nothing was written and the
+ * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY, OUTBOX_CORRUPT,
  * OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may have rolled the
  * whole transaction back, as after a failing INSERT of your own (sqlite3_get_autocommit() tells).
- */
+ * If SQLite refuses also to roll a put's own transaction back, that put returns OUTBOX_SQLITE and
+ * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
+ * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 /* ---- Start, flush, stop (ports that have threads) ---------------------------------------- */

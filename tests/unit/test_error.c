@@ -68,6 +68,33 @@ static void test_results_of_sqlite_become_codes_also_when_extended(void **state)
     }
 }
 
+/* [error-2] the application's own trigger speaks through it */
+static void test_the_message_of_sqlite_is_quoted(void **state)
+{
+    static const struct {
+        const char *sql, *message;
+    } cases[] = {
+        {"INSERT INTO missing VALUES(1)", "no such table: missing"},
+        {"INSERT INTO t VALUES(9)", "CHECK constraint failed: x < 8"},
+        {"INSERT INTO u VALUES(1)", "not now"},
+    };
+    struct ob_error error;
+    sqlite3 *db;
+    (void)state;
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    bench_sql(db, "CREATE TABLE t(x CHECK(x < 8)); CREATE TABLE u(x);"
+                  "CREATE TRIGGER r BEFORE INSERT ON u BEGIN SELECT RAISE(ABORT, 'not now'); END");
+    for (int extended = 0; extended <= 1; extended++) {
+        assert_int_equal(sqlite3_extended_result_codes(db, extended), SQLITE_OK);
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            int result = sqlite3_exec(db, cases[i].sql, NULL, NULL, NULL);
+            assert_int_equal(ob_error_sqlite(&error, db, result, "storing"), OUTBOX_SQLITE);
+            assert_non_null(strstr(error.sentence, cases[i].message));
+        }
+    }
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 static void test_a_message_that_belongs_to_another_call_is_not_quoted(void **state)
 {
     struct ob_error error;
@@ -101,6 +128,7 @@ int main(void)
         cmocka_unit_test(test_every_code_has_a_sentence_of_its_own),
         cmocka_unit_test(test_a_code_of_somebody_else_has_a_sentence_too),
         cmocka_unit_test(test_results_of_sqlite_become_codes_also_when_extended),
+        cmocka_unit_test(test_the_message_of_sqlite_is_quoted),
         cmocka_unit_test(test_a_message_that_belongs_to_another_call_is_not_quoted),
         cmocka_unit_test(test_a_sentence_that_is_too_long_is_cut),
     };

@@ -268,6 +268,15 @@ static void test_tables_of_a_newer_release_are_left_alone(void **state)
     assert_make_fails(fixture, NULL, OUTBOX_NEWER_SCHEMA);
 }
 
+static void test_the_version_that_is_needed_is_named_whatever_its_size(void **state)
+{
+    struct fixture *fixture = *state;
+    make(fixture, NULL);
+    run(fixture->db, "UPDATE outbox_meta SET value = 4294967297 WHERE name = 'minimum_reader'");
+    assert_finds(fixture, OUTBOX_NEWER_SCHEMA, OB_SCHEMA_MISSING);
+    assert_non_null(strstr(fixture->error.sentence, "4294967297"));
+}
+
 static void test_tables_of_a_newer_release_that_we_may_still_write_are_used(void **state)
 {
     struct fixture *fixture = *state;
@@ -281,10 +290,11 @@ static void test_tables_of_a_newer_release_that_we_may_still_write_are_used(void
     assert_string_equal(identity_of(fixture, 1).device, "pump-7");
 }
 
-static void test_an_outbox_without_one_of_its_main_tables_is_corrupt(void **state)
+static void test_an_outbox_without_one_of_its_tables_is_corrupt(void **state)
 {
     struct fixture *fixture = *state;
-    static const char *const names[] = {"outbox_event", "outbox_meta"};
+    static const char *const names[] = {"outbox_event", "outbox_dead", "outbox_epoch",
+                                        "outbox_meta"};
     make(fixture, "pump-7");
     for (size_t i = 0; i < COUNT(names); i++) {
         char *away = sqlite3_mprintf("ALTER TABLE %s RENAME TO gone", names[i]);
@@ -441,6 +451,17 @@ static void test_a_name_that_came_back_does_not_bring_its_epoch_back(void **stat
     assert_string_not_equal(identity_of(fixture, 1).epoch.digits, before.epoch.digits);
 }
 
+static void test_another_name_can_be_given_while_the_only_row_has_the_largest_id(void **state)
+{
+    struct fixture *fixture = *state;
+    make(fixture, "pump-7");
+    run(fixture->db, "DELETE FROM outbox_event;"
+                     "INSERT INTO outbox_event(id, topic) VALUES(9223372036854775807, 'a')");
+    struct ob_identity before = identity_of(fixture, 1);
+    make(fixture, "pump-8");
+    assert_string_not_equal(identity_of(fixture, 1).epoch.digits, before.epoch.digits);
+}
+
 static void break_device(struct fixture *fixture, size_t how)
 {
     static const char *const ways[] = {
@@ -587,8 +608,9 @@ int main(void)
         TEST(test_a_database_full_of_other_tables_keeps_them),
         TEST(test_temporary_tables_of_the_same_names_are_not_mistaken),
         TEST(test_tables_of_a_newer_release_are_left_alone),
+        TEST(test_the_version_that_is_needed_is_named_whatever_its_size),
         TEST(test_tables_of_a_newer_release_that_we_may_still_write_are_used),
-        TEST(test_an_outbox_without_one_of_its_main_tables_is_corrupt),
+        TEST(test_an_outbox_without_one_of_its_tables_is_corrupt),
         TEST(test_a_table_in_the_way_is_an_error_and_leaves_no_half_of_an_outbox),
         TEST(test_a_database_that_cannot_be_written_is_named_so),
         FILE_TEST(test_a_database_that_another_connection_writes_is_busy),
@@ -601,6 +623,7 @@ int main(void)
         TEST(test_without_a_name_the_stored_one_and_its_epoch_are_kept),
         TEST(test_another_name_starts_a_new_epoch_for_pending_events_too),
         TEST(test_a_name_that_came_back_does_not_bring_its_epoch_back),
+        TEST(test_another_name_can_be_given_while_the_only_row_has_the_largest_id),
         TEST(test_a_stored_name_that_no_source_may_hold_is_corrupt),
         TEST(test_a_stored_name_that_is_corrupt_is_replaced_by_the_given_one),
         TEST(test_an_id_belongs_to_the_last_epoch_that_began_before_it),

@@ -899,6 +899,37 @@ static void test_a_large_backlog_costs_no_more_page_reads_than_a_small_one(void 
     assert_in_range(reads[1], 0, reads[0] + 8);
 }
 
+static int deny_ends(void *context, int action, const char *a, const char *b, const char *c,
+                     const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    bool ends = action == SQLITE_TRANSACTION && strcmp(a, "BEGIN") != 0;
+    return ends ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* [P8] on a connection of our own it is we who have to end it */
+static void test_a_transaction_whose_rollback_failed_is_ended_by_the_next_call(void **state)
+{
+    struct bench *bench = *state;
+    bench_put(bench, "a", "b");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    sqlite3_set_authorizer(bench->own, deny_ends, NULL);
+    rig_run(&rig, 3000);
+    assert_int_equal(sqlite3_get_autocommit(bench->own), 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    sqlite3_set_authorizer(bench->own, NULL, NULL);
+    rig_run(&rig, 1500);
+    bench_put(bench, "a", "c");
+    rig_run(&rig, 1500);
+    rig_ack_from(&rig, 1);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    check_law(bench);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
 
 int main(void)
@@ -934,6 +965,7 @@ int main(void)
         CASE(test_a_settle_that_succeeded_unheard_counts_once),
         CASE(test_a_refusal_is_forgotten_when_its_event_is_removed),
         CASE(test_events_of_a_fetch_whose_end_failed_are_not_sent),
+        CASE(test_a_transaction_whose_rollback_failed_is_ended_by_the_next_call),
         CASE(test_members_of_a_newer_ledger_outlive_our_settles),
         CASE(test_rows_that_nobody_proved_durable_are_synced_before_they_are_sent),
         CASE(test_events_that_a_commit_proved_durable_need_no_sync),

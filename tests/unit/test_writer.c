@@ -12,6 +12,18 @@ static int64_t pending(struct bench *bench)
     return bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE ledger IS NULL");
 }
 
+static void expect_bad(struct bench *bench, const outbox_event *event, int code)
+{
+    int64_t id = -1;
+    bench_sql(bench->db, "BEGIN; INSERT INTO reading VALUES(1)");
+    assert_int_equal(outbox_put(bench->box, event, &id), code);
+    assert_int_equal(id, -1);
+    assert_string_not_equal(outbox_errmsg(bench->box), "no error");
+    assert_false(sqlite3_get_autocommit(bench->db));
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(pending(bench), 0);
+}
+
 /* A service that writes down what the writer tells it. */
 struct listener {
     int commits, stops;
@@ -167,6 +179,76 @@ static void test_settings_that_weaken_the_promises_are_said(void **state)
     assert_non_null(strstr(outbox_warning(bench->box), "synchronous"));
     bench_reopen(bench, "MEMORY", "FULL");
     assert_non_null(strstr(outbox_warning(bench->box), "MEMORY"));
+}
+
+/* [attach-4] [P2] */
+static void test_settings_under_which_a_commit_may_be_undone_are_said(void **state)
+{
+    static const struct {
+        const char *mode, *synchronous, *word;
+    } cases[] = {
+        {"WAL", "FULL", NULL},         {"WAL", "NORMAL", "use FULL"},
+        {"TRUNCATE", "FULL", NULL},    {"TRUNCATE", "NORMAL", "use FULL"},
+        {"PERSIST", "EXTRA", NULL},    {"DELETE", "FULL", "use EXTRA"},
+        {"DELETE", "NORMAL", "EXTRA"}, {"DELETE", "EXTRA", NULL},
+    };
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bench_reopen(bench, cases[i].mode, cases[i].synchronous);
+        const char *warning = outbox_warning(bench->box);
+        if (cases[i].word)
+            assert_non_null(strstr(warning, cases[i].word));
+        else
+            assert_null(warning);
+    }
+    assert_null(outbox_warning(NULL));
+}
+
+/* [warning-1] */
+static void test_each_put_sees_settings_that_have_changed(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "PRAGMA synchronous = NORMAL; BEGIN");
+    assert_null(outbox_warning(bench->box));
+    bench_put(bench, "a", "b");
+    assert_non_null(strstr(outbox_warning(bench->box), "FULL"));
+    bench_put(bench, "a", "b");
+    bench_sql(bench->db, "COMMIT; PRAGMA synchronous = FULL");
+    bench_put(bench, "a", "b");
+    assert_null(outbox_warning(bench->box));
+}
+
+/* [put-7] */
+static void test_a_put_is_refused_once_journal_mode_is_off(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "DELETE", "EXTRA");
+    bench_sql(bench->db, "BEGIN; PRAGMA journal_mode = OFF");
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL),
+                     OUTBOX_UNSAFE_JOURNAL);
+    assert_true(sqlite3_get_autocommit(bench->db));
+    expect_bad(bench, &(outbox_event){.topic = "a"}, OUTBOX_UNSAFE_JOURNAL);
+    bench_sql(bench->db, "PRAGMA journal_mode = DELETE");
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+}
+
+/* [put-7] a put that failed has touched the transaction, but does not keep the mode from changing */
+static void test_a_journal_mode_that_changes_inside_a_transaction_is_seen(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "DELETE", "EXTRA");
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(bench->db, "BEGIN");
+    bench_sql(other, "BEGIN IMMEDIATE");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_BUSY);
+    bench_sql(other, "COMMIT");
+    bench_sql(bench->db, "PRAGMA journal_mode = OFF");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL),
+                     OUTBOX_UNSAFE_JOURNAL);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(pending(bench), 0);
+    sqlite3_close(other);
 }
 
 /* [attach-6] */
@@ -331,6 +413,25 @@ static void test_an_authorizer_that_denies_the_wake_up_does_not_stop_a_put(void 
     sqlite3_set_authorizer(bench->db, NULL, NULL);
 }
 
+/* The touch is prepared already; SQLite asks the authorizer anew when it is stepped. */
+static void test_an_authorizer_that_comes_later_does_not_stop_a_put_either(void **state)
+{
+    struct bench *bench = *state;
+    static struct listener listener;
+    listen_to(bench, &listener);
+    bench_put(bench, "a", "b");
+    sqlite3_set_authorizer(bench->db, deny_touch, NULL);
+    bench_put(bench, "a", "c");
+    assert_int_equal(listener.commits, 1);
+    bench_sql(bench->db, "BEGIN");
+    bench_put(bench, "a", "d");
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(pending(bench), 3);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    bench_put(bench, "a", "e");
+    assert_int_equal(listener.commits, 2);
+}
+
 /* ---- Put ------------------------------------------------------------------------------------ */
 
 /* [P1] [put-1] */
@@ -422,18 +523,6 @@ static void test_every_field_of_an_event_is_stored(void **state)
                      1);
 }
 
-static void expect_bad(struct bench *bench, const outbox_event *event, int code)
-{
-    int64_t id = -1;
-    bench_sql(bench->db, "BEGIN; INSERT INTO reading VALUES(1)");
-    assert_int_equal(outbox_put(bench->box, event, &id), code);
-    assert_int_equal(id, -1);
-    assert_string_not_equal(outbox_errmsg(bench->box), "no error");
-    assert_false(sqlite3_get_autocommit(bench->db));
-    bench_sql(bench->db, "COMMIT");
-    assert_int_equal(pending(bench), 0);
-}
-
 /* [put-7] */
 static void test_bad_topics_are_refused_and_the_transaction_goes_on(void **state)
 {
@@ -521,6 +610,31 @@ static void test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it
     assert_int_equal(rig_stats(&rig).accepted, 2);
 }
 
+/* [put-7] whatever is refused, only the put's own row is taken back */
+static void test_a_put_with_an_id_out_of_range_takes_back_only_its_own_row(void **state)
+{
+    static const char *const others[] = {
+        "DELETE FROM outbox_event; INSERT INTO outbox_event(id, topic) VALUES(-2, 'a')",
+        "DELETE FROM outbox_event; INSERT INTO outbox_event(id, topic) VALUES(-1, 'a')",
+        "INSERT INTO outbox_event(id, topic) VALUES(281474976710656, 'a')",
+        "INSERT INTO outbox_event(id, topic) VALUES(9223372036854775806, 'a')",
+    };
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        bench_sql(bench->db, "SAVEPOINT s");
+        bench_sql(bench->db, others[i]);
+        char *before = bench_text(bench->db, "SELECT group_concat(id) FROM outbox_event");
+        assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL),
+                         OUTBOX_BAD_ID);
+        assert_non_null(strstr(outbox_errmsg(bench->box), "out of range"));
+        char *after = bench_text(bench->db, "SELECT group_concat(id) FROM outbox_event");
+        assert_string_equal(before, after);
+        bench_sql(bench->db, "ROLLBACK TO s; RELEASE s");
+        sqlite3_free(before);
+        sqlite3_free(after);
+    }
+}
+
 /* [error-2] */
 static void test_a_busy_database_is_reported_and_the_put_can_be_repeated(void **state)
 {
@@ -534,6 +648,84 @@ static void test_a_busy_database_is_reported_and_the_put_can_be_repeated(void **
     assert_int_equal(bench_put(bench, "a", "b"), 1);
     assert_string_equal(outbox_errmsg(bench->box), "no error");
     sqlite3_close(other);
+}
+
+static int deny_rollback(void *context, int action, const char *a, const char *b, const char *c,
+                         const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    bool rolls_back =
+        (action == SQLITE_TRANSACTION || action == SQLITE_SAVEPOINT) && strcmp(a, "ROLLBACK") == 0;
+    return rolls_back ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* Makes a put fail whose transaction cannot be rolled back. */
+static void leave_a_transaction_open(struct bench *bench)
+{
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(other, "BEGIN IMMEDIATE");
+    sqlite3_set_authorizer(bench->db, deny_rollback, NULL);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "run ROLLBACK"));
+    assert_false(sqlite3_get_autocommit(bench->db));
+    bench_sql(other, "COMMIT");
+    sqlite3_close(other);
+}
+
+/* [put-8] */
+static void test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it(void **state)
+{
+    struct bench *bench = *state;
+    leave_a_transaction_open(bench);
+    bench_sql(bench->db, "INSERT INTO reading VALUES(1)");
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "run ROLLBACK"));
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 1);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "rolled back now"));
+    assert_true(sqlite3_get_autocommit(bench->db));
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 0);
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+    assert_int_equal(pending(bench), 1);
+}
+
+/* [put-8] */
+static void test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept(void **state)
+{
+    struct bench *bench = *state;
+    leave_a_transaction_open(bench);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    bench_sql(bench->db, "ROLLBACK; BEGIN; INSERT INTO reading VALUES(1)");
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 1);
+    assert_int_equal(pending(bench), 1);
+}
+
+static int deny_meta_and_rollback(void *context, int action, const char *a, const char *b,
+                                  const char *c, const char *d)
+{
+    bool fails = action == SQLITE_INSERT && strcmp(a, "outbox_meta") == 0;
+    return fails ? SQLITE_DENY : deny_rollback(context, action, a, b, c, d);
+}
+
+/* [attach-6] */
+static void test_an_attach_whose_rollback_failed_says_so(void **state)
+{
+    sqlite3 *db;
+    outbox *box;
+    (void)state;
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    sqlite3_set_authorizer(db, deny_meta_and_rollback, NULL);
+    expect_refusal(db, NULL, OUTBOX_SQLITE, "run ROLLBACK");
+    assert_false(sqlite3_get_autocommit(db));
+    sqlite3_set_authorizer(db, NULL, NULL);
+    bench_sql(db, "ROLLBACK");
+    assert_int_equal(bench_number(db, "SELECT count(*) FROM sqlite_master"), 0);
+    assert_int_equal(outbox_attach(db, NULL, &box), OUTBOX_OK);
+    outbox_detach(box);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
 /* [P9] */
@@ -567,6 +759,46 @@ static void test_a_put_from_a_sql_function_fails_with_its_statement(void **state
     bench_sql(bench->db, "DELETE FROM one WHERE value = 1; UPDATE one SET value = put()");
     assert_int_equal(pending(bench), 1);
     assert_true(listener.commits >= 1);
+}
+
+/* [P1] the statement's transaction covers every database of the connection */
+static void test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it(void **state)
+{
+    static const char *const tables[] = {"temp.one", "other.one"};
+    struct bench *bench = *state;
+    static struct listener listener;
+    listen_to(bench, &listener);
+    bench_sql(bench->db, "ATTACH ':memory:' AS other");
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        char *fill = sqlite3_mprintf("CREATE TABLE %s(value UNIQUE); INSERT INTO %s VALUES(1), (2)",
+                                     tables[i], tables[i]);
+        char *fail = sqlite3_mprintf("UPDATE %s SET value = put()", tables[i]);
+        char *work = sqlite3_mprintf("DELETE FROM %s WHERE value = 2; %s", tables[i], fail);
+        bench_sql(bench->db, fill);
+        assert_int_equal(sqlite3_exec(bench->db, fail, NULL, NULL, NULL), SQLITE_CONSTRAINT);
+        assert_int_equal(pending(bench), i);
+        bench_sql(bench->db, work);
+        assert_int_equal(pending(bench), i + 1);
+        sqlite3_free(fill);
+        sqlite3_free(fail);
+        sqlite3_free(work);
+        char *same = sqlite3_mprintf("SELECT value FROM %s", tables[i]);
+        assert_int_equal(bench_number(bench->db, same), OUTBOX_OK);
+        sqlite3_free(same);
+    }
+    assert_int_equal(listener.commits, 2);
+}
+
+static void test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own(void **state)
+{
+    struct bench *bench = *state;
+    static struct listener listener;
+    listen_to(bench, &listener);
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
+    assert_int_equal(bench_number(bench->db, "SELECT put() FROM outbox_meta"), OUTBOX_OK);
+    assert_int_equal(pending(bench), 1);
+    assert_int_equal(listener.commits, 1);
 }
 
 /* ---- What the forwarder is told ------------------------------------------------------------------ */
@@ -753,6 +985,10 @@ int main(void)
         CASE(test_a_schema_that_is_newer_but_allows_us_is_taken),
         CASE(test_journal_mode_off_is_refused),
         CASE(test_settings_that_weaken_the_promises_are_said),
+        CASE(test_settings_under_which_a_commit_may_be_undone_are_said),
+        CASE(test_each_put_sees_settings_that_have_changed),
+        CASE(test_a_put_is_refused_once_journal_mode_is_off),
+        CASE(test_a_journal_mode_that_changes_inside_a_transaction_is_seen),
         CASE(test_a_device_name_outside_its_letters_is_refused),
         CASE(test_a_device_name_is_kept_and_another_one_starts_a_new_epoch),
         CASE(test_attach_and_put_take_no_hook_and_change_no_pragma),
@@ -762,6 +998,7 @@ int main(void)
         CASE(test_the_connection_closes_inside_a_transaction_with_puts),
         CASE(test_detach_inside_a_transaction_leaves_its_events_to_it),
         CASE(test_an_authorizer_that_denies_the_wake_up_does_not_stop_a_put),
+        CASE(test_an_authorizer_that_comes_later_does_not_stop_a_put_either),
         CASE(test_a_put_in_a_rolled_back_transaction_leaves_nothing),
         CASE(test_a_put_in_a_rolled_back_savepoint_leaves_nothing),
         CASE(test_a_put_without_a_transaction_commits_itself),
@@ -774,9 +1011,15 @@ int main(void)
         CASE(test_bad_attributes_are_refused),
         CASE(test_null_arguments_of_put_are_misuse),
         CASE(test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it),
+        CASE(test_a_put_with_an_id_out_of_range_takes_back_only_its_own_row),
         CASE(test_a_busy_database_is_reported_and_the_put_can_be_repeated),
+        CASE(test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it),
+        CASE(test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept),
+        CASE(test_an_attach_whose_rollback_failed_says_so),
         CASE(test_a_put_that_a_trigger_ignores_is_no_success),
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
+        CASE(test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it),
+        CASE(test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
         CASE(test_a_rollback_is_not_heard),
         CASE(test_only_a_commit_that_syncs_proves_its_events_durable),
