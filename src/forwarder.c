@@ -20,6 +20,7 @@
 
 enum {
     EVENTS_MAX = 2048,       /* link events of one step */
+    BLOCKED_MS = 100,        /* until a look whether the application's transaction has ended */
     LONGEST_SLEEP = 1u << 29 /* 6 days: far below the 49 after which the port's clock wraps */
 };
 
@@ -153,9 +154,11 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->since + f->backoff_ms, &next);
     if (f->window.in_flight > 0)
         ob_machine_sooner(f, f->watch_at, &next);
-    /* Inside a transaction of a shared connection there is nothing to do with the table; the
-     * application calls again when that is over. */
-    if (!ob_store_is_blocked(&f->store))
+    /* Inside a transaction of a shared connection there is nothing to do with the table. Its end need
+     * not be told: it may be a ROLLBACK, or a COMMIT without any put. */
+    if (ob_store_is_blocked(&f->store))
+        ob_machine_sooner(f, f->now + BLOCKED_MS, &next);
+    else
         ob_drain_next(f, &next);
     return next;
 }

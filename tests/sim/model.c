@@ -99,7 +99,7 @@ void model_abort_event(struct model *model, uint32_t event)
 {
     struct model_event *e = model_event(model, event);
     e->fate = ABORTED;
-    if (e->id > 0 && model->owner[e->id] == event)
+    if (model_owner(model, e->id) == event && e->id > 0)
         model->owner[e->id] = 0;
 }
 

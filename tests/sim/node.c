@@ -72,6 +72,7 @@ static bool node_open(struct sim *sim)
     trace_event(sim, "init", (uint64_t)-code, 0);
     if (code == OUTBOX_OK) {
         node->starts++;
+        sim->link.fruitless = 0; /* it knows nothing of former attempts */
         tell(sim, "the forwarder starts");
         return true;
     }

@@ -158,6 +158,16 @@ static void check_fate(struct sim *sim, uint32_t event)
         breaks(sim, NO_INVENTION, "event %" PRId64 " is not fit to be sent", e->id);
 }
 
+/* What is sent and not settled: the forwarder's ring, whose size is a power of two. */
+static unsigned window_capacity(const struct sim *sim)
+{
+    const outbox_forwarder_config *config = &sim->settings.forwarder;
+    unsigned capacity = 16;
+    while (capacity < 2 * config->window + config->settle_batch)
+        capacity *= 2;
+    return capacity;
+}
+
 static void check_order(struct sim *sim, uint32_t event)
 {
     struct link *link = &sim->link;
@@ -171,8 +181,7 @@ static void check_order(struct sim *sim, uint32_t event)
                sim->model.floor);
     if (e->is_accepted)
         link->duplicates++;
-    const outbox_forwarder_config *config = &sim->settings.forwarder;
-    if (sim->cuts + sim->kills == 0 && link->duplicates > 2 * config->window + config->settle_batch)
+    if (sim->cuts + sim->kills == 0 && link->duplicates > window_capacity(sim))
         breaks(sim, DUPLICATES, "%u events were sent again after one reconnect", link->duplicates);
     link->last_id = e->id;
     e->connection = link->connection;
@@ -276,7 +285,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     if (next_ms > 1u << 29)
         breaks(sim, CONTRACT, "the step wants to be called in %u ms", next_ms);
     if (now.in_flight > sim->settings.forwarder.window ||
-        now.in_flight > (sim->link.is_up ? sim->link.receive_maximum : 0))
+        now.in_flight > (sim->link.is_open ? sim->link.receive_maximum : 0))
         breaks(sim, CALM, "%u events are in flight", now.in_flight);
     if (device_locks(&sim->device, sim->profile->one_connection ? PROCESS_APP : PROCESS_FORWARDER,
                      sim->settings.is_wal) > 0 &&

@@ -565,6 +565,23 @@ static void test_a_step_inside_the_applications_transaction_settles_nothing(void
     assert_int_equal(rig_stats(&rig).pending, 1);
 }
 
+/* [step-5] */
+static void test_the_end_of_a_transaction_without_puts_need_not_be_told(void **state)
+{
+    struct bench *bench = *state;
+    start(state,
+          &(outbox_forwarder_config){.shared_connection = 1, .foreign_check_ms = OUTBOX_NEVER});
+    rig_connect(&rig, 10);
+    bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, 0);
+    bench_sql(bench->db, "BEGIN");
+    assert_int_equal(rig_step(&rig), OUTBOX_OK);
+    assert_true(rig.next_ms <= 100);
+    bench_sql(bench->db, "ROLLBACK");
+    rig_run(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
 /* [P8] [step-5] */
 static void test_a_shared_connection_keeps_its_settings(void **state)
 {
@@ -721,6 +738,7 @@ int main(void)
         CASE(test_an_idle_forwarder_wakes_once_a_second_for_the_check),
         CASE(test_a_step_inside_the_applications_transaction_reads_nothing),
         CASE(test_a_step_inside_the_applications_transaction_settles_nothing),
+        CASE(test_the_end_of_a_transaction_without_puts_need_not_be_told),
         CASE(test_a_shared_connection_keeps_its_settings),
         CASE(test_a_value_out_of_range_has_no_size),
         CASE(test_a_buffer_has_a_least_and_a_largest_size),
