@@ -177,9 +177,11 @@ typedef struct outbox_event {
  *
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
  * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL or OUTBOX_BAD_ID: nothing was written and the
- * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY, OUTBOX_CORRUPT,
- * OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may have rolled the
- * whole transaction back, as after a failing INSERT of your own (sqlite3_get_autocommit() tells).
+ * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
+ * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may
+ * have rolled the whole transaction back, as after a failing INSERT of your own
+ * (sqlite3_get_autocommit() tells). Only where a put is a transaction of its own, or at your own
+ * COMMIT, an I/O error can leave open whether it is there, as with every COMMIT of SQLite.
  * If SQLite refuses also to roll a put's own transaction back, that put returns OUTBOX_SQLITE and
  * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
  * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */

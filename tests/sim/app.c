@@ -125,8 +125,10 @@ static void is_in_doubt(struct sim *sim, struct writer *writer)
         app_close(sim, writer);
     tell(sim, "transaction %u is in doubt", transaction);
     sqlite3_snprintf(sizeof sql, sql, "SELECT count(*) FROM ledger WHERE tx = %u", transaction);
-    if (writer->db && is_alive(sim) && number(writer->db, sql, 0) == 1)
-        committed(sim, writer, transaction);
+    if (writer->db && is_alive(sim) && number(writer->db, sql, 0) == 1) {
+        tell(sim, "it is there, but a power cut may still undo it");
+        model_commit(&sim->model, transaction);
+    }
 }
 
 static void commit(struct sim *sim, struct writer *writer)
@@ -267,11 +269,16 @@ static void put_alone(struct sim *sim, struct writer *writer)
     } else if (e->body == BODY_UNFIT && writer->box) {
         model_abort(&sim->model, transaction);
     } else {
-        e->fate = IN_DOUBT; /* its id, if it was stored all the same */
-        e->id = last + 1;
+        e->fate = IN_DOUBT;
+        e->id = last + 1; /* if it was stored all the same */
+        if (model_owner(&sim->model, last + 1) == 0)
+            model_named(&sim->model, first, last + 1);
         model_transaction(&sim->model, transaction)->fate = IN_DOUBT;
         if (!sqlite3_get_autocommit(writer->db))
             app_close(sim, writer);
+        else if (is_alive(sim) && model_owner(&sim->model, last + 1) == first &&
+                 number(writer->db, "SELECT max(id) FROM outbox_event", 0) == last + 1)
+            model_commit(&sim->model, transaction);
     }
 }
 

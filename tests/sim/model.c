@@ -108,6 +108,27 @@ static bool is_open(enum fate fate)
     return fate == ATTEMPTED || fate == IN_DOUBT;
 }
 
+/* Ids ascend in the order of the commits. One that was in doubt may be known late. */
+static void insert_in_order(struct model *model, uint32_t event)
+{
+    model->order =
+        grow(model->order, model->order_count, &model->order_capacity, sizeof *model->order);
+    uint32_t at = model->order_count++;
+    for (; at > 0; at--) {
+        struct model_event *before = model_event(model, model->order[at - 1]);
+        if (before->id < model_event(model, event)->id)
+            break;
+        before->order++;
+        model->order[at] = model->order[at - 1];
+    }
+    model->order[at] = event;
+    model_event(model, event)->order = at + 1;
+    if (at < model->durable)
+        model->durable++;
+    if (at < model->settled)
+        model->settled = at;
+}
+
 void model_commit(struct model *model, uint32_t transaction)
 {
     struct model_transaction *t = model_transaction(model, transaction);
@@ -123,10 +144,7 @@ void model_commit(struct model *model, uint32_t transaction)
         } else {
             model->fit++;
         }
-        model->order =
-            grow(model->order, model->order_count, &model->order_capacity, sizeof *model->order);
-        model->order[model->order_count++] = event;
-        e->order = model->order_count;
+        insert_in_order(model, event);
     }
 }
 

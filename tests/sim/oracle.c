@@ -252,6 +252,8 @@ void oracle_accepted(struct sim *sim, uint32_t event)
     if (e->order == model->next) {
         e->is_accepted = true;
         model->next++;
+    } else if (e->order < model->next && !e->is_accepted) {
+        breaks(sim, ORDER, "event %" PRId64 " is accepted behind later ones", e->id);
     } else if (e->order > model->next && !sim->link.refused_one) {
         breaks(sim, ORDER, "event %" PRId64 " is accepted, and %" PRId64 " before it was not",
                e->id, model_event(model, model->order[model->next - 1])->id);
@@ -458,6 +460,8 @@ bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
     find_transactions(sim, db, &found);
     find_rows(sim, db, &found);
     if (!found.failed) {
+        if (power_was_cut)
+            model->settled = 0; /* a settle may be undone */
         check_left(sim, found.tombstone);
         resolve_each(sim, &found, power_was_cut);
         if (power_was_cut && sim->broken == NO_INVARIANT) {

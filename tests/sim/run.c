@@ -179,8 +179,11 @@ static void heal(struct sim *sim)
     nemesis_heal(sim);
     while (sim->recovery != RECOVERED && sim->broken == NO_INVARIANT)
         act_next(sim);
-    if (sim->broken == NO_INVARIANT)
-        app_finish(sim);
+    if (sim->broken != NO_INVARIANT)
+        return;
+    app_finish(sim);
+    if (!sim->writers[0].db && !app_open(sim, &sim->writers[0]))
+        breaks(sim, RECOVERY, "the application cannot connect any more");
 }
 
 static void drain(struct sim *sim)
@@ -211,14 +214,27 @@ static void check_wal(struct sim *sim)
         breaks(sim, BOUNDED_DISK, "the WAL has %" PRIu64 " bytes", sim->device.last_wal_end);
 }
 
+/* In the small scope the power may go while they close. */
+static void close_both(struct sim *sim)
+{
+    for (;;) {
+        node_close(sim);
+        close_application(sim);
+        if (sim->device.powered)
+            return;
+        bury_the_dead(sim);
+        heal(sim);
+        drain(sim);
+    }
+}
+
 static void judge(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
     sim->phase = PHASE_END;
     if (sim->broken == NO_INVARIANT && sim->recovery == RECOVERED && !sim->profile->is_small_scope)
         check_wal(sim);
-    node_close(sim);
-    close_application(sim);
+    close_both(sim);
     if (sim->broken != NO_INVARIANT)
         return;
     if (!app_open(sim, writer) || !oracle_resolve(sim, writer->db, false))
