@@ -47,8 +47,9 @@ EXAMPLES  := $(wildcard examples/*.c)
 TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
 HELPERS   := $(filter-out $(TESTS),$(wildcard tests/unit/*.c tests/integration/*.c))
 BENCHES   := $(wildcard tests/bench/*.c)
+SIM       := $(wildcard tests/sim/*.c)
 PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
-TESTING   := $(TESTS) $(HELPERS) $(BENCHES)
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM)
 FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
              $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
 
@@ -132,14 +133,42 @@ RUN = @BUILD=$(BUILD) \
   $(FIXED_ADDRESSES) bash tests/run.sh
 
 .PHONY: test test-unit test-integration
-test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) ## run all tests
-	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim ## run all tests
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
 
 test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS)
 
 test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
 	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+
+# ---- The simulator --------------------------------------------------------------------------------
+
+SIM_SCRIPTS := $(wildcard tests/sim/test_*.sh)
+SEEDS       ?= 500
+
+$(BUILD)/sim: $(call objects,$(SIM)) $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ -lsqlite3 -pthread
+
+.PHONY: sim sim-soak sim-probe sim-enumerate sim-same mutants
+sim: $(BUILD)/sim ## run SEEDS=500 simulated devices of each profile
+	@BUILD=$(BUILD) bash tests/sim/profiles.sh $(SEEDS)
+
+sim-soak: $(BUILD)/sim ## one simulated device with a million operations
+	@$(BUILD)/sim --profile=soak --seed=1
+
+sim-probe: $(BUILD)/sim ## what a naive store loses on the simulated disk, as a table
+	@$(BUILD)/sim --probe
+
+sim-enumerate: $(BUILD)/sim ## every schedule of the small scope
+	@$(BUILD)/sim --enumerate=wal && $(BUILD)/sim --enumerate=truncate
+
+sim-same: deps-lint ## the same seeds must run alike however they are compiled
+	@BUILD=$(BUILD) bash tests/sim/same.sh
+
+mutants: $(BUILD)/sim ## break the core in many ways; the simulator must notice each
+	@BUILD=$(BUILD) CC=$(CC) bash tests/sim/mutants.sh
 
 .PHONY: bench
 bench: deps all $(call programs,$(BENCHES)) ## measure latency and idle wake-ups on this machine

@@ -76,7 +76,8 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config)
            align(full.buffer_size);
 }
 
-static int check_init(size_t size, const outbox_forwarder_config *config, struct ob_error *error)
+static int check_init(sqlite3 *db, size_t size, const outbox_forwarder_config *config,
+                      struct ob_error *error)
 {
     size_t need = outbox_forwarder_size(config);
     if (need == 0)
@@ -85,6 +86,11 @@ static int check_init(size_t size, const outbox_forwarder_config *config, struct
     if (size < need)
         return ob_error_set(error, OUTBOX_NO_MEMORY, "the forwarder needs %lld bytes, it got %lld",
                             (long long)need, (long long)size);
+    /* A read that fails may roll the application's transaction back, and its later statements would
+     * each commit alone. On a connection of our own the settings would not take effect. */
+    if (!sqlite3_get_autocommit(db))
+        return ob_error_set(error, OUTBOX_MISUSE,
+                            "a transaction is open on the forwarder's connection; end it first");
     return OUTBOX_OK;
 }
 
@@ -112,7 +118,7 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
         *forwarder = NULL;
     if (memory && db && link && link->methods && link->methods->version == 1 && port &&
         port->version == 1 && forwarder)
-        code = check_init(size, config, &error);
+        code = check_init(db, size, config, &error);
     if (code == OUTBOX_OK) {
         outbox_forwarder *f = lay_out(memory, config);
         f->link = link;

@@ -70,6 +70,8 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config);
  *
  * The caller sees to it that one forwarder at a time serves a database.
  *
+ * Call it outside a transaction of `db`: OUTBOX_MISUSE else. [init-3]
+ *
  * Returns OUTBOX_MISUSE, OUTBOX_NO_MEMORY (size), OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL,
  * OUTBOX_CORRUPT (no outbox in this file) or an error of the database; nothing was changed (but
  * for settings of `db` where it was a setting that failed), and `sentence` (may be NULL) has the

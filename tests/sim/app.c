@@ -196,8 +196,8 @@ static int store(struct sim *sim, struct writer *writer, const struct model_even
     return code;
 }
 
-static int insert(struct sim *sim, struct writer *writer, const struct model_event *e,
-                  const uint8_t *body, int64_t *id)
+static int insert(struct writer *writer, const struct model_event *e, const uint8_t *body,
+                  int64_t *id)
 {
     static const char sql[] = "INSERT INTO outbox_event(id, topic, payload, content_type)"
                               " VALUES((SELECT max(id) + ?1 FROM outbox_event), ?2, ?3, ?4)";
@@ -206,7 +206,7 @@ static int insert(struct sim *sim, struct writer *writer, const struct model_eve
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     int result = sqlite3_prepare_v2(writer->db, sql, -1, &s, NULL);
     if (result == SQLITE_OK) {
-        (void)sqlite3_bind_int(s, 1, 1 + (chance(sim, 100) ? (int)pick(sim, 4) : 0));
+        (void)sqlite3_bind_int64(s, 1, writer->jump);
         (void)sqlite3_bind_text(s, 2, topic, -1, SQLITE_STATIC);
         if (e->body == BODY_BYTES)
             (void)sqlite3_bind_blob(s, 3, body, (int)e->size, SQLITE_STATIC);
@@ -220,14 +220,17 @@ static int insert(struct sim *sim, struct writer *writer, const struct model_eve
     return result;
 }
 
-/* Gives the event, 0 if it was not stored. */
-static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction)
+/* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
+static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction, bool *is_certain)
 {
     struct model *model = &sim->model;
     bool is_foreign = writer->box == NULL;
     bool is_unfit = chance(sim, sim->settings.odd_per_mille / 4);
     uint32_t size = pick_size(sim), stream = pick(sim, STREAMS);
     enum body body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);
+    writer->jump = 1;
+    if (is_foreign && chance(sim, 100)) /* it may leave holes in the ids */
+        writer->jump += pick(sim, 4);
     if (is_foreign && size > sim->settings.payload_max)
         size = 20; /* it would be held back for ever */
     if (is_unfit && size < 8)
@@ -241,10 +244,11 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
         abort();
     model_body(model, event, bytes);
     struct model_event e = *model_event(model, event);
-    int code =
-        is_foreign ? insert(sim, writer, &e, bytes, &id) : store(sim, writer, &e, bytes, &id);
+    int code = is_foreign ? insert(writer, &e, bytes, &id) : store(sim, writer, &e, bytes, &id);
     free(bytes);
     trace_event(sim, "put", event, (uint64_t)id);
+    *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
+                  (is_foreign && (code & 0xff) == SQLITE_BUSY);
     if (code != 0) {
         model_abort_event(model, event);
         return 0;
@@ -261,23 +265,25 @@ static void put_alone(struct sim *sim, struct writer *writer)
     if (last < 0)
         return;
     uint32_t transaction = model_begin(&sim->model, writer->index, false);
-    uint32_t event = put(sim, writer, transaction);
+    bool is_certain;
+    uint32_t event = put(sim, writer, transaction, &is_certain);
     uint32_t first = model_transaction(&sim->model, transaction)->first;
     struct model_event *e = model_event(&sim->model, first);
     if (event) {
         committed(sim, writer, transaction);
-    } else if (e->body == BODY_UNFIT && writer->box) {
+    } else if (is_certain) {
         model_abort(&sim->model, transaction);
     } else {
         e->fate = IN_DOUBT;
-        e->id = last + 1; /* if it was stored all the same */
-        if (model_owner(&sim->model, last + 1) == 0)
-            model_named(&sim->model, first, last + 1);
+        int64_t id = last + writer->jump; /* if it was stored all the same */
+        e->id = id;
+        if (model_owner(&sim->model, id) == 0)
+            model_named(&sim->model, first, id);
         model_transaction(&sim->model, transaction)->fate = IN_DOUBT;
         if (!sqlite3_get_autocommit(writer->db))
             app_close(sim, writer);
-        else if (is_alive(sim) && model_owner(&sim->model, last + 1) == first &&
-                 number(writer->db, "SELECT max(id) FROM outbox_event", 0) == last + 1)
+        else if (is_alive(sim) && model_owner(&sim->model, id) == first &&
+                 number(writer->db, "SELECT max(id) FROM outbox_event", 0) == id)
             model_commit(&sim->model, transaction);
     }
 }
@@ -336,7 +342,8 @@ static void continue_transaction(struct sim *sim, struct writer *writer)
         (void)run(sim, writer, "INSERT OR REPLACE INTO business VALUES(%u, randomblob(200))",
                   pick(sim, 50));
     } else {
-        (void)put(sim, writer, writer->transaction);
+        bool is_certain;
+        (void)put(sim, writer, writer->transaction, &is_certain);
     }
     (void)has_vanished(sim, writer);
 }

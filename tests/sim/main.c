@@ -5,7 +5,6 @@
  * Exit status: 0 passed, 1 an invariant broke, 2 the simulator itself or its command line failed,
  * 3 the same seed ran differently twice.
  */
-#define _GNU_SOURCE
 #include "enumerate.h"
 #include "probe.h"
 #include "shrink.h"

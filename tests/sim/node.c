@@ -56,6 +56,8 @@ static bool node_open(struct sim *sim)
     port = (outbox_port){.version = 1, .context = sim, .now_ms = now_ms, .random = dice};
     if (!sim->writers[0].box) /* the tables may not be there yet */
         return false;
+    if (sim->profile->one_connection && sim->writers[0].transaction)
+        return false; /* not inside the application's transaction */
     node->db = open_database(sim);
     if (!node->db)
         return false;

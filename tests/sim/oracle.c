@@ -330,8 +330,12 @@ static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
 {
     const struct model_event *e = &sim->model.events[event - 1];
     struct wire wire = {.has_data = true, .size = (size_t)sqlite3_column_bytes(s, 2)};
+    const char *topic = (const char *)sqlite3_column_text(s, 3);
+    char expected[16];
+    sqlite3_snprintf(sizeof expected, expected, "s/%u", e->stream);
     wire.data = sqlite3_column_blob(s, 2);
-    return e->body == BODY_UNFIT || has_body(sim, event, &wire);
+    return topic && strcmp(topic, expected) == 0 &&
+           (e->body == BODY_UNFIT || has_body(sim, event, &wire));
 }
 
 /* An event in doubt whose id was given to another since, and which is there in place of that. */
@@ -351,7 +355,8 @@ static uint32_t find_in_doubt(struct sim *sim, int64_t id, sqlite3_stmt *s)
 static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
 {
     int result = SQLITE_ERROR;
-    sqlite3_stmt *s = prepare(db, "SELECT id, ledger IS NOT NULL, payload FROM outbox_event");
+    sqlite3_stmt *s =
+        prepare(db, "SELECT id, ledger IS NOT NULL, payload, topic FROM outbox_event");
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
         int64_t id = sqlite3_column_int64(s, 0);
         uint32_t event = model_owner(&sim->model, id);

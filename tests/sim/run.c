@@ -6,7 +6,6 @@
  * The actor whose time comes first acts; among equals the order below decides. Whoever dies is
  * closed at once, and what it left is looked into when it is started again.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "sim.h"
 
 #include <assert.h>

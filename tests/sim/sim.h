@@ -177,6 +177,7 @@ struct writer {
     unsigned left;        /* statements until it ends */
     unsigned attempts;    /* of the same statement, while others are in the way */
     bool has_ledger, in_savepoint;
+    int64_t jump;             /* from the largest id to that of the next event */
     uint32_t savepoint_event; /* events from here on are inside it */
     uint64_t due;
 };

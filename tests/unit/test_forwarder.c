@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct rig rig;
@@ -597,6 +598,30 @@ static void test_a_shared_connection_keeps_its_settings(void **state)
 
 /* ---- Init ---------------------------------------------------------------------------------------- */
 
+/* [init-3] */
+static void test_no_forwarder_begins_inside_a_transaction(void **state)
+{
+    struct bench *bench = *state;
+    struct fake_port port;
+    struct fake_link link;
+    char sentence[160] = "";
+    fake_port_init(&port);
+    fake_link_init(&link);
+    size_t size = outbox_forwarder_size(NULL);
+    void *memory = malloc(size);
+    outbox_forwarder *forwarder;
+    outbox_forwarder_config config = {.shared_connection = 1};
+    bench_sql(bench->db, "BEGIN");
+    assert_int_equal(outbox_forwarder_init(memory, size, bench->db, &link.link, &port.port, &config,
+                                           &forwarder, sentence, sizeof sentence),
+                     OUTBOX_MISUSE);
+    assert_null(forwarder);
+    assert_non_null(strstr(sentence, "transaction is open"));
+    assert_int_equal(sqlite3_get_autocommit(bench->db), 0);
+    bench_sql(bench->db, "ROLLBACK");
+    free(memory);
+}
+
 /* [init-1] */
 static void test_a_value_out_of_range_has_no_size(void **state)
 {
@@ -739,6 +764,7 @@ int main(void)
         CASE(test_a_step_inside_the_applications_transaction_reads_nothing),
         CASE(test_a_step_inside_the_applications_transaction_settles_nothing),
         CASE(test_the_end_of_a_transaction_without_puts_need_not_be_told),
+        CASE(test_no_forwarder_begins_inside_a_transaction),
         CASE(test_a_shared_connection_keeps_its_settings),
         CASE(test_a_value_out_of_range_has_no_size),
         CASE(test_a_buffer_has_a_least_and_a_largest_size),
