@@ -49,6 +49,7 @@ static int fail_call(struct sim *sim, enum vfs_call call, const char *file)
     if (nemesis->persists && nemesis->countdown == 0)
         return SQLITE_OK;
     nemesis->injected++;
+    nemesis->sync_failed = nemesis->sync_failed || call == CALL_SYNC;
     tell(sim, "a call fails with %d on %s", nemesis->failure, file);
     return nemesis->failure;
 }

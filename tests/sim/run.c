@@ -35,7 +35,12 @@ static enum damage choose_damage(struct sim *sim)
     static const enum damage small[] = {DAMAGE_NOTHING, DAMAGE_ALL, DAMAGE_EACH};
     if (sim->profile->is_small_scope)
         return small[sim_choose(&sim->choices, TAG_DAMAGE, 3)];
-    uint32_t kinds = sim->settings.may_sector_damage ? DAMAGES : DAMAGE_SUFFIX + 1;
+    /* Where the sync failed that ends a journal, the old header may come back over records of the
+     * next transaction. SQLite has no defence against that, so the order of the writes is kept. */
+    bool in_order =
+        !sim->settings.may_sector_damage || (sim->nemesis.sync_failed && !sim->settings.is_wal);
+    uint32_t kinds = in_order ? DAMAGE_SUFFIX + 1 : DAMAGES;
+    sim->nemesis.sync_failed = false;
     return (enum damage)sim_choose(&sim->choices, TAG_DAMAGE, kinds);
 }
 

@@ -237,7 +237,7 @@ struct nemesis {
     enum vfs_call call;
     enum process process;
     int failure;
-    bool persists;
+    bool persists, sync_failed;
     uint64_t until; /* a persistent one ends */
     /* The next end of a process or of the power, counted in changes of the disk. */
     int64_t fatal_countdown;
