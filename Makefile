@@ -108,6 +108,9 @@ UNIT_TESTS        := $(filter $(BUILD)/tests/unit/%,$(call programs,$(TESTS)))
 INTEGRATION_TESTS := $(filter $(BUILD)/tests/integration/%,$(call programs,$(TESTS)))
 UNIT_SCRIPTS        := $(wildcard tests/unit/test_*.sh)
 INTEGRATION_SCRIPTS := $(wildcard tests/integration/test_*.sh)
+# It has one thread: nothing for ThreadSanitizer.
+SIM_SCRIPTS := $(if $(findstring thread,$(SANITIZE)),,$(wildcard tests/sim/test_*.sh))
+SEEDS       ?= 500
 CHECKS            := tests/check_symbols.sh tests/check_promises.sh
 
 # Helpers go through an archive, so that a test takes only those that it uses.
@@ -143,9 +146,6 @@ test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests agains
 	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
 
 # ---- The simulator --------------------------------------------------------------------------------
-
-SIM_SCRIPTS := $(wildcard tests/sim/test_*.sh)
-SEEDS       ?= 500
 
 $(BUILD)/sim: $(call objects,$(SIM)) $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'

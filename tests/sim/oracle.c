@@ -385,11 +385,13 @@ static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
         int64_t id = sqlite3_column_int64(s, 0);
         uint32_t event = model_owner(&sim->model, id);
-        if (sqlite3_column_int(s, 1))
+        if (sqlite3_column_int(s, 1)) {
             found->tombstone = id;
-        else if (event && is_as_stored(sim, event, s))
-            found->rows[event] = 1;
-        else if ((event = find_in_doubt(sim, id, s)) != 0)
+            continue;
+        }
+        if (!event || !is_as_stored(sim, event, s))
+            event = find_in_doubt(sim, id, s);
+        if (event)
             found->rows[event] = 1;
         else
             breaks(sim, NO_INVENTION, "row %" PRId64 " is not what anybody stored", id);

@@ -18,7 +18,7 @@ enum {
     RECOVERY_ATTEMPTS = 300,
     QUIET_US = 6000000,
     FRAME = 4096 + 24,
-    FRAMES_BESIDE = 400 /* that one burst may add before a checkpoint can come */
+    FRAMES_BESIDE = 60 /* that one burst may add before a checkpoint can come */
 };
 
 /* ---- Death and recovery ------------------------------------------------------------------------------------------ */

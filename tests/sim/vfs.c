@@ -504,6 +504,7 @@ static int vfs_time_in_days(sqlite3_vfs *vfs, double *days)
     return result;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is SQLite's */
 static int vfs_last_error(sqlite3_vfs *vfs, int size, char *to)
 {
     (void)vfs, (void)size, (void)to;

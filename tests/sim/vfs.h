@@ -68,7 +68,7 @@ void device_revive(struct device *device, enum process process); /* all its file
 void device_restart(struct device *device, struct choices *choices, enum damage damage);
 
 /* Locks of this process: on files above SHARED in WAL, any in the rollback modes. */
-unsigned device_locks(const struct device *device, enum process process, bool is_wal);
+unsigned device_locks(const struct device *device, enum process process, bool in_wal);
 unsigned device_open_files(const struct device *device);
 int64_t device_wall_ms(const struct device *device);
 
