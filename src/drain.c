@@ -32,7 +32,8 @@ static int64_t last_ahead(const outbox_forwarder *f)
 
 struct taking {
     outbox_forwarder *f;
-    bool identified; /* store.identity was read in this fetch */
+    bool identified;   /* store.identity was read in this fetch */
+    int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
     int code;
 };
 
@@ -47,11 +48,27 @@ static bool identify(struct taking *taking, int64_t id)
     return taking->identified;
 }
 
+/* SQLite reads a table in the order of its pages and does not look whether the ids go up. */
+static bool is_misplaced(struct taking *taking, int64_t id)
+{
+    outbox_forwarder *f = taking->f;
+    if (id > f->cursor && id > f->store.head.id)
+        return false;
+    taking->misplaced = id;
+    taking->code = ob_error_set(&f->store.error, OUTBOX_CORRUPT,
+                                "event %lld lies behind larger ids in outbox_event; the file is "
+                                "damaged, restore it from a backup",
+                                (long long)id);
+    return true;
+}
+
 /* One row into the window, its message into the buffer. False ends the fetch. */
 static bool take_row(void *context, const struct ob_row *row)
 {
     struct taking *taking = context;
     outbox_forwarder *f = taking->f;
+    if (is_misplaced(taking, row->id))
+        return false;
     const outbox_message *message = NULL;
     enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
 
@@ -103,11 +120,28 @@ static void miss_deleted(outbox_forwarder *f, bool at_end)
     ob_machine_passed_refusal(f);
 }
 
+/* Takes back what was read, but for the first `count` entries. */
+static void take_back(outbox_forwarder *f, uint32_t count, int64_t cursor)
+{
+    ob_window_take_back(&f->window, count);
+    f->cursor = cursor;
+}
+
+/* Which of two neighbours has the wrong id nobody knows. Those below both of them are in order. */
+static void take_back_misplaced(outbox_forwarder *f, const struct taking *taking, uint32_t had,
+                                int64_t cursor)
+{
+    uint32_t count = ob_window_count(&f->window);
+    while (count > had && ob_window_at(&f->window, count - 1)->id >= taking->misplaced)
+        count--;
+    take_back(f, count, count > had ? ob_window_at(&f->window, count - 1)->id : cursor);
+}
+
 /* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
 static bool fetch(outbox_forwarder *f)
 {
     uint32_t had = ob_window_count(&f->window), room = ob_window_room(&f->window);
-    struct taking taking = {f, false, OUTBOX_OK};
+    struct taking taking = {.f = f, .code = OUTBOX_OK};
     struct ob_fetch request = {.take = take_row,
                                .context = &taking,
                                .after = f->cursor,
@@ -118,10 +152,10 @@ static bool fetch(outbox_forwarder *f)
     int code = ob_store_fetch(&f->store, &request);
     if (code == OUTBOX_OK)
         code = taking.code;
-    if (!request.has_ended) {
-        ob_window_take_back(&f->window, had);
-        f->cursor = request.after;
-    }
+    if (!request.has_ended)
+        take_back(f, had, request.after);
+    else if (taking.misplaced)
+        take_back_misplaced(f, &taking, had, request.after);
     if (code != OUTBOX_OK) {
         ob_machine_store_failed(f, code);
         return false;

@@ -5,6 +5,8 @@
  * Every mending is one transaction that ends with a tombstone for which the ledger's law holds, so
  * a crash leaves the damage as it was or mended whole. What it writes (a new epoch above all) is
  * not durable before a barrier ran; so a barrier is asked for before the next send.
+ * A damaged file is not a change by hand: where the table does not show what was just written to it,
+ * or is no table of its own, all is undone and the file is called corrupt.
  * Rows that are moved away beside the order were accepted once and leave as dead letters: the
  * ledger counts them as dead and moves its base down by as many, for their ids are not between the
  * base and the tombstone.
@@ -149,6 +151,23 @@ static int bury_beside(struct ob_store *store, int64_t from, int64_t to, enum ob
 
 typedef int (*mending)(struct ob_store *store, void *context, struct ob_ledger *ledger);
 
+static int is_damaged(struct ob_store *store, const char *how)
+{
+    return ob_error_set(&store->error, OUTBOX_CORRUPT,
+                        "outbox_event is damaged, %s; restore the file from a backup", how);
+}
+
+/* Whether the tombstone is now where everybody will look for it. In a tree whose ids do not go up a
+ * row is stored where nobody finds it, and one mending would follow the other for ever. */
+static int check_written(struct ob_store *store, int64_t id, const char *text)
+{
+    struct lowest lowest;
+    int code = read_lowest(store, &lowest);
+    if (code == OUTBOX_OK && (lowest.id != id || strcmp(lowest.text, text) != 0))
+        return is_damaged(store, "its tombstone cannot be written");
+    return code;
+}
+
 /* Runs one mending and writes the tombstone that it leaves. */
 static int transact(struct ob_store *store, mending mend, void *context)
 {
@@ -163,6 +182,8 @@ static int transact(struct ob_store *store, mending mend, void *context)
     code = mend(store, context, &ledger);
     if (code == OUTBOX_OK)
         code = ob_head_entomb(store, &ledger, text);
+    if (code == OUTBOX_OK)
+        code = check_written(store, ledger.id, text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing");
     (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
@@ -208,6 +229,8 @@ static int remake(struct ob_store *store, struct ob_ledger *ledger)
                              store->head_is_known ? known.id + 1 : 1, &lowest, &store->error);
     if (code != OUTBOX_OK)
         return code;
+    if (lowest <= 0)
+        return is_damaged(store, "its ids do not go up");
     ob_ledger_start(ledger, lowest > OUTBOX_ID_MAX ? 0 : lowest - 1);
     if (store->head_is_known) {
         memcpy(ledger->count, known.count, sizeof ledger->count);
@@ -217,17 +240,44 @@ static int remake(struct ob_store *store, struct ob_ledger *ledger)
     return OUTBOX_OK;
 }
 
+/* The first mark that can be read; takes off those before it. */
+static int find_tombstone(struct ob_store *store, bool *found, struct lowest *mark)
+{
+    int code = find_mark(store, found, mark);
+    while (code == OUTBOX_OK && *found && !mark->is_tombstone) {
+        int64_t id = mark->id;
+        code = unmark(store, id);
+        if (code == OUTBOX_OK)
+            code = find_mark(store, found, mark);
+        if (code == OUTBOX_OK && *found && mark->id <= id)
+            return is_damaged(store, "its ids do not go up");
+    }
+    return code;
+}
+
+/* The number of the table's first page is all by which SQLite finds it. Where that number is damaged,
+ * the rows are another table's: they are neither to be sent nor to be deleted. */
+static int check_root(struct ob_store *store)
+{
+    int64_t owners;
+    int code = ob_sql_number(store->db,
+                             "SELECT count(*) FROM main.sqlite_master WHERE rootpage ="
+                             " (SELECT rootpage FROM main.sqlite_master"
+                             " WHERE type = 'table' AND name = 'outbox_event')",
+                             0, 0, 0, &owners, &store->error);
+    if (code == OUTBOX_OK && owners > 1)
+        return is_damaged(store, "it has the pages of another table");
+    return code;
+}
+
 static int mend_front(struct ob_store *store, void *context, struct ob_ledger *ledger)
 {
     enum ob_head *head = context;
     bool found = false;
     struct lowest mark;
-    int code = find_mark(store, &found, &mark);
-    while (code == OUTBOX_OK && found && !mark.is_tombstone) {
-        code = unmark(store, mark.id);
-        if (code == OUTBOX_OK)
-            code = find_mark(store, &found, &mark);
-    }
+    int code = check_root(store);
+    if (code == OUTBOX_OK)
+        code = find_tombstone(store, &found, &mark);
     if (code != OUTBOX_OK)
         return code;
     bool follows =

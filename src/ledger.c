@@ -19,6 +19,11 @@
 
 enum { MEMBERS = OB_OUTCOMES + 3 };
 
+/* Far below any overflow: numbers over it never were counted by us. A ledger that was read has room
+ * to count on. */
+#define READ_MOST ((int64_t)1 << 56)
+#define COUNT_MOST (2 * READ_MOST)
+
 static const char *const names[MEMBERS] = {"base",    "last",       "delivered", "expired",
                                            "evicted", "superseded", "dead",      "holes"};
 
@@ -83,6 +88,14 @@ static bool read_number(const char **at, const char *end, int64_t *number)
     return *at > first;
 }
 
+static bool has_room(const struct ob_ledger *ledger)
+{
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        if (ledger->count[i] > READ_MOST)
+            return false;
+    return ledger->holes <= READ_MOST && ledger->base <= READ_MOST && ledger->base >= -READ_MOST;
+}
+
 bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, size_t len)
 {
     const char *at = text, *end = text + len;
@@ -102,7 +115,7 @@ bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, siz
     if (!ob_json_is_value(text, len))
         return false;
     memcpy(ledger->extra, at, rest - 1);
-    return ob_ledger_holds(ledger);
+    return has_room(ledger) && ob_ledger_holds(ledger);
 }
 
 int64_t ob_ledger_total(const struct ob_ledger *ledger)
@@ -115,8 +128,7 @@ int64_t ob_ledger_total(const struct ob_ledger *ledger)
 
 bool ob_ledger_holds(const struct ob_ledger *ledger)
 {
-    /* Far below any overflow: counters that large never were counted by us. */
-    const int64_t most = (int64_t)1 << 56;
+    const int64_t most = COUNT_MOST;
     for (int i = 0; i < OB_OUTCOMES; i++)
         if (ledger->count[i] < 0 || ledger->count[i] > most)
             return false;

@@ -3,7 +3,8 @@
  * stats.c - the durable counts, read in constant time through any connection.
  *
  * pending = largest id - tombstone's id: ids have no gaps but those that other writers made. The
- * ledger has the rest. Three look-ups at the ends of one b-tree, whatever the backlog.
+ * ledger has the rest. Ids over the limit are not counted: the forwarder will move them away. Three
+ * look-ups at the ends of one b-tree, whatever the backlog.
  */
 #include "ledger.h"
 #include "schema.h"
@@ -11,6 +12,11 @@
 #include "writer.h"
 
 #include <string.h>
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 static int read_ends(sqlite3 *db, outbox_statistics *statistics, struct ob_ledger *ledger,
                      struct ob_error *error)
@@ -32,7 +38,8 @@ static int read_ends(sqlite3 *db, outbox_statistics *statistics, struct ob_ledge
             is_ledger =
                 ob_ledger_parse(ledger, id, text, (size_t)sqlite3_column_bytes(statement, 1));
         statistics->last_id = sqlite3_column_int64(statement, 2);
-        statistics->pending = statistics->last_id - id;
+        if (is_ledger) /* else `id` may be anything, and a difference may overflow */
+            statistics->pending = smaller(statistics->last_id, OUTBOX_ID_MAX) - id;
         statistics->oldest_created = sqlite3_column_int64(statement, 3);
     }
     (void)sqlite3_finalize(statement); /* repeats what step said */
