@@ -48,8 +48,9 @@ TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
 HELPERS   := $(filter-out $(TESTS),$(wildcard tests/unit/*.c tests/integration/*.c))
 BENCHES   := $(wildcard tests/bench/*.c)
 SIM       := $(wildcard tests/sim/*.c)
+FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
 PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
-TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM)
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FUZZERS) tests/fuzz/fuzz.c
 FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
              $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
 
@@ -144,6 +145,22 @@ test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, se
 
 test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
 	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+
+# ---- Fuzzing -------------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz fuzz-run
+fuzz: deps-lint ## run each fuzz target for FUZZ_SECONDS=60; always with clang
+	$(Q)$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz SANITIZE=address,undefined \
+	  CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' fuzz-run
+
+fuzz-run: $(call programs,$(FUZZERS))
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) bash tests/fuzz/run.sh $^
+
+$(call programs,$(FUZZERS)): %: %.o $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/unit/damage.o \
+                             $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 # ---- The simulator --------------------------------------------------------------------------------
 

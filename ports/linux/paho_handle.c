@@ -161,7 +161,7 @@ static int on_tls_error(const char *line, size_t length, void *ticket)
     const char *end = line + length;
     const char *reason = skip_colons(line, end, 5);
     const char *stop = skip_colons(reason, end, 1);
-    if (stop == end || stop == reason)
+    if (stop == end || stop - reason < 2)
         return 1; /* no such line; go on with the next one */
     size_t size = (size_t)(stop - 1 - reason);
     if (size == sizeof(pem) - 1 && memcmp(reason, pem, size) == 0)

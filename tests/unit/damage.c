@@ -27,6 +27,9 @@ enum {
 };
 
 static void fail(struct damage *damage, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void fail(struct damage *damage, const char *format, ...)
 {
     va_list arguments;
     if (damage->failed)
