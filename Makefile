@@ -130,7 +130,7 @@ $(call programs,$(TESTS) $(BENCHES)): %: %.o $(BUILD)/liboutbox.a
 
 # TSan of gcc 12 and clang 14 cannot live with the address randomisation of newer kernels.
 FIXED_ADDRESSES = $(if $(findstring thread,$(SANITIZE)),$(shell setarch -R true 2>&- && echo setarch -R))
-RUN = @BUILD=$(BUILD) \
+RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
   ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
   $(addprefix LSAN_OPTIONS=print_suppressions=0:suppressions=$(CURDIR)/,$(wildcard tests/lsan.supp)) \
   TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
@@ -185,7 +185,7 @@ sim-same: deps-lint ## the same seeds must run alike however they are compiled
 	@BUILD=$(BUILD) bash tests/sim/same.sh
 
 mutants: $(BUILD)/sim ## break the core in many ways; the simulator must notice each
-	@BUILD=$(BUILD) CC=$(CC) bash tests/sim/mutants.sh
+	@BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' bash tests/sim/mutants.sh
 
 .PHONY: bench
 bench: deps all $(call programs,$(BENCHES)) ## measure latency and idle wake-ups on this machine

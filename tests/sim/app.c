@@ -400,6 +400,13 @@ void app_finish(struct sim *sim)
     }
 }
 
+void app_put_last(struct sim *sim)
+{
+    struct writer *writer = &sim->writers[0];
+    if (writer->db && !writer->transaction)
+        put_alone(sim, writer);
+}
+
 /* ---- Connections -------------------------------------------------------------------------------------------------------------- */
 
 static void on_committed(void *context, int64_t durable_id)

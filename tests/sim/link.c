@@ -65,11 +65,11 @@ static void receive(struct sim *sim, const struct up *publish, uint64_t at)
     bool refuses = is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
     int reason = refuses ? refusal(sim) : 0;
     if (refuses) {
-        link->refused_one = true;
+        link->talk.refused_one = true;
         tell(sim, "the broker refuses event %d with 0x%02x",
              (int)model_event(&sim->model, publish->event)->id, reason);
     } else {
-        oracle_accepted(sim, publish->event);
+        oracle_accepted(sim, &link->talk, publish->event);
         link->acceptances++;
         link->fruitless = 0;
         if (is_now(sim, link->stray_until) && sim_chance(&sim->choices, TAG_BROKER, 200))
@@ -184,12 +184,9 @@ static outbox_link_result on_open(outbox_link *base)
         breaks(sim, CONTRACT, "the link is opened twice");
     end(sim);
     check_calm(sim);
-    link->connection++;
-    link->last_id = 0;
-    link->refused_one = false;
-    link->duplicates = 0;
+    link->talk = (struct talk){.connection = ++sim->connections};
     link->acked_token = NO_TOKEN;
-    trace_event(sim, "open", link->connection, 0);
+    trace_event(sim, "open", link->talk.connection, 0);
     if (is_now(sim, link->down_until) && sim_chance(&sim->choices, TAG_LINK, 300))
         return OUTBOX_LINK_DOWN;
     link->is_open = true;
@@ -207,10 +204,10 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
     if (is_now(sim, link->room_until) && sim_chance(&sim->choices, TAG_LINK, 700))
         return OUTBOX_LINK_AGAIN;
     if (link->maximum_packet && message->payload_len + 60 > link->maximum_packet) {
-        link->refused_one = true;
+        link->talk.refused_one = true;
         return OUTBOX_LINK_TOO_LARGE;
     }
-    uint32_t event = oracle_published(sim, message);
+    uint32_t event = oracle_published(sim, &link->talk, message);
     if (event == 0)
         return OUTBOX_LINK_DOWN;
     link->publishes++;
@@ -246,7 +243,7 @@ static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
         link->unacked = 0;
         link->receive_maximum = event->receive_maximum;
         link->maximum_packet = event->maximum_packet;
-        tell(sim, "connection %u is up", link->connection);
+        tell(sim, "connection %u is up", link->talk.connection);
     } else if (event->kind == OUTBOX_LINK_CLOSED) {
         link->is_open = link->is_up = false;
         link->unacked = 0;
@@ -263,7 +260,7 @@ static void on_close(outbox_link *base)
 {
     struct link *link = (struct link *)base;
     if (link->is_open)
-        trace_event(link->sim, "close", link->connection, 0);
+        trace_event(link->sim, "close", link->talk.connection, 0);
     end(link->sim);
 }
 

@@ -17,7 +17,8 @@ hunt() { # name: prints one line; fails if the mutant survives
     mkdir -p "$here/build"
     cp -r src include "$here"
     patch -s -p1 -d "$here" <"tests/sim/mutants/$name.patch" || return 1
-    "$compiler" -std=c11 -O1 -I"$here/include" -o "$here/sim" "$here"/src/*.c "$build"/tests/sim/*.o \
+    # shellcheck disable=SC2086 # flags, in words
+    "$compiler" -std=c11 ${FLAGS:--O1} -I"$here/include" -o "$here/sim" "$here"/src/*.c "$build"/tests/sim/*.o \
         -lsqlite3 -pthread || return 1
     for profile in tiny-port crash swarm net full busy wrap; do
         seen=$(cd "$here" && timeout 300 ./sim --profile=$profile --seeds="1..$seeds" 2>&1)

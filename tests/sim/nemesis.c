@@ -227,6 +227,10 @@ static void begin(struct sim *sim, enum act act)
     case ACT_LATE_STEPS:
         nemesis->late_until = some_time(sim, 5000);
         break;
+    case ACT_MEDDLE:
+        sim->was_meddled_with = true;
+        meddle(sim);
+        break;
     default:
         (void)begin_spell(sim, act);
         break;

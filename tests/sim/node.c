@@ -22,6 +22,11 @@ static uint32_t dice(void *context)
     return sim_choose(&sim->choices, TAG_PORT, 1u << 31);
 }
 
+outbox_port node_port(struct sim *sim)
+{
+    return (outbox_port){.version = 1, .context = sim, .now_ms = now_ms, .random = dice};
+}
+
 void node_wake(struct sim *sim, uint64_t at)
 {
     if (at < sim->node.due)
@@ -53,7 +58,7 @@ static bool node_open(struct sim *sim)
 {
     static outbox_port port;
     struct node *node = &sim->node;
-    port = (outbox_port){.version = 1, .context = sim, .now_ms = now_ms, .random = dice};
+    port = node_port(sim);
     if (!sim->writers[0].box) /* the tables may not be there yet */
         return false;
     if (sim->profile->one_connection && sim->writers[0].transaction)

@@ -134,13 +134,28 @@ static bool has_body(const struct sim *sim, uint32_t event, const struct wire *w
     return same;
 }
 
-static void check_identity(struct sim *sim, const struct wire *wire)
+/* A new epoch begins for good: what was sent with its source must not be followed by another one's. */
+static void check_identity(struct sim *sim, struct talk *talk, const struct wire *wire)
 {
     struct model *model = &sim->model;
-    if (model->source[0] == '\0')
-        sqlite3_snprintf(sizeof model->source, model->source, "%s", wire->source);
-    if (strcmp(model->source, wire->source) != 0)
+    if (strcmp(model->source, wire->source) == 0)
+        return;
+    bool is_old = false;
+    for (unsigned i = 0; i < model->retired_count; i++)
+        is_old = is_old || strcmp(model->retired[i], wire->source) == 0;
+    if (is_old || (model->source[0] && model->epochs_to_come == 0)) {
         breaks(sim, NO_INVENTION, "the source changed from %s to %s", model->source, wire->source);
+        return;
+    }
+    if (model->source[0]) {
+        assert(model->retired_count < SOURCES);
+        memcpy(model->retired[model->retired_count++], model->source, sizeof model->source);
+        model->epochs_to_come--;
+        model->epoch_first = wire->id;
+        talk->last_id = 0;
+        talk->duplicates = 0;
+    }
+    sqlite3_snprintf(sizeof model->source, model->source, "%s", wire->source);
 }
 
 static void check_fate(struct sim *sim, uint32_t event)
@@ -168,23 +183,23 @@ static unsigned window_capacity(const struct sim *sim)
     return capacity;
 }
 
-static void check_order(struct sim *sim, uint32_t event)
+static void check_order(struct sim *sim, struct talk *talk, uint32_t event)
 {
-    struct link *link = &sim->link;
     struct model_event *e = model_event(&sim->model, event);
-    if (e->id <= link->last_id)
-        breaks(sim, e->connection == link->connection ? DUPLICATES : ORDER,
+    if (e->id <= talk->last_id)
+        breaks(sim, e->connection == talk->connection ? DUPLICATES : ORDER,
                "event %" PRId64 " is sent behind %" PRId64 " in one connection", e->id,
-               link->last_id);
+               talk->last_id);
     if (e->id <= sim->model.floor)
         breaks(sim, DUPLICATES, "event %" PRId64 " is sent again, and %" PRId64 " had left", e->id,
                sim->model.floor);
     if (e->is_accepted)
-        link->duplicates++;
-    if (sim->cuts + sim->kills == 0 && link->duplicates > window_capacity(sim))
-        breaks(sim, DUPLICATES, "%u events were sent again after one reconnect", link->duplicates);
-    link->last_id = e->id;
-    e->connection = link->connection;
+        talk->duplicates++;
+    if (sim->cuts + sim->kills == 0 && !sim->was_meddled_with &&
+        talk->duplicates > window_capacity(sim))
+        breaks(sim, DUPLICATES, "%u events were sent again after one reconnect", talk->duplicates);
+    talk->last_id = e->id;
+    e->connection = talk->connection;
 }
 
 /* All that lies in order before it was accepted, so `previous` must name the last of that. */
@@ -193,9 +208,13 @@ static void check_previous(struct sim *sim, uint32_t event, int64_t previous)
     struct model *model = &sim->model;
     uint32_t order = model_event(model, event)->order;
     int64_t expected = 0;
-    for (uint32_t i = order - 1; i > 0 && expected == 0; i--)
-        if (!model_event(model, model->order[i - 1])->is_parked)
-            expected = model_event(model, model->order[i - 1])->id;
+    for (uint32_t i = order - 1; i > 0 && expected == 0; i--) {
+        const struct model_event *e = model_event(model, model->order[i - 1]);
+        if (e->id < model->epoch_first)
+            break; /* of another epoch */
+        if (!e->is_parked)
+            expected = e->id;
+    }
     if (order > 0 && previous != expected)
         breaks(sim, ORDER, "event %" PRId64 " names %" PRId64 " as the one before, not %" PRId64,
                model_event(model, event)->id, previous, expected);
@@ -239,7 +258,7 @@ static uint32_t identify(struct sim *sim, const outbox_message *message, int64_t
     return 0;
 }
 
-uint32_t oracle_published(struct sim *sim, const outbox_message *message)
+uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message)
 {
     struct wire wire = {0};
     uint32_t event = 0;
@@ -248,11 +267,11 @@ uint32_t oracle_published(struct sim *sim, const outbox_message *message)
                (const char *)message->payload);
         return 0;
     }
-    check_identity(sim, &wire);
+    check_identity(sim, talk, &wire);
     event = identify(sim, message, wire.id);
     if (event) {
         check_fate(sim, event);
-        check_order(sim, event);
+        check_order(sim, talk, event);
         check_previous(sim, event, wire.previous);
     }
     (void)sqlite3_reset(sim->reads_document);
@@ -267,7 +286,7 @@ static void pass_parked(struct model *model)
         model->next++;
 }
 
-void oracle_accepted(struct sim *sim, uint32_t event)
+void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
 {
     struct model *model = &sim->model;
     struct model_event *e = model_event(model, event);
@@ -279,7 +298,7 @@ void oracle_accepted(struct sim *sim, uint32_t event)
         model->next++;
     } else if (e->order < model->next && !e->is_accepted) {
         breaks(sim, ORDER, "event %" PRId64 " is accepted behind later ones", e->id);
-    } else if (e->order > model->next && !sim->link.refused_one) {
+    } else if (e->order > model->next && !talk->refused_one) {
         breaks(sim, ORDER, "event %" PRId64 " is accepted, and %" PRId64 " before it was not",
                e->id, model_event(model, model->order[model->next - 1])->id);
     }
@@ -326,7 +345,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
 struct found {
     uint8_t *transactions; /* by number: in the ledger */
     uint8_t *rows;         /* by event: in the table */
-    int64_t tombstone;
+    int64_t tombstone, lowest;
     bool failed;
 };
 
@@ -381,10 +400,12 @@ static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
 {
     int result = SQLITE_ERROR;
     sqlite3_stmt *s =
-        prepare(db, "SELECT id, ledger IS NOT NULL, payload, topic FROM outbox_event");
+        prepare(db, "SELECT id, ledger IS NOT NULL, payload, topic FROM outbox_event ORDER BY id");
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
         int64_t id = sqlite3_column_int64(s, 0);
         uint32_t event = model_owner(&sim->model, id);
+        if (found->lowest == 0)
+            found->lowest = id;
         if (sqlite3_column_int(s, 1)) {
             found->tombstone = id;
             continue;
@@ -491,6 +512,8 @@ bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
         abort();
     find_transactions(sim, db, &found);
     find_rows(sim, db, &found);
+    if (model->epoch_changes && found.tombstone == 0 && found.lowest > 0)
+        found.tombstone = found.lowest - 1; /* somebody deleted it; nothing else left since */
     if (!found.failed) {
         if (power_was_cut)
             model->settled = 0; /* a settle may be undone */
@@ -535,6 +558,8 @@ void oracle_at_end(struct sim *sim, sqlite3 *db)
         breaks(sim, RECOVERY, "the database is damaged");
     if (now.pending != 0)
         breaks(sim, NO_LOSS, "%" PRId64 " events are pending", now.pending);
+    if (sim->model.epoch_changes)
+        return; /* the counts may have begun anew */
     if ((uint64_t)now.delivered != sim->model.fit)
         breaks(sim, NO_LOSS, "%" PRIu64 " events were committed, %" PRId64 " count as delivered",
                sim->model.fit, now.delivered);

@@ -24,7 +24,7 @@ const struct profile profiles[] = {
               [ACT_STRAY_ACKS] = 1,     [ACT_SMALL_PACKETS] = 1, [ACT_SMALL_WINDOW] = 1,
               [ACT_NO_QOS] = 1,         [ACT_NO_ROOM] = 1,       [ACT_IO_ERROR] = 2,
               [ACT_DISK_FULL] = 1,      [ACT_BUSY] = 1,          [ACT_WALL_JUMP] = 1,
-              [ACT_LONG_READER] = 1,    [ACT_LATE_STEPS] = 1}},
+              [ACT_LONG_READER] = 1,    [ACT_LATE_STEPS] = 1,    [ACT_MEDDLE] = 2}},
     {.name = "crash",
      .summary = "power cuts and killed processes",
      .operations = 300,
@@ -33,7 +33,8 @@ const struct profile profiles[] = {
               [ACT_KILL_ALL] = 1,
               [ACT_KILL_APP] = 1,
               [ACT_KILL_FORWARDER] = 1,
-              [ACT_CUT_LINK] = 1}},
+              [ACT_CUT_LINK] = 1,
+              [ACT_MEDDLE] = 1}},
     {.name = "net",
      .summary = "a bad network and a bad broker",
      .operations = 300,
@@ -51,7 +52,8 @@ const struct profile profiles[] = {
               [ACT_SMALL_WINDOW] = 1,
               [ACT_NO_QOS] = 1,
               [ACT_NO_ROOM] = 1,
-              [ACT_LATE_STEPS] = 1}},
+              [ACT_LATE_STEPS] = 1,
+              [ACT_MEDDLE] = 1}},
     {.name = "full",
      .summary = "a disk that is full, or fails",
      .operations = 300,
@@ -183,6 +185,8 @@ void settings_draw(struct settings *settings, const struct profile *profile,
     settings->autocommit_per_mille = ONE_OF(200, 0, 700);
     settings->odd_per_mille = profile->is_small_scope ? 0 : ONE_OF(60, 0, 200);
     settings->think_ms = ONE_OF(10, 0, 100);
+    settings->deletes_tombstone =
+        profile->acts[ACT_MEDDLE] > 0 && sim_choose(choices, TAG_CONFIG, 2) == 1;
     if (profile->wraps)
         settings->clock_start = ONE_OF(0xffffffffu - 5000, 0x7fffffffu - 5000, 0);
     for (int act = 0; act < ACTS; act++) {

@@ -203,9 +203,12 @@ static void drain(struct sim *sim)
                model->order_count);
 }
 
-/* I7: once it was quiet, the WAL is used again from its beginning. */
+/* I7: once it was quiet, the WAL is used again from its beginning. A checkpoint that met a reader has
+ * moved a part, and the forwarder looks again when it has settled the next event: so there is one. */
 static void check_wal(struct sim *sim)
 {
+    app_put_last(sim);
+    drain(sim);
     uint64_t until = sim->device.now_us + QUIET_US;
     struct writer *writer = &sim->writers[0];
     uint64_t most = (sim->settings.forwarder.checkpoint_frames + FRAMES_BESIDE) * (uint64_t)FRAME;

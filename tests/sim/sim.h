@@ -78,6 +78,7 @@ enum act {
     ACT_WALL_JUMP,
     ACT_LONG_READER,
     ACT_LATE_STEPS,
+    ACT_MEDDLE, /* somebody else works on the outbox */
     ACTS
 };
 
@@ -102,6 +103,7 @@ struct settings {
     bool is_wal, may_sector_damage;
     unsigned writers, autocheckpoint, long_transaction;
     bool is_foreign[WRITERS]; /* writes with a plain INSERT */
+    bool deletes_tombstone;   /* the meddler; else it forwards */
     size_t payload_max;
     unsigned rollback_per_mille, autocommit_per_mille, odd_per_mille;
     uint32_t clock_start; /* of the port's 32 bits */
@@ -147,6 +149,8 @@ struct model_transaction {
     uint32_t first;  /* event, index + 1 */
 };
 
+enum { SOURCES = 32 };
+
 struct model {
     struct model_event *events;
     uint32_t event_count, event_capacity;
@@ -162,7 +166,12 @@ struct model {
     int64_t floor;    /* ids up to it had left the table at the last start of the device */
     int64_t last_id;  /* that was accepted in order; what `previous` must say */
     char source[128];
-    uint64_t fit, unfit; /* committed so far */
+    char retired[SOURCES][128]; /* sources that must not come back */
+    unsigned retired_count;
+    unsigned epochs_to_come; /* how often the source may still change */
+    bool epoch_changes;      /* a hand was in the table: counts may begin anew */
+    int64_t epoch_first;     /* the first id that was sent with this source */
+    uint64_t fit, unfit;     /* committed so far */
 };
 
 /* ---- The parts --------------------------------------------------------------------------------------------- */
@@ -205,17 +214,22 @@ struct down { /* what the forwarder will be told */
     uint32_t answers; /* event, index + 1, for the story */
 };
 
+/* What the oracle must know of one connection. */
+struct talk {
+    uint32_t connection; /* number */
+    int64_t last_id;     /* sent in it */
+    bool refused_one;
+    unsigned duplicates;
+};
+
 struct link {
     outbox_link base;
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled;
-    uint32_t connection; /* number */
+    struct talk talk;
     unsigned receive_maximum, unacked;
     uint32_t maximum_packet;
-    int64_t last_id;     /* sent in this connection */
-    bool refused_one;    /* in this connection */
-    unsigned duplicates; /* in this connection */
     struct up up[QUEUE];
     uint32_t up_first, up_end;
     struct down down[QUEUE];
@@ -271,6 +285,8 @@ struct sim {
     struct writer writers[WRITERS];
     struct node node;
     struct link link;
+    uint32_t connections; /* of both forwarders */
+    bool was_meddled_with;
     struct nemesis nemesis;
     struct trace trace;
     sqlite3 *judge; /* in memory: reads JSON for the oracle */
@@ -307,7 +323,8 @@ bool app_make_database(struct sim *sim); /* on a sound device, without the outbo
 void app_step(struct sim *sim, struct writer *writer);
 void app_close(struct sim *sim, struct writer *writer); /* on a dead device as well */
 bool app_open(struct sim *sim, struct writer *writer);
-void app_finish(struct sim *sim); /* ends what is open; begins nothing new */
+void app_finish(struct sim *sim);   /* ends what is open; begins nothing new */
+void app_put_last(struct sim *sim); /* an event behind all others */
 
 /* ---- node.c --------------------------------------------------------------------------------------------------- */
 
@@ -315,6 +332,7 @@ void node_step(struct sim *sim);
 void node_close(struct sim *sim);
 void node_committed(struct sim *sim, int64_t durable_id); /* from outbox_service */
 void node_wake(struct sim *sim, uint64_t at);
+outbox_port node_port(struct sim *sim);
 
 /* ---- link.c ---------------------------------------------------------------------------------------------------- */
 
@@ -332,6 +350,10 @@ int nemesis_before_call(void *context, enum vfs_call call, const char *file);
 void nemesis_step(struct sim *sim);
 void nemesis_stop_reader(struct sim *sim);
 void nemesis_heal(struct sim *sim); /* no more faults */
+
+/* ---- meddler.c --------------------------------------------------------------------------------------------------- */
+
+void meddle(struct sim *sim); /* now, and in no time */
 
 /* ---- model.c, oracle.c -------------------------------------------------------------------------------------------- */
 
@@ -356,8 +378,9 @@ const char *model_content_type(enum body body);
 bool oracle_open(struct sim *sim);
 void oracle_close(struct sim *sim);
 /* The core hands an event to the link. Gives the model's event, 0 if there is none. */
-uint32_t oracle_published(struct sim *sim, const outbox_message *message);
-void oracle_accepted(struct sim *sim, uint32_t event); /* by the broker */
+uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message);
+/* By the broker. */
+void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event);
 /* After a start of the device or the application: which transactions are there? */
 bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut);
 void oracle_after_step(struct sim *sim, int code, uint32_t next_ms);
