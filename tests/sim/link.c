@@ -128,7 +128,7 @@ static void flush_up(struct sim *sim)
     link->up_first = link->up_end = 0;
 }
 
-void link_lose(struct sim *sim, const char *why)
+void link_lose(struct sim *sim, int reason, const char *why)
 {
     struct link *link = &sim->link;
     if (!link->is_open)
@@ -140,7 +140,7 @@ void link_lose(struct sim *sim, const char *why)
     /* Of the answers the front arrives as well, then the end. */
     uint32_t waiting = link->down_end - link->down_first;
     link->down_end -= sim_choose(&sim->choices, TAG_LINK, waiting + 1);
-    push_closed(sim, 0, why, sim->device.now_us);
+    push_closed(sim, reason, why, sim->device.now_us);
     link->is_stalled = false;
 }
 
@@ -296,7 +296,7 @@ void link_step(struct sim *sim)
     struct link *link = &sim->link;
     if (link->is_stalled) {
         if (sim->device.now_us >= link->stall_noticed)
-            link_lose(sim, "no answer to a ping");
+            link_lose(sim, 0, "no answer to a ping");
         return;
     }
     while (link->up_first != link->up_end &&
@@ -313,5 +313,5 @@ void link_heal(struct sim *sim)
     link->drop_until = link->small_until = link->window_until = link->qos_until = 0;
     link->room_until = link->stray_until = 0;
     if (link->is_stalled || link->maximum_packet)
-        link_lose(sim, "the network is repaired");
+        link_lose(sim, 0, "the network is repaired");
 }

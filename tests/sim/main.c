@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 enum { EXIT_PASSED, EXIT_BROKEN, EXIT_HARNESS, EXIT_DIFFERS };
+enum { HEAP_LIMIT = 16 << 20 }; /* of SQLite, in bytes */
 
 struct command {
     const struct profile *profile;
@@ -309,6 +310,7 @@ int main(int argc, char **argv)
     }
     describe_build(command.build, sizeof command.build);
     device_register();
+    (void)sqlite3_hard_heap_limit64(HEAP_LIMIT); /* I8: more would be a leak */
     if (command.probe)
         return probe_table(1, command.last) > 0 ? EXIT_BROKEN : EXIT_PASSED;
     if (command.enumerate)

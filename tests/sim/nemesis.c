@@ -186,6 +186,13 @@ static bool begin_spell(struct sim *sim, enum act act)
     return false;
 }
 
+/* By a restart, or with a DISCONNECT that has a reason. */
+static void disconnect(struct sim *sim)
+{
+    static const int reasons[] = {0, 0x8b, 0x8d, 0x8e, 0x93, 0x95};
+    link_lose(sim, reasons[pick(sim, sizeof reasons / sizeof reasons[0])], "the broker restarts");
+}
+
 static void begin(struct sim *sim, enum act act)
 {
     struct nemesis *nemesis = &sim->nemesis;
@@ -197,13 +204,13 @@ static void begin(struct sim *sim, enum act act)
         arm_end(sim, act);
         break;
     case ACT_CUT_LINK:
-        link_lose(sim, "the network is gone");
+        link_lose(sim, 0, "the network is gone");
         break;
     case ACT_STALL_LINK:
         link_stall(sim);
         break;
     case ACT_BROKER_RESTARTS:
-        link_lose(sim, "the broker restarts");
+        disconnect(sim);
         sim->link.down_until = some_time(sim, 1000);
         break;
     case ACT_IO_ERROR:

@@ -18,7 +18,8 @@ enum {
     RECOVERY_ATTEMPTS = 300,
     QUIET_US = 6000000,
     FRAME = 4096 + 24,
-    FRAMES_BESIDE = 60 /* that one burst may add before a checkpoint can come */
+    FRAMES_BESIDE = 60,     /* that one burst may add before a checkpoint can come */
+    WRITTEN_MOST = 8 * 4096 /* bytes for each event, the settle of each alone */
 };
 
 /* ---- Death and recovery ------------------------------------------------------------------------------------------ */
@@ -235,6 +236,20 @@ static void close_both(struct sim *sim)
     }
 }
 
+/* Without trouble there is one connection, each event is sent once, and what the forwarder writes is
+ * a few pages for each settle. */
+static void check_calm_run(struct sim *sim)
+{
+    uint64_t written = sim->device.logged[PROCESS_FORWARDER];
+    if (sim->link.opens != 1 || sim->link.publishes != sim->model.fit)
+        breaks(sim, CALM,
+               "%" PRIu64 " connections and %" PRIu64 " publishes for %" PRIu64 " events",
+               sim->link.opens, sim->link.publishes, sim->model.fit);
+    if (written > (sim->model.fit + sim->model.unfit + 4) * WRITTEN_MOST)
+        breaks(sim, CALM, "%" PRIu64 " bytes were written to settle %" PRIu64 " events", written,
+               sim->model.fit);
+}
+
 static void judge(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
@@ -248,10 +263,8 @@ static void judge(struct sim *sim)
         breaks(sim, RECOVERY, "the database cannot be opened at the end");
     else
         oracle_at_end(sim, writer->db);
-    if (sim->profile->is_calm && (sim->link.opens != 1 || sim->link.publishes != sim->model.fit))
-        breaks(sim, CALM,
-               "%" PRIu64 " connections and %" PRIu64 " publishes for %" PRIu64 " events",
-               sim->link.opens, sim->link.publishes, sim->model.fit);
+    if (sim->profile->is_calm)
+        check_calm_run(sim);
     close_application(sim);
 }
 

@@ -341,7 +341,8 @@ void link_reset(struct sim *sim); /* the device died: what is on its way may sti
 void link_step(struct sim *sim);  /* moves what is due */
 uint64_t link_due(const struct sim *sim);
 void link_stall(struct sim *sim);
-void link_lose(struct sim *sim, const char *why); /* the network ends the connection */
+/* The network ends the connection, or the broker with this reason. */
+void link_lose(struct sim *sim, int reason, const char *why);
 void link_heal(struct sim *sim);
 
 /* ---- nemesis.c -------------------------------------------------------------------------------------------------- */

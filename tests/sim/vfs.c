@@ -306,6 +306,8 @@ static int file_write(sqlite3_file *base, const void *from, int length, sqlite3_
     if (is_full(device, file, end))
         return SQLITE_FULL;
     disk_write(&device->disk, file->inode, (uint64_t)at, from, (size_t)length);
+    if (strchr(file->name, '-')) /* not the database itself, into which others' frames go as well */
+        device->logged[file->process] += (uint64_t)length;
     if (is_wal(file->name))
         device->last_wal_end = end;
     return leave(device, SQLITE_IOERR_WRITE);
