@@ -165,6 +165,7 @@ static uint32_t next_step(outbox_forwarder *f)
 
 int outbox_forwarder_step(outbox_forwarder *f, uint32_t *next_ms)
 {
+    sqlite3_int64 rowid = sqlite3_last_insert_rowid(f->store.db); /* it may be the application's */
     (void)ob_machine_clock(f);
     f->full_step = false;
     take_events(f);
@@ -172,6 +173,7 @@ int outbox_forwarder_step(outbox_forwarder *f, uint32_t *next_ms)
     act(f);
     ob_drain_settle(f);
     ob_machine_check(f);
+    sqlite3_set_last_insert_rowid(f->store.db, rowid);
     *next_ms = next_step(f);
     return f->error.code;
 }

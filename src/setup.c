@@ -159,6 +159,8 @@ void outbox_forwarder_close(outbox_forwarder *f)
     int attempts = CLOSE_ATTEMPTS;
     if (!f)
         return;
+    sqlite3 *db = f->store.db;
+    sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
     (void)ob_machine_clock(f);
     ob_machine_drop_link(f);
     ob_machine_enter(f, OB_IDLE);
@@ -166,6 +168,7 @@ void outbox_forwarder_close(outbox_forwarder *f)
     while (settle_at_the_end(f, &attempts)) {
     }
     ob_store_close(&f->store);
+    sqlite3_set_last_insert_rowid(db, rowid);
 }
 
 /* ---- Statistics -------------------------------------------------------------------------- */

@@ -52,7 +52,8 @@ typedef struct outbox_forwarder_config {
     unsigned checkpoint_frames;
     /* Non-zero: `db` is the application's own and only connection. No pragma of it is changed, and
      * a step inside an open transaction neither reads nor settles, and asks to be called again
-     * within 100 ms. [step-5] An event that nobody has proved durable, as one of another writer, is sent in WAL, or where this connection's own
+     * within 100 ms. sqlite3_last_insert_rowid() stays as it was. [step-5] An event that nobody has
+     * proved durable, as one of another writer, is sent in WAL, or where this connection's own
      * commits are durable: at synchronous=FULL, in journal_mode DELETE at EXTRA. Below that it waits
      * for ever, and the code of the step is OUTBOX_NOT_DURABLE. [step-8] */
     int shared_connection;

@@ -596,6 +596,25 @@ static void test_a_shared_connection_keeps_its_settings(void **state)
     assert_int_equal(bench_number(bench->db, "PRAGMA wal_autocheckpoint"), 77);
 }
 
+/* [P8] [step-5] A dead letter and a barrier of DELETE mode are INSERTs. */
+static void test_a_shared_connection_keeps_its_last_insert_rowid(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;"
+                         "CREATE TABLE counter(id INTEGER PRIMARY KEY)");
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('no#topic', 'x'),"
+                         " ('plant/1', 'warm');"
+                         "INSERT INTO counter VALUES(4711)");
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 1);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_meta"
+                                             " WHERE name = 'barrier'"),
+                     1);
+    assert_int_equal(sqlite3_last_insert_rowid(bench->db), 4711);
+}
+
 /* ---- Init ---------------------------------------------------------------------------------------- */
 
 /* [init-3] */
@@ -766,6 +785,7 @@ int main(void)
         CASE(test_the_end_of_a_transaction_without_puts_need_not_be_told),
         CASE(test_no_forwarder_begins_inside_a_transaction),
         CASE(test_a_shared_connection_keeps_its_settings),
+        CASE(test_a_shared_connection_keeps_its_last_insert_rowid),
         CASE(test_a_value_out_of_range_has_no_size),
         CASE(test_a_buffer_has_a_least_and_a_largest_size),
         CASE(test_init_without_an_outbox_in_the_file_fails_and_changes_nothing),
