@@ -40,6 +40,7 @@ static sqlite3 *open_database(const scene *s)
     assert_int_equal(
         sqlite3_exec(db, "PRAGMA journal_mode = WAL; CREATE TABLE own(value)", NULL, NULL, NULL),
         SQLITE_OK);
+    assert_int_equal(sqlite3_busy_timeout(db, 5000), SQLITE_OK); /* the forwarder settles */
     return db;
 }
 
