@@ -48,9 +48,10 @@ TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
 HELPERS   := $(filter-out $(TESTS),$(wildcard tests/unit/*.c tests/integration/*.c))
 BENCHES   := $(wildcard tests/bench/*.c)
 SIM       := $(wildcard tests/sim/*.c)
+FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
 PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
-TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FUZZERS) tests/fuzz/fuzz.c
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) tests/fuzz/fuzz.c
 FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
              $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
 
@@ -110,7 +111,7 @@ INTEGRATION_TESTS := $(filter $(BUILD)/tests/integration/%,$(call programs,$(TES
 UNIT_SCRIPTS        := $(wildcard tests/unit/test_*.sh)
 INTEGRATION_SCRIPTS := $(wildcard tests/integration/test_*.sh)
 # It has one thread: nothing for ThreadSanitizer.
-SIM_SCRIPTS := $(if $(findstring thread,$(SANITIZE)),,$(wildcard tests/sim/test_*.sh))
+SIM_SCRIPTS := $(if $(findstring thread,$(SANITIZE)),,$(wildcard tests/sim/test_*.sh tests/faults/test_*.sh))
 SEEDS       ?= 500
 CHECKS            := tests/check_symbols.sh tests/check_promises.sh
 
@@ -137,7 +138,7 @@ RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
   $(FIXED_ADDRESSES) bash tests/run.sh
 
 .PHONY: test test-unit test-integration
-test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim ## run all tests
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
 
 test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
@@ -161,6 +162,17 @@ $(call programs,$(FUZZERS)): %: %.o $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/un
                              $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+# ---- Fault loops ----------------------------------------------------------------------------------
+
+$(BUILD)/faults: $(call objects,$(FAULTS) $(addprefix tests/sim/,vfs.c disk.c choose.c tape.c)) \
+                 $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $^ -lsqlite3 -pthread
+
+.PHONY: faults
+faults: $(BUILD)/faults ## let every call fail once and for good, and every one in a recovery
+	@$(BUILD)/faults
 
 # ---- The simulator --------------------------------------------------------------------------------
 

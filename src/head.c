@@ -186,7 +186,7 @@ static int transact(struct ob_store *store, mending mend, void *context)
         code = check_written(store, ledger.id, text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing");
-    (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
+    ob_store_rollback(store);
     if (code == OUTBOX_OK)
         ob_head_adopt(store, &ledger, text);
     else

@@ -86,13 +86,12 @@ int ob_sql_give_up(sqlite3 *db, int code, struct ob_error *error)
 }
 
 /* Prepared anew each time: SQLite fixes the answer when it prepares this pragma. */
-int ob_sql_synchronous(sqlite3 *db)
+int ob_sql_synchronous(sqlite3 *db, int *level, struct ob_error *error)
 {
-    struct ob_error ignored;
-    int64_t level;
-    if (ob_sql_number(db, "PRAGMA main.synchronous", 0, 0, -1, &level, &ignored) != OUTBOX_OK)
-        return -1;
-    return (int)level;
+    int64_t number = -1;
+    int code = ob_sql_number(db, "PRAGMA main.synchronous", 0, 0, -1, &number, error);
+    *level = code == OUTBOX_OK ? (int)number : -1;
+    return code;
 }
 
 enum ob_journal ob_sql_journal(sqlite3 *db)

@@ -35,8 +35,8 @@ bool ob_sql_rollback(sqlite3 *db);
  * code, or OUTBOX_SQLITE and what to do where the transaction stays open. */
 int ob_sql_give_up(sqlite3 *db, int code, struct ob_error *error);
 
-/* The synchronous level of the main database (0 OFF .. 3 EXTRA) or -1 where it cannot be read. */
-int ob_sql_synchronous(sqlite3 *db);
+/* The synchronous level of the main database, 0 OFF .. 3 EXTRA; -1 where it cannot be read. */
+int ob_sql_synchronous(sqlite3 *db, int *level, struct ob_error *error);
 
 /* The journal mode, and what the pair of both promises of a commit. */
 enum ob_journal {

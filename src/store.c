@@ -31,6 +31,7 @@ static const char *const sql[OB_SQL_STATEMENTS] = {
     [OB_SQL_BEGIN_READ] = "BEGIN",
     [OB_SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
     [OB_SQL_COMMIT] = "COMMIT",
+    [OB_SQL_ROLLBACK] = "ROLLBACK",
     [OB_SQL_HEAD] = "SELECT id, ledger FROM main.outbox_event ORDER BY id LIMIT 1",
     [OB_SQL_FETCH] = ("SELECT id, topic, payload, created, retain, type, content_type, key,"
                       " ledger IS NOT NULL FROM main.outbox_event WHERE id > ?1 AND id <= ?2"
@@ -154,12 +155,22 @@ static int run(struct ob_store *store, enum ob_store_statement statement, const 
     return ob_sql_step(store->statement[statement], NULL, &store->error, doing);
 }
 
+void ob_store_rollback(struct ob_store *store)
+{
+    sqlite3_stmt *statement = store->statement[OB_SQL_ROLLBACK];
+    if (sqlite3_get_autocommit(store->db))
+        return;
+    (void)sqlite3_step(statement); /* whether it worked, only the state of the connection tells */
+    (void)sqlite3_reset(statement);
+    (void)ob_sql_rollback(store->db);
+}
+
 int ob_store_end_left_over(struct ob_store *store)
 {
     if (sqlite3_get_autocommit(store->db))
         return OUTBOX_OK;
     assert(!store->is_shared); /* there it would be the application's, and we were not called */
-    (void)ob_sql_rollback(store->db); /* looked at in the next line */
+    ob_store_rollback(store);
     if (sqlite3_get_autocommit(store->db))
         return OUTBOX_OK;
     return ob_error_set(&store->error, OUTBOX_SQLITE,
@@ -310,8 +321,7 @@ int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
         code = run(store, OB_SQL_COMMIT, "ending a read transaction");
         fetch->has_ended = code == OUTBOX_OK;
     }
-    /* Where something failed, no lock may stay; if this fails, the next call tries again. */
-    (void)ob_sql_rollback(store->db);
+    ob_store_rollback(store); /* where something failed, no lock may stay */
     fetch->has_ended = fetch->has_ended && sqlite3_get_autocommit(store->db);
     if (code != OUTBOX_OK)
         return code;
@@ -438,7 +448,7 @@ int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint
     code = settle_inside(store, &settle);
     *head = settle.head;
     bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
-    (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
+    ob_store_rollback(store);
     if (committed) {
         store->settles++;
         ob_head_adopt(store, &settle.ledger, settle.text);
@@ -466,7 +476,7 @@ static int renew_wal(struct ob_store *store)
     if (code != OUTBOX_OK)
         return code;
     int result = ob_wal_renew(store->db);
-    (void)ob_sql_rollback(store->db); /* if it fails, the next call tries again */
+    ob_store_rollback(store);
     store->wal_in_doubt = result != SQLITE_OK;
     return result == SQLITE_OK
                ? OUTBOX_OK
@@ -487,7 +497,11 @@ static int sync_wal(struct ob_store *store)
 
 static int commit_barrier(struct ob_store *store)
 {
-    if (store->is_shared && !ob_sql_is_durable(store->journal, ob_sql_synchronous(store->db)))
+    int level = -1;
+    int code = store->is_shared ? ob_sql_synchronous(store->db, &level, &store->error) : OUTBOX_OK;
+    if (code != OUTBOX_OK)
+        return code;
+    if (store->is_shared && !ob_sql_is_durable(store->journal, level))
         return ob_error_set(&store->error, OUTBOX_NOT_DURABLE,
                             "events of a writer that does not sync wait: set synchronous to FULL, "
                             "in journal_mode DELETE to EXTRA");

@@ -19,6 +19,7 @@ enum ob_store_statement {
     OB_SQL_BEGIN_READ,
     OB_SQL_BEGIN_WRITE,
     OB_SQL_COMMIT,
+    OB_SQL_ROLLBACK,
     OB_SQL_HEAD,
     OB_SQL_FETCH,
     OB_SQL_LARGEST,
@@ -76,6 +77,10 @@ int ob_store_end_left_over(struct ob_store *store);
 
 /* Runs COMMIT. */
 int ob_store_commit(struct ob_store *store, const char *doing);
+
+/* Undoes what is open, also without memory for a new statement. If it fails all the same, the next call
+ * tries again: see above. */
+void ob_store_rollback(struct ob_store *store);
 
 /* Reads events behind `after` in order and hands each to `take`, until that says false or the
  * table ends (`at_end`). The row's memory is SQLite's and valid during the call. */

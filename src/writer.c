@@ -105,8 +105,10 @@ static const char *warning_of(enum ob_journal journal, int synchronous)
 /* Reads what a commit of the connection can promise. */
 static int judge_settings(sqlite3 *db, outbox *box)
 {
+    struct ob_error ignored; /* what cannot be read is not durable */
+    int synchronous;
     enum ob_journal journal = ob_sql_journal(db);
-    int synchronous = ob_sql_synchronous(db);
+    (void)ob_sql_synchronous(db, &synchronous, &ignored);
     if (journal == OB_JOURNAL_OFF)
         return ob_error_set(&box->error, OUTBOX_UNSAFE_JOURNAL,
                             "journal_mode is OFF, so nothing can be rolled back; use WAL");
@@ -178,6 +180,12 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
     return code;
 }
 
+static void say(const outbox_config *config, const char *sentence)
+{
+    if (config->sentence && config->sentence_size > 0)
+        sqlite3_snprintf((int)config->sentence_size, config->sentence, "%s", sentence);
+}
+
 int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box)
 {
     static const outbox_config defaults;
@@ -186,17 +194,17 @@ int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box)
     *box = NULL;
     if (!db)
         return OUTBOX_MISUSE;
-    outbox *made = sqlite3_malloc((int)sizeof *made);
-    if (!made)
-        return OUTBOX_NO_MEMORY;
-    memset(made, 0, sizeof *made);
     if (!config)
         config = &defaults;
+    outbox *made = sqlite3_malloc((int)sizeof *made);
+    if (!made) {
+        say(config, outbox_strerror(OUTBOX_NO_MEMORY));
+        return OUTBOX_NO_MEMORY;
+    }
+    memset(made, 0, sizeof *made);
     int code = attach(made, db, config);
     if (code != OUTBOX_OK) {
-        if (config->sentence && config->sentence_size > 0)
-            sqlite3_snprintf((int)config->sentence_size, config->sentence, "%s",
-                             made->error.sentence);
+        say(config, made->error.sentence);
         sqlite3_free(made);
         return code;
     }

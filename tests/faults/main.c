@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * main.c - fault loops: of each scenario the first call of a kind fails, then the second, until there
+ * is none; once and for good. Then a power cut at each change of the disk, and a fault in the recovery.
+ *
+ * Without an argument all runs; `loops` and `recovery` run one part; `quick` runs all with every 16th
+ * allocation and every 16th power cut. It prints how many faults were injected and fails where one that
+ * was armed never fired, or where anything was lost, invented, out of order, half there, wedged or left
+ * open.
+ */
+#include "faults/scenario.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct mode modes[] = {
+    {"WAL", "WAL", false}, {"TRUNCATE", "TRUNCATE", false}, {"one connection", "TRUNCATE", true}};
+
+enum { CALLS_MAX = 100000 };
+
+static uint64_t injected[FAULTS], runs;
+static unsigned stride = 1; /* of allocations, which are many, and of power cuts */
+static int failures;
+
+static void report(const struct world *world, const char *scenario, const char *kind, unsigned cut,
+                   unsigned n, bool persists)
+{
+    failures++;
+    if (failures > 20)
+        return;
+    (void)printf("FAILED  %s, %s: %s call %u%s", scenario, world->mode->name, kind, n,
+                 persists ? " and all behind it" : "");
+    if (cut > 0)
+        (void)printf(", in the recovery from a cut at change %u", cut);
+    (void)printf(": %s\n", world->sentence);
+}
+
+static void check_memory(struct world *world, sqlite3_int64 before)
+{
+    if (sqlite3_memory_used() != before)
+        world_fail(world, "%lld bytes of SQLite's memory are left",
+                   (long long)(sqlite3_memory_used() - before));
+}
+
+/* ---- A fault ----------------------------------------------------------------------------------------------- */
+
+/* False when there is no n-th call. */
+static bool try_fault(const struct scenario *scenario, const struct mode *mode, enum fault fault,
+                      unsigned n, bool persists)
+{
+    struct world world;
+    sqlite3_int64 memory = sqlite3_memory_used();
+    world_begin(&world, mode);
+    scenario->prepare(&world);
+    fault_arm(fault, n, persists);
+    scenario->act(&world);
+    unsigned fired = fault_disarm();
+    world_check(&world);
+    world_end(&world);
+    check_memory(&world, memory);
+    if (world.failed)
+        report(&world, scenario->name, fault_name(fault), 0, n, persists);
+    injected[fault] += fired;
+    runs++;
+    return fired > 0;
+}
+
+static uint64_t loop(const struct scenario *scenario, enum fault fault)
+{
+    uint64_t fired = 0;
+    for (int mode = 0; mode < (scenario->is_of_app ? 2 : 3); mode++)
+        for (int persists = 0; persists < 2; persists++) {
+            unsigned step = fault == FAULT_ALLOC ? stride : 1;
+            for (unsigned n = 1;
+                 n < CALLS_MAX && try_fault(scenario, &modes[mode], fault, n, persists); n += step)
+                fired++;
+        }
+    return fired;
+}
+
+static void loop_all(void)
+{
+    (void)printf("%-20s", "injected");
+    for (int fault = 0; fault < FAULTS; fault++)
+        (void)printf(" %8s", fault_name((enum fault)fault));
+    (void)printf("\n");
+    for (int i = 0; i < scenario_count; i++) {
+        (void)printf("%-20s", scenarios[i].name);
+        for (int fault = 0; fault < FAULTS; fault++) {
+            uint64_t fired = loop(&scenarios[i], (enum fault)fault);
+            bool is_missing = fired == 0 && (scenarios[i].reaches >> fault & 1);
+            (void)printf(" %8" PRIu64 "%s", fired, is_missing ? "?" : "");
+            failures += is_missing;
+            (void)fflush(stdout);
+        }
+        (void)printf("\n");
+    }
+}
+
+/* ---- A power cut, then a fault ------------------------------------------------------------------------------- */
+
+static uint64_t cut_countdown;
+static struct world *cut_world;
+
+static int cut_before_call(void *context, enum vfs_call call, const char *file)
+{
+    bool changes =
+        call == CALL_WRITE || call == CALL_TRUNCATE || call == CALL_SYNC || call == CALL_DELETE;
+    if (changes && cut_countdown > 0 && --cut_countdown == 0)
+        device_cut_power(&cut_world->device);
+    return fault_before_call(context, call, file);
+}
+
+/* The device comes back; a fault meets whoever opens the database first. */
+static unsigned recover(struct world *world, enum fault fault, unsigned n, bool persists)
+{
+    fault_arm(fault, n, persists);
+    if (world_open_app(world))
+        world_step(world, 6);
+    unsigned fired = fault_disarm();
+    world_check(world);
+    return fired;
+}
+
+enum outcome { NO_CUT, NO_FAULT, BOTH };
+
+static enum outcome try_recovery(const struct scenario *scenario, const struct mode *mode,
+                                 unsigned cut, enum fault fault, unsigned n, bool persists)
+{
+    struct world world;
+    struct choices choices;
+    unsigned fired = 0;
+    sqlite3_int64 memory = sqlite3_memory_used();
+    world_begin(&world, mode);
+    scenario->prepare(&world);
+    cut_world = &world;
+    cut_countdown = cut;
+    world.device.before = cut_before_call;
+    scenario->act(&world);
+    bool was_cut = cut_countdown == 0;
+    cut_countdown = 0;
+    if (was_cut) {
+        choices_seed(&choices, cut);
+        world_close(&world);
+        device_restart(&world.device, &choices, cut % 2 ? DAMAGE_ALL : DAMAGE_EACH);
+        choices_free(&choices);
+        fired = recover(&world, fault, n, persists);
+    }
+    world_close(&world);
+    world_end(&world);
+    check_memory(&world, memory);
+    if (world.failed)
+        report(&world, scenario->name, fault_name(fault), cut, n, persists);
+    injected[fault] += fired;
+    runs++;
+    return !was_cut ? NO_CUT : fired > 0 ? BOTH : NO_FAULT;
+}
+
+static void recover_all(void)
+{
+    uint64_t pairs = 0;
+    unsigned cuts = 0;
+    for (int i = 0; i < scenario_count; i++)
+        for (int mode = 0; scenarios[i].is_small && mode < (scenarios[i].is_of_app ? 2 : 3); mode++)
+            for (unsigned cut = 1; try_recovery(&scenarios[i], &modes[mode], cut, FAULT_READ,
+                                                CALLS_MAX, false) != NO_CUT;
+                 cut += stride, cuts++)
+                /* Allocations are not of the recovery; the loops above have them all. */
+                for (int fault = FAULT_READ; fault <= FAULT_BUSY; fault++)
+                    for (int persists = 0; persists < 2; persists++)
+                        for (unsigned n = 1; try_recovery(&scenarios[i], &modes[mode], cut,
+                                                          (enum fault)fault, n, persists) == BOTH;
+                             n++)
+                            pairs++;
+    (void)printf("%u power cuts, %" PRIu64 " faults in the recovery from them\n", cuts, pairs);
+    failures += pairs == 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *part = argc > 1 ? argv[1] : "all";
+    uint64_t sum = 0;
+    if (!fault_set_up())
+        return 2;
+    device_register();
+    stride = strcmp(part, "quick") == 0 ? 16 : 1;
+    if (strcmp(part, "recovery") != 0)
+        loop_all();
+    if (strcmp(part, "loops") != 0)
+        recover_all();
+    for (int fault = 0; fault < FAULTS; fault++)
+        sum += injected[fault];
+    (void)printf("faults: %" PRIu64 " injected in %" PRIu64 " runs, %s; %d failures\n", sum, runs,
+                 failures ? "see above" : "every armed one fired", failures);
+    return failures ? 1 : 0;
+}
