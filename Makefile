@@ -210,6 +210,15 @@ asan: ## run all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ## run all tests under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread test
 
+.PHONY: coverage
+coverage: ## run the tests and print which branches of src/ they take
+	$(Q)$(MAKE) --no-print-directory CC=gcc BUILD=$(BUILD)/coverage \
+	  CFLAGS='-O0 -g --coverage -DNDEBUG -Wno-unused' coverage-programs
+	@bash tests/coverage.sh $(BUILD)/coverage
+
+.PHONY: coverage-programs
+coverage-programs: all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim $(BUILD)/faults
+
 .PHONY: symbols promises
 symbols: all ## check which symbols the core needs and the library exports
 	@BUILD=$(BUILD) bash tests/check_symbols.sh
