@@ -45,9 +45,9 @@ static void print_log(void *context, outbox_level level, int code, const char *s
 
 /* ---- What the handle tells the forwarder when a transaction with events commits ---------------- */
 
-static void on_committed(void *forwarder, int64_t durable_id)
+static void on_committed(void *forwarder, const int64_t durable[OUTBOX_LANES])
 {
-    outbox_forwarder_committed(forwarder, durable_id);
+    outbox_forwarder_committed(forwarder, durable);
 }
 
 static void on_stats(void *forwarder, outbox_statistics *statistics)
@@ -56,10 +56,10 @@ static void on_stats(void *forwarder, outbox_statistics *statistics)
 }
 
 /* The loop flushes in its own way, below. */
-static int on_flush(void *forwarder, int64_t id, unsigned timeout_ms)
+static int on_flush(void *forwarder, const int64_t last[OUTBOX_LANES], unsigned timeout_ms)
 {
     (void)timeout_ms;
-    outbox_forwarder_flush(forwarder, id);
+    outbox_forwarder_flush(forwarder, last);
     return OUTBOX_TIMEOUT;
 }
 

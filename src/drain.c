@@ -12,38 +12,40 @@
 #include <string.h>
 
 enum {
-    FETCH_MAX = 256,     /* rows of one fetch */
-    PUBLISH_MAX = 256,   /* publishes of one step */
-    LINK_RETRY_MS = 5,   /* the link had no room */
-    SETTLE_PAUSE_MS = 2, /* least pause behind a settle: the application's turn */
-    CHECKPOINT_MS = 1000 /* no writer for so long: the application is idle */
+    FETCH_MAX = 256,      /* rows of one fetch */
+    PUBLISH_MAX = 256,    /* publishes of one step */
+    LINK_RETRY_MS = 5,    /* the link had no room */
+    SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
+    CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
+    URGENT_RUN_MAX = 7    /* urgent events in a row while normal ones wait */
 };
 
 /* ---- Fetching ------------------------------------------------------------------------------------------------- */
 
 /* The last event ahead that was delivered or is on its way. */
-static int64_t last_ahead(const outbox_forwarder *f)
+static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane)
 {
-    for (uint32_t i = ob_window_count(&f->window); i > 0; i--)
-        if (ob_window_at(&f->window, i - 1)->verdict != OB_UNFIT)
-            return ob_window_at(&f->window, i - 1)->id;
-    return f->store.head.last;
+    for (uint32_t i = ob_window_count(&lane->window); i > 0; i--)
+        if (ob_window_at(&lane->window, i - 1)->verdict != OB_DROPPED)
+            return ob_window_at(&lane->window, i - 1)->id;
+    return ob_machine_head(f, lane)->last;
 }
 
 struct taking {
     outbox_forwarder *f;
-    bool identified;   /* store.identity was read in this fetch */
+    struct ob_lane *lane;
+    bool identified;   /* f->identity was read in this fetch */
     int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
     int code;
 };
 
 static bool identify(struct taking *taking, int64_t id)
 {
-    struct ob_store *store = &taking->f->store;
-    if (taking->identified && id < store->identity.until)
+    outbox_forwarder *f = taking->f;
+    if (taking->identified && id < f->identity.until)
         return true;
-    taking->code = ob_schema_identity(store->db, &store->identity_statement, id, &store->identity,
-                                      &store->error);
+    taking->code = ob_schema_identity(f->store.db, &f->store.identity_statement,
+                                      taking->lane->number, id, &f->identity, &f->store.error);
     taking->identified = taking->code == OUTBOX_OK;
     return taking->identified;
 }
@@ -52,121 +54,136 @@ static bool identify(struct taking *taking, int64_t id)
 static bool is_misplaced(struct taking *taking, int64_t id)
 {
     outbox_forwarder *f = taking->f;
-    if (id > f->cursor && id > f->store.head.id)
+    if (id > taking->lane->cursor && id > ob_machine_head(f, taking->lane)->id)
         return false;
     taking->misplaced = id;
     taking->code = ob_error_set(&f->store.error, OUTBOX_CORRUPT,
-                                "event %lld lies behind larger ids in outbox_event; the file is "
-                                "damaged, restore it from a backup",
-                                (long long)id);
+                                "event %lld lies behind larger ids in %s; the file is damaged, "
+                                "restore it from a backup",
+                                (long long)id, ob_lane_table(taking->lane->number));
     return true;
+}
+
+/* Builds the message into the lane's buffer. NULL: it does not fit. */
+static const outbox_message *build(struct taking *taking, const struct ob_row *row)
+{
+    outbox_forwarder *f = taking->f;
+    int64_t ahead = last_ahead(f, taking->lane);
+    return ob_message_build(&taking->lane->buffer, row, &f->identity,
+                            ahead >= f->identity.epoch.first ? ahead : 0, f->config.mode);
 }
 
 /* One row into the window, its message into the buffer. False ends the fetch. */
 static bool take_row(void *context, const struct ob_row *row)
 {
     struct taking *taking = context;
-    outbox_forwarder *f = taking->f;
+    struct ob_lane *lane = taking->lane;
+    size_t payload_max = taking->f->config.payload_max;
     if (is_misplaced(taking, row->id))
         return false;
     const outbox_message *message = NULL;
     enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
 
-    f->oversize = row->is_too_large                          ? OB_UNREAD
-                  : row->payload.len > f->config.payload_max ? row->payload.len
-                                                             : 0;
-    if (unfit == OB_FIT && f->oversize == 0) {
+    lane->oversize = row->is_too_large                ? OB_UNREAD
+                     : row->payload.len > payload_max ? row->payload.len
+                                                      : 0;
+    if (unfit == OB_FIT && lane->oversize == 0) {
         if (!identify(taking, row->id))
             return false;
-        int64_t ahead = last_ahead(f);
-        message =
-            ob_message_build(&f->buffer, row, &f->store.identity,
-                             ahead >= f->store.identity.epoch.first ? ahead : 0, f->config.mode);
-        if (!message && f->buffer.used > 0)
+        message = build(taking, row);
+        if (!message && lane->buffer.used > 0)
             return false; /* it is the first one of the next fetch */
     }
-    if (row->id <= f->flushed_id)
-        f->flushed_id = 0; /* the id was given out again */
-    ob_window_add(&f->window, row->id, message, (int)unfit);
-    f->cursor = row->id;
+    if (row->id <= lane->flushed_id)
+        lane->flushed_id = 0; /* the id was given out again */
+    ob_window_add(&lane->window, row->id, message, (int)unfit);
+    lane->cursor = row->id;
     return unfit != OB_FIT || message;
 }
 
-static void follow_head(outbox_forwarder *f, enum ob_head head)
+static void follow_head(outbox_forwarder *f, struct ob_lane *lane, enum ob_head head)
 {
     if (head == OB_HEAD_ADVANCED) {
-        ob_machine_advance(f);
+        ob_machine_advance(f, lane);
         return;
     }
     ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
                    "the outbox was changed by hand or restored; a new epoch begins");
-    ob_machine_start_over(f);
+    ob_machine_start_over(f, lane);
 }
 
 /* What somebody asked for may be deleted by hand while it waits: the refused event; the one up to
  * which a flush was asked for. All that is left up to the cursor is in the window. */
-static void miss_deleted(outbox_forwarder *f, bool at_end)
+static void miss_deleted(outbox_forwarder *f, struct ob_lane *lane, bool at_end)
 {
-    uint32_t count = ob_window_count(&f->window);
-    if (count == 0 && at_end && f->flush_id) {
-        f->flushed_id = f->flush_id;
-        f->flush_id = 0;
+    uint32_t count = ob_window_count(&lane->window);
+    if (count == 0 && at_end && lane->flush_id) {
+        lane->flushed_id = lane->flush_id;
+        lane->flush_id = 0;
     }
-    if (!f->alone_id || (!at_end && f->cursor < f->alone_id))
+    if (!lane->alone_id || (!at_end && lane->cursor < lane->alone_id))
         return;
     for (uint32_t i = 0; i < count; i++)
-        if (ob_window_at(&f->window, i)->id == f->alone_id)
+        if (ob_window_at(&lane->window, i)->id == lane->alone_id)
             return;
-    ob_machine_passed_refusal(f);
+    ob_machine_passed_refusal(f, lane);
 }
 
 /* Takes back what was read, but for the first `count` entries. */
-static void take_back(outbox_forwarder *f, uint32_t count, int64_t cursor)
+static void take_back(struct ob_lane *lane, uint32_t count, int64_t cursor)
 {
-    ob_window_take_back(&f->window, count);
-    f->cursor = cursor;
+    ob_window_take_back(&lane->window, count);
+    lane->cursor = cursor;
 }
 
 /* Which of two neighbours has the wrong id nobody knows. Those below both of them are in order. */
-static void take_back_misplaced(outbox_forwarder *f, const struct taking *taking, uint32_t had,
-                                int64_t cursor)
+static void take_back_misplaced(const struct taking *taking, uint32_t had, int64_t cursor)
 {
-    uint32_t count = ob_window_count(&f->window);
-    while (count > had && ob_window_at(&f->window, count - 1)->id >= taking->misplaced)
+    struct ob_lane *lane = taking->lane;
+    uint32_t count = ob_window_count(&lane->window);
+    while (count > had && ob_window_at(&lane->window, count - 1)->id >= taking->misplaced)
         count--;
-    take_back(f, count, count > had ? ob_window_at(&f->window, count - 1)->id : cursor);
+    take_back(lane, count, count > had ? ob_window_at(&lane->window, count - 1)->id : cursor);
+}
+
+static bool nothing_is_due(const outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (ob_drain_due(f, &f->lane[i]) > 0)
+            return false;
+    return true;
 }
 
 /* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
-static bool fetch(outbox_forwarder *f)
+static bool fetch(outbox_forwarder *f, struct ob_lane *lane)
 {
-    uint32_t had = ob_window_count(&f->window), room = ob_window_room(&f->window);
-    struct taking taking = {.f = f, .code = OUTBOX_OK};
+    uint32_t had = ob_window_count(&lane->window), room = ob_window_room(&lane->window);
+    struct taking taking = {.f = f, .lane = lane, .code = OUTBOX_OK};
     struct ob_fetch request = {.take = take_row,
                                .context = &taking,
-                               .after = f->cursor,
+                               .after = lane->cursor,
                                .limit = room < FETCH_MAX ? room : FETCH_MAX};
     if (room == 0 || ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
         return false;
-    f->buffer.used = 0;
-    int code = ob_store_fetch(&f->store, &request);
+    lane->buffer.used = 0;
+    int code = ob_store_fetch(&f->store, lane->number, &request);
     if (code == OUTBOX_OK)
         code = taking.code;
     if (!request.has_ended)
-        take_back(f, had, request.after);
+        take_back(lane, had, request.after);
     else if (taking.misplaced)
-        take_back_misplaced(f, &taking, had, request.after);
+        take_back_misplaced(&taking, had, request.after);
     if (code != OUTBOX_OK) {
         ob_machine_store_failed(f, code);
         return false;
     }
     if (request.head != OB_HEAD_SAME) {
-        follow_head(f, request.head);
+        follow_head(f, lane, request.head);
         return false;
     }
-    f->more = !request.at_end;
-    miss_deleted(f, request.at_end);
-    if (ob_drain_due(f) == 0)
+    lane->more = !request.at_end;
+    miss_deleted(f, lane, request.at_end);
+    if (nothing_is_due(f))
         ob_machine_store_works(f); /* else the next settle will tell */
     return true;
 }
@@ -175,70 +192,119 @@ static bool fetch(outbox_forwarder *f)
 
 static unsigned window_size(const outbox_forwarder *f)
 {
-    if (f->alone_id)
-        return 1;
     return f->receive_maximum < f->config.window ? f->receive_maximum : f->config.window;
 }
 
-static bool make_durable(outbox_forwarder *f, int64_t id)
+static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_t id)
 {
-    if (!ob_store_needs_barrier(&f->store, id))
+    const int64_t ids[OUTBOX_LANES] = {f->lane[OUTBOX_NORMAL].cursor,
+                                       f->lane[OUTBOX_URGENT].cursor};
+    if (!ob_store_needs_barrier(&f->store, lane->number, id))
         return true;
     if (ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
         return false;
-    int code = ob_store_barrier(&f->store, f->cursor);
+    int code = ob_store_barrier(&f->store, ids);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
-    else if (ob_drain_due(f) == 0)
+    else if (nothing_is_due(f))
         ob_machine_store_works(f); /* else the next settle will tell */
     return code == OUTBOX_OK;
 }
 
-/* Sends one event. False: nothing more now. */
-static bool publish(outbox_forwarder *f, struct ob_entry *entry, uint32_t token)
+/* Whether the lane has something to send that must go alone, and whose time has come. */
+static bool wants_to_go_alone(outbox_forwarder *f, struct ob_lane *lane)
+{
+    uint32_t token;
+    if (!lane->alone_id)
+        return false;
+    const struct ob_entry *entry = ob_window_next(&lane->window, &token);
+    return entry && (entry->id != lane->alone_id || ob_machine_has_come(f, lane->alone_not_before));
+}
+
+static struct ob_lane *other_lane(outbox_forwarder *f, const struct ob_lane *lane)
+{
+    return &f->lane[lane->number == OUTBOX_URGENT ? OUTBOX_NORMAL : OUTBOX_URGENT];
+}
+
+/* What was refused must be the only one in flight; nothing else begins while it waits for that. */
+static bool may_go(outbox_forwarder *f, struct ob_lane *lane)
+{
+    struct ob_lane *other = other_lane(f, lane);
+    if ((other->alone_id && other->window.in_flight > 0) || other->waits_for_acks)
+        return false;
+    if (lane->alone_id)
+        return ob_machine_in_flight(f) == 0 && wants_to_go_alone(f, lane);
+    return !wants_to_go_alone(f, other);
+}
+
+enum turn {
+    TURN_TAKEN,  /* something was sent or read: go on */
+    TURN_PASSED, /* this lane has nothing to send now */
+    TURN_OVER    /* nothing can be sent now */
+};
+
+/* The refusal ends the connection, so those ahead of it are acked first. */
+static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const struct ob_entry *entry)
+{
+    lane->waits_for_acks = ob_machine_in_flight(f) > 0;
+    if (lane->waits_for_acks)
+        return TURN_OVER;
+    if (entry->message)
+        ob_machine_refuse(f, lane, entry->id, OB_REASON_TOO_LARGE);
+    else
+        ob_machine_hold_oversized(f, lane, entry->id);
+    return TURN_OVER;
+}
+
+static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_entry *entry,
+                         uint32_t token)
 {
     outbox_link_result result = OUTBOX_LINK_TOO_LARGE;
-    const outbox_message *message = entry->message;
-    if (!make_durable(f, entry->id))
-        return false;
-    if (message)
-        result = f->link->methods->publish(f->link, token, message);
+    if (!make_durable(f, lane, entry->id))
+        return TURN_OVER;
+    if (entry->message)
+        result =
+            f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, entry->message);
     switch (result) {
     case OUTBOX_LINK_OK:
-        if (f->window.in_flight == 0)
+        if (ob_machine_in_flight(f) == 0)
             f->watch_at = f->now + f->config.ack_timeout_ms;
-        ob_window_sent(&f->window, entry, f->now);
+        ob_window_sent(&lane->window, entry, f->now);
         f->stats.published++;
-        return true;
+        f->urgent_run = lane->number == OUTBOX_URGENT ? f->urgent_run + 1 : 0;
+        return TURN_TAKEN;
     case OUTBOX_LINK_TOO_LARGE:
-        /* The refusal ends the connection, so those ahead of it are acked first. */
-        f->waits_for_acks = f->window.in_flight > 0;
-        if (!f->waits_for_acks && message)
-            ob_machine_refuse(f, entry->id, OB_REASON_TOO_LARGE);
-        else if (!f->waits_for_acks)
-            ob_machine_hold_oversized(f, entry->id);
-        return false;
+        return too_large(f, lane, entry);
     case OUTBOX_LINK_AGAIN:
     case OUTBOX_LINK_DOWN: /* CLOSED follows */
         f->link_not_before = f->now + LINK_RETRY_MS;
-        return false;
+        return TURN_OVER;
     }
-    return false;
+    return TURN_OVER;
+}
+
+static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
+{
+    uint32_t token;
+    struct ob_entry *entry = ob_window_next(&lane->window, &token);
+    if (!entry)
+        return lane->more && fetch(f, lane) ? TURN_TAKEN : TURN_PASSED;
+    if (!ob_machine_has_come(f, f->link_not_before))
+        return TURN_OVER;
+    return may_go(f, lane) ? publish(f, lane, entry, token) : TURN_PASSED;
 }
 
 void ob_drain_send(outbox_forwarder *f)
 {
     for (int i = 0; i < PUBLISH_MAX; i++) {
-        uint32_t token;
-        if (f->state != OB_ONLINE || f->window.in_flight >= window_size(f))
+        if (f->state != OB_ONLINE || ob_machine_in_flight(f) >= window_size(f))
             return;
-        struct ob_entry *entry = ob_window_next(&f->window, &token);
-        if (!entry) {
-            if (!f->more || !fetch(f))
-                return;
-            continue;
-        }
-        if (!ob_machine_has_come(f, f->link_not_before) || !publish(f, entry, token))
+        struct ob_lane *lane =
+            &f->lane[f->urgent_run < URGENT_RUN_MAX ? OUTBOX_URGENT : OUTBOX_NORMAL];
+        enum turn turn = take_turn(f, lane);
+        if (turn == TURN_PASSED && f->state == OB_ONLINE)
+            turn = take_turn(f, other_lane(f, lane));
+        if (turn != TURN_TAKEN)
             return;
     }
     f->full_step = true;
@@ -247,59 +313,65 @@ void ob_drain_send(outbox_forwarder *f)
 /* ---- Settling ----------------------------------------------------------------------------------------------------- */
 
 /* When what is acked should be settled; `f->now` or earlier means now. */
-static uint64_t settle_at(const outbox_forwarder *f, uint32_t count)
+static uint64_t settle_at(const outbox_forwarder *f, const struct ob_lane *lane, uint32_t count)
 {
-    if (count >= f->config.settle_batch || ob_window_is_full(&f->window))
+    if (count >= f->config.settle_batch || ob_window_is_full(&lane->window))
         return f->now;
-    int64_t reaches = ob_window_at(&f->window, count - 1)->id;
-    if (f->flush_id && (reaches >= f->flush_id || f->window.in_flight == 0))
+    int64_t reaches = ob_window_at(&lane->window, count - 1)->id;
+    if (lane->flush_id && (reaches >= lane->flush_id || lane->window.in_flight == 0))
         return f->now;
-    uint64_t quiet = f->acked_at + f->config.settle_quiet_ms;
-    uint64_t oldest = f->unsettled_since + UINT64_C(10) * f->config.settle_quiet_ms;
+    uint64_t quiet = lane->acked_at + f->config.settle_quiet_ms;
+    uint64_t oldest = lane->unsettled_since + UINT64_C(10) * f->config.settle_quiet_ms;
     return oldest < quiet ? oldest : quiet;
 }
 
-static void settle(outbox_forwarder *f, uint32_t count)
+static void after_settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
+{
+    ob_window_settled(&lane->window, count);
+    int64_t settled_id = ob_machine_head(f, lane)->id;
+    ob_machine_store_works(f);
+    lane->unsettled_since = f->now;
+    if (lane->flush_id && settled_id >= lane->flush_id)
+        lane->flush_id = 0;
+    if (lane->flush_id && ob_window_count(&lane->window) == 0)
+        lane->more = true; /* or nothing is left up to there */
+    if (lane->alone_id && settled_id >= lane->alone_id)
+        ob_machine_passed_refusal(f, lane);
+}
+
+static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
 {
     enum ob_head head;
     uint64_t began = ob_machine_clock(f);
-    int code = ob_store_settle(&f->store, &f->window, count, &head);
+    int code = ob_store_settle(&f->store, lane->number, &lane->window, count, &head);
     uint64_t ended = ob_machine_clock(f);
     /* Ten times what the lock was held: SQLite's locks are not fair, so leave it to others. */
     f->settle_not_before = ended + SETTLE_PAUSE_MS + 10 * (ended - began);
-    if (code != OUTBOX_OK) {
+    if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
-        return;
-    }
-    if (head != OB_HEAD_SAME) {
-        follow_head(f, head);
-        return;
-    }
-    ob_window_settled(&f->window, count);
-    ob_machine_store_works(f);
-    f->unsettled_since = f->now;
-    if (f->flush_id && f->store.head.id >= f->flush_id)
-        f->flush_id = 0;
-    if (f->flush_id && ob_window_count(&f->window) == 0)
-        f->more = true; /* or nothing is left up to there */
-    if (f->alone_id && f->store.head.id >= f->alone_id)
-        ob_machine_passed_refusal(f);
+    else if (head != OB_HEAD_SAME)
+        follow_head(f, lane, head);
+    else
+        after_settle(f, lane, count);
 }
 
-uint32_t ob_drain_due(const outbox_forwarder *f)
+uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane)
 {
-    uint32_t count = ob_window_settleable(&f->window);
+    uint32_t count = ob_window_settleable(&lane->window);
     return count < f->config.settle_batch ? count : f->config.settle_batch;
 }
 
 void ob_drain_settle(outbox_forwarder *f)
 {
-    uint32_t count = ob_drain_due(f);
-    if (count == 0 || ob_store_is_blocked(&f->store))
-        return;
-    if (ob_machine_has_come(f, f->settle_not_before) &&
-        ob_machine_has_come(f, f->store_not_before) && ob_machine_has_come(f, settle_at(f, count)))
-        settle(f, count);
+    for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
+        struct ob_lane *lane = &f->lane[i];
+        uint32_t count = ob_drain_due(f, lane);
+        if (count > 0 && !ob_store_is_blocked(&f->store) &&
+            ob_machine_has_come(f, f->settle_not_before) &&
+            ob_machine_has_come(f, f->store_not_before) &&
+            ob_machine_has_come(f, settle_at(f, lane, count)))
+            settle(f, lane, count);
+    }
 }
 
 /* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
@@ -320,10 +392,10 @@ static void look_for_others(outbox_forwarder *f)
         ob_machine_store_failed(f, code);
         return;
     }
-    if (changed) {
-        f->more = true;
+    for (int i = 0; i < OUTBOX_LANES && changed; i++)
+        f->lane[i].more = true;
+    if (changed)
         f->active_at = f->now;
-    }
 }
 
 static bool wants_checkpoint(const outbox_forwarder *f)
@@ -363,28 +435,39 @@ static uint64_t later(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Whether the sender was held up by something that passes with time alone. */
-static bool is_held_up(outbox_forwarder *f)
+/* When the lane can go on sending, where it is held up by something that passes with time alone. */
+static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_ms)
 {
     uint32_t token;
-    if (f->state != OB_ONLINE || f->window.in_flight >= window_size(f))
-        return false;
-    if (f->waits_for_acks && f->window.in_flight > 0)
-        return false;
-    return ob_window_next(&f->window, &token) ? true : f->more && !ob_window_is_full(&f->window);
+    uint64_t at = later(f->store_not_before, f->link_not_before);
+    const struct ob_entry *entry = ob_window_next(&lane->window, &token);
+    bool others_in_flight = ob_machine_in_flight(f) > 0;
+    if (others_in_flight && (lane->waits_for_acks || (entry && !may_go(f, lane))))
+        return;
+    if (entry && entry->id == lane->alone_id)
+        at = later(at, lane->alone_not_before);
+    if (entry || (lane->more && !ob_window_is_full(&lane->window)))
+        ob_machine_sooner(f, at, next_ms);
+}
+
+static void next_settle(outbox_forwarder *f, const struct ob_lane *lane, uint32_t *next_ms)
+{
+    uint32_t count = ob_drain_due(f, lane);
+    if (count > 0)
+        ob_machine_sooner(
+            f, later(settle_at(f, lane, count), later(f->settle_not_before, f->store_not_before)),
+            next_ms);
 }
 
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
 {
-    uint32_t count = ob_drain_due(f);
     if (f->state == OB_ONLINE && looks_for_others(f))
         ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
     if (wants_checkpoint(f))
         ob_machine_sooner(f, f->active_at + CHECKPOINT_MS, next_ms);
-    if (is_held_up(f))
-        ob_machine_sooner(f, later(f->store_not_before, f->link_not_before), next_ms);
-    if (count > 0)
-        ob_machine_sooner(
-            f, later(settle_at(f, count), later(f->settle_not_before, f->store_not_before)),
-            next_ms);
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        if (f->state == OB_ONLINE && ob_machine_in_flight(f) < window_size(f))
+            next_send(f, &f->lane[i], next_ms);
+        next_settle(f, &f->lane[i], next_ms);
+    }
 }

@@ -26,6 +26,12 @@ enum {
 
 /* ---- What the link says ------------------------------------------------------------------------------------ */
 
+static void expect_more(outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        f->lane[i].more = true;
+}
+
 static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
 {
     char sentence[80];
@@ -33,7 +39,7 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
         return;
     f->receive_maximum = event->receive_maximum ? event->receive_maximum : 1;
     f->stats.connects++;
-    f->more = true;
+    expect_more(f);
     f->looked_at = f->now;
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
@@ -49,25 +55,33 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     ob_machine_say(f, OUTBOX_LOG_INFO, OUTBOX_OK, sentence);
 }
 
+/* The link's token holds the lane in its lowest bit. */
 static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
 {
-    if (ob_window_let_go(&f->window, event->token))
+    struct ob_lane *lane = &f->lane[event->token % OUTBOX_LANES];
+    uint32_t token = event->token / OUTBOX_LANES;
+    if (ob_window_let_go(&lane->window, token))
         return; /* its row left the table in the meantime: whatever was said of it, it is done */
-    struct ob_entry *entry = ob_window_find(&f->window, event->token);
+    struct ob_entry *entry = ob_window_find(&lane->window, token);
     if (!entry)
         return; /* unknown, old or repeated: it says nothing about an event */
     if (event->reason >= 0x80) {
-        ob_machine_refuse(f, entry->id, event->reason);
+        ob_machine_refuse(f, lane, entry->id, event->reason);
         return;
     }
-    if (ob_window_settleable(&f->window) == 0)
-        f->unsettled_since = f->now;
-    ob_window_acked(&f->window, entry);
+    if (ob_window_settleable(&lane->window) == 0)
+        lane->unsettled_since = f->now;
+    ob_window_acked(&lane->window, entry);
     f->stats.acknowledged++;
-    f->acked_at = f->now;
+    lane->acked_at = f->now;
     f->attempts = 0;
-    if (f->alone_id && entry->id >= f->alone_id)
-        ob_machine_passed_refusal(f);
+    if (lane->alone_id && entry->id >= lane->alone_id)
+        ob_machine_passed_refusal(f, lane);
+}
+
+static bool holds_one(const outbox_forwarder *f)
+{
+    return f->lane[OUTBOX_NORMAL].alone_id || f->lane[OUTBOX_URGENT].alone_id;
 }
 
 static void on_closed(outbox_forwarder *f, const outbox_link_event *event)
@@ -75,7 +89,7 @@ static void on_closed(outbox_forwarder *f, const outbox_link_event *event)
     if (f->state != OB_CONNECTING && f->state != OB_ONLINE)
         return;
     /* While an event is refused, that is what the operator must see. */
-    if (!f->alone_id || f->state == OB_CONNECTING)
+    if (!holds_one(f) || f->state == OB_CONNECTING)
         ob_machine_trouble(f, OUTBOX_LINK, "%s", event->sentence);
     ob_machine_back_off(f);
 }
@@ -103,11 +117,18 @@ static void take_events(outbox_forwarder *f)
 
 /* ---- The step ------------------------------------------------------------------------------------------------------------ */
 
+static const struct ob_entry *oldest_in_flight(const outbox_forwarder *f)
+{
+    const struct ob_entry *a = ob_window_oldest_in_flight(&f->lane[OUTBOX_NORMAL].window);
+    const struct ob_entry *b = ob_window_oldest_in_flight(&f->lane[OUTBOX_URGENT].window);
+    return !b || (a && a->sent_ms <= b->sent_ms) ? a : b;
+}
+
 static void watch_acks(outbox_forwarder *f)
 {
-    if (f->window.in_flight == 0 || !ob_machine_has_come(f, f->watch_at))
+    if (ob_machine_in_flight(f) == 0 || !ob_machine_has_come(f, f->watch_at))
         return;
-    const struct ob_entry *oldest = ob_window_oldest_in_flight(&f->window);
+    const struct ob_entry *oldest = oldest_in_flight(f);
     f->watch_at = oldest->sent_ms + f->config.ack_timeout_ms;
     if (!ob_machine_has_come(f, f->watch_at))
         return;
@@ -152,7 +173,7 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->since + f->config.connect_timeout_ms, &next);
     if (f->state == OB_BACKOFF)
         ob_machine_sooner(f, f->since + f->backoff_ms, &next);
-    if (f->window.in_flight > 0)
+    if (ob_machine_in_flight(f) > 0)
         ob_machine_sooner(f, f->watch_at, &next);
     /* Inside a transaction of a shared connection there is nothing to do with the table. Its end need
      * not be told: it may be a ROLLBACK, or a COMMIT without any put. */
@@ -178,17 +199,22 @@ int outbox_forwarder_step(outbox_forwarder *f, uint32_t *next_ms)
     return f->error.code;
 }
 
-void outbox_forwarder_committed(outbox_forwarder *f, int64_t durable_id)
+void outbox_forwarder_committed(outbox_forwarder *f, const int64_t durable[OUTBOX_LANES])
 {
-    f->more = true;
+    expect_more(f);
     f->active_at = ob_machine_clock(f);
-    if (durable_id > f->store.durable_id)
-        f->store.durable_id = durable_id;
+    for (int i = 0; i < OUTBOX_LANES && durable; i++)
+        if (durable[i] > f->store.durable_id[i])
+            f->store.durable_id[i] = durable[i];
 }
 
-void outbox_forwarder_flush(outbox_forwarder *f, int64_t id)
+void outbox_forwarder_flush(outbox_forwarder *f, const int64_t last[OUTBOX_LANES])
 {
-    f->more = true;
-    if (id > f->flush_id && (!f->store.head_is_known || id > f->store.head.id))
-        f->flush_id = id;
+    expect_more(f);
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        struct ob_lane *lane = &f->lane[i];
+        const struct ob_table *table = &f->store.table[i];
+        if (last[i] > lane->flush_id && (!table->head_is_known || last[i] > table->head.id))
+            lane->flush_id = last[i];
+    }
 }

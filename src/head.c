@@ -19,104 +19,37 @@
 
 /* ---- Reading ------------------------------------------------------------------------------------------ */
 
-struct lowest {
-    bool exists, is_tombstone, is_known_text;
-    int64_t id;
-    struct ob_ledger ledger; /* if it is a tombstone */
-    char text[OB_LEDGER_TEXT];
-};
-
-static void take_lowest(const struct ob_store *store, sqlite3_stmt *statement,
-                        struct lowest *lowest)
+int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
 {
-    lowest->exists = true;
-    lowest->id = sqlite3_column_int64(statement, 0);
-    const char *text = (const char *)sqlite3_column_text(statement, 1);
-    size_t len = text ? (size_t)sqlite3_column_bytes(statement, 1) : 0;
-    if (!text || len >= sizeof lowest->text)
-        return;
-    lowest->is_known_text = store->head_is_known && strcmp(store->head_text, text) == 0;
-    lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
-    memcpy(lowest->text, text, len + 1);
-}
-
-static int read_lowest(struct ob_store *store, struct lowest *lowest)
-{
-    sqlite3_stmt *statement = store->statement[OB_SQL_HEAD];
-    bool row = false;
-    memset(lowest, 0, sizeof *lowest);
-    int code = ob_sql_step(statement, &row, &store->error, "reading the tombstone");
-    if (row) {
-        take_lowest(store, statement, lowest);
-        (void)sqlite3_reset(statement); /* repeats what step said */
-    }
-    return code;
-}
-
-void ob_head_adopt(struct ob_store *store, const struct ob_ledger *ledger, const char *text)
-{
-    assert(ob_ledger_holds(ledger));
-    store->head = *ledger;
-    memcpy(store->head_text, text, strlen(text) + 1);
-    store->head_is_known = true;
-}
-
-int ob_head_check(struct ob_store *store, enum ob_head *head, bool *broken)
-{
-    struct lowest lowest;
+    struct ob_lowest lowest;
     *head = OB_HEAD_SAME;
     *broken = false;
-    int code = read_lowest(store, &lowest);
+    int code = ob_table_lowest(table, &lowest);
     if (code != OUTBOX_OK)
         return code;
-    if (store->head_is_known && lowest.is_known_text && lowest.id == store->head.id)
+    if (table->head_is_known && lowest.is_known_text && lowest.id == table->head.id)
         return OUTBOX_OK;
     *broken = !lowest.is_tombstone ||
-              (store->head_is_known && !ob_ledger_follows(&lowest.ledger, &store->head));
+              (table->head_is_known && !ob_ledger_follows(&lowest.ledger, &table->head));
     if (!*broken) {
-        *head = store->head_is_known ? OB_HEAD_ADVANCED : OB_HEAD_SAME;
-        ob_head_adopt(store, &lowest.ledger, lowest.text);
+        *head = table->head_is_known ? OB_HEAD_ADVANCED : OB_HEAD_SAME;
+        ob_table_adopt(table, &lowest.ledger, lowest.text);
     }
     return OUTBOX_OK;
 }
 
 /* ---- Writing, inside a transaction ------------------------------------------------------------------------ */
 
-int ob_head_entomb(struct ob_store *store, const struct ob_ledger *ledger, char *text)
+int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
+                 const char *reason, int64_t *moved)
 {
-    sqlite3_stmt *statement = store->statement[OB_SQL_ENTOMB];
-    size_t len = ob_ledger_print(ledger, text);
-    for (int attempt = 0; attempt < 2; attempt++) {
-        int bound = sqlite3_bind_int64(statement, 1, ledger->id);
-        if (bound == SQLITE_OK)
-            bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
-        int code = bound == SQLITE_OK
-                       ? ob_sql_step(statement, NULL, &store->error, "writing the tombstone")
-                       : ob_error_sqlite(&store->error, store->db, bound, "binding the tombstone");
-        (void)sqlite3_clear_bindings(statement); /* the text is the caller's; cannot fail */
-        if (code != OUTBOX_OK || sqlite3_changes(store->db) == 1)
-            return code;
-        /* The row is gone, by hand: make it, then fill it. */
-        int64_t ignored;
-        code = ob_sql_number(store->db, "INSERT INTO main.outbox_event(id) VALUES(?1)", ledger->id,
-                             0, 0, &ignored, &store->error);
-        if (code != OUTBOX_OK)
-            return code;
-    }
-    return ob_error_set(&store->error, OUTBOX_CORRUPT, "the tombstone %lld cannot be written",
-                        (long long)ledger->id);
-}
-
-int ob_head_bury(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit unfit,
-                 int64_t *moved)
-{
-    sqlite3_stmt *statement = store->statement[OB_SQL_BURY];
+    sqlite3_stmt *statement = table->statement[OB_SQL_BURY];
     *moved = 0;
     int bound = sqlite3_bind_int64(statement, 1, from);
     if (bound == SQLITE_OK)
         bound = sqlite3_bind_int64(statement, 2, to);
     if (bound == SQLITE_OK)
-        bound = sqlite3_bind_text(statement, 3, ob_unfit_sentence(unfit), -1, SQLITE_STATIC);
+        bound = sqlite3_bind_text(statement, 3, reason, -1, SQLITE_STATIC);
     if (bound == SQLITE_OK)
         bound = sqlite3_bind_int64(statement, 4, ob_sql_now(store->vfs));
     if (bound != SQLITE_OK)
@@ -124,6 +57,7 @@ int ob_head_bury(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit
     /* Also one that is too large to be fetched must be able to leave. */
     int limit = sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : INT_MAX);
     int code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
+    (void)sqlite3_clear_bindings(statement); /* the reason is the caller's; cannot fail */
     (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : limit);
     if (code == OUTBOX_OK)
         *moved = sqlite3_changes(store->db);
@@ -132,14 +66,13 @@ int ob_head_bury(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit
 
 /* Buries rows that lie beside the order, and removes them; the ledger takes note. The tombstone
  * must not be among them. */
-static int bury_beside(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit unfit,
-                       struct ob_ledger *ledger)
+static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
+                       enum ob_unfit unfit, struct ob_ledger *ledger)
 {
-    int64_t moved, ignored;
-    int code = ob_head_bury(store, from, to, unfit, &moved);
+    int64_t moved;
+    int code = ob_head_bury(store, table, from, to, ob_unfit_sentence(unfit), &moved);
     if (code == OUTBOX_OK)
-        code = ob_sql_number(store->db, "DELETE FROM main.outbox_event WHERE id BETWEEN ?1 AND ?2",
-                             from, to, 0, &ignored, &store->error);
+        code = ob_table_run(table, OB_SQL_DELETE_RANGE, from, to);
     if (code != OUTBOX_OK)
         return code;
     ledger->count[OB_DEAD] += moved;
@@ -149,29 +82,31 @@ static int bury_beside(struct ob_store *store, int64_t from, int64_t to, enum ob
 
 /* ---- Mending: each runs between BEGIN IMMEDIATE and COMMIT -------------------------------------------------- */
 
-typedef int (*mending)(struct ob_store *store, void *context, struct ob_ledger *ledger);
+typedef int (*mending)(struct ob_store *store, struct ob_table *table, void *context,
+                       struct ob_ledger *ledger);
 
-static int is_damaged(struct ob_store *store, const char *how)
+static int is_damaged(struct ob_table *table, const char *how)
 {
-    return ob_error_set(&store->error, OUTBOX_CORRUPT,
-                        "outbox_event is damaged, %s; restore the file from a backup", how);
+    return ob_error_set(table->error, OUTBOX_CORRUPT,
+                        "%s is damaged, %s; restore the file from a backup",
+                        ob_lane_table(table->lane), how);
 }
 
 /* Whether the tombstone is now where everybody will look for it. In a tree whose ids do not go up a
  * row is stored where nobody finds it, and one mending would follow the other for ever. */
-static int check_written(struct ob_store *store, int64_t id, const char *text)
+static int check_written(struct ob_table *table, int64_t id, const char *text)
 {
-    struct lowest lowest;
-    int code = read_lowest(store, &lowest);
+    struct ob_lowest lowest;
+    int code = ob_table_lowest(table, &lowest);
     if (code == OUTBOX_OK && (lowest.id != id || strcmp(lowest.text, text) != 0))
-        return is_damaged(store, "its tombstone cannot be written");
+        return is_damaged(table, "its tombstone cannot be written");
     return code;
 }
 
 /* Runs one mending and writes the tombstone that it leaves. */
-static int transact(struct ob_store *store, mending mend, void *context)
+static int transact(struct ob_store *store, struct ob_table *table, mending mend, void *context)
 {
-    struct ob_ledger ledger = store->head;
+    struct ob_ledger ledger = table->head;
     char text[OB_LEDGER_TEXT];
     int code = ob_store_end_left_over(store);
     if (code == OUTBOX_OK)
@@ -179,60 +114,50 @@ static int transact(struct ob_store *store, mending mend, void *context)
                            "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
-    code = mend(store, context, &ledger);
+    code = mend(store, table, context, &ledger);
     if (code == OUTBOX_OK)
-        code = ob_head_entomb(store, &ledger, text);
+        code = ob_table_entomb(table, &ledger, text);
     if (code == OUTBOX_OK)
-        code = check_written(store, ledger.id, text);
+        code = check_written(table, ledger.id, text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing");
     ob_store_rollback(store);
     if (code == OUTBOX_OK)
-        ob_head_adopt(store, &ledger, text);
+        ob_table_adopt(table, &ledger, text);
     else
         store->wrote_unsynced = true; /* a commit that failed may have happened all the same */
     return code;
 }
 
 /* The first row that carries a mark, wherever it is. A scan, but only of a table that is damaged. */
-static int find_mark(struct ob_store *store, bool *found, struct lowest *mark)
+static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark)
 {
     sqlite3_stmt *statement = NULL;
     memset(mark, 0, sizeof *mark);
-    int code = ob_sql_prepare(store->db,
-                              "SELECT id, ledger FROM main.outbox_event WHERE ledger IS NOT NULL"
-                              " ORDER BY id LIMIT 1",
-                              &statement, &store->error);
+    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_FIRST_MARK), &statement,
+                              table->error);
     if (code != OUTBOX_OK)
         return code;
-    code = ob_sql_step(statement, found, &store->error, "looking for the tombstone");
+    code = ob_sql_step(statement, found, table->error, "looking for the tombstone");
     if (*found)
-        take_lowest(store, statement, mark);
+        ob_table_take_lowest(table, statement, mark);
     (void)sqlite3_finalize(statement); /* repeats what step said */
     return code;
 }
 
-/* A mark that cannot be read is taken off; its row then is an event like any, fit or not. */
-static int unmark(struct ob_store *store, int64_t id)
-{
-    int64_t ignored;
-    return ob_sql_number(store->db, "UPDATE main.outbox_event SET ledger = NULL WHERE id = ?1", id,
-                         0, 0, &ignored, &store->error);
-}
-
 /* There is no tombstone: one is put below the lowest event, with the counters known last. */
-static int remake(struct ob_store *store, struct ob_ledger *ledger)
+static int remake(struct ob_table *table, struct ob_ledger *ledger)
 {
     int64_t lowest;
-    struct ob_ledger known = store->head;
-    int code = ob_sql_number(store->db, "SELECT min(id) FROM main.outbox_event WHERE id > 0", 0, 0,
-                             store->head_is_known ? known.id + 1 : 1, &lowest, &store->error);
+    struct ob_ledger known = table->head;
+    int code = ob_table_number(table, OB_SQL_FIRST_ID, 0, table->head_is_known ? known.id + 1 : 1,
+                               &lowest);
     if (code != OUTBOX_OK)
         return code;
     if (lowest <= 0)
-        return is_damaged(store, "its ids do not go up");
+        return is_damaged(table, "its ids do not go up");
     ob_ledger_start(ledger, lowest > OUTBOX_ID_MAX ? 0 : lowest - 1);
-    if (store->head_is_known) {
+    if (table->head_is_known) {
         memcpy(ledger->count, known.count, sizeof ledger->count);
         memcpy(ledger->extra, known.extra, sizeof ledger->extra);
         ledger->base = ledger->id - ob_ledger_total(ledger);
@@ -240,70 +165,68 @@ static int remake(struct ob_store *store, struct ob_ledger *ledger)
     return OUTBOX_OK;
 }
 
-/* The first mark that can be read; takes off those before it. */
-static int find_tombstone(struct ob_store *store, bool *found, struct lowest *mark)
+/* The first mark that can be read. One that cannot be read is taken off; its row then is an event
+ * like any, fit or not. */
+static int find_tombstone(struct ob_table *table, bool *found, struct ob_lowest *mark)
 {
-    int code = find_mark(store, found, mark);
+    int code = find_mark(table, found, mark);
     while (code == OUTBOX_OK && *found && !mark->is_tombstone) {
         int64_t id = mark->id;
-        code = unmark(store, id);
+        code = ob_table_run(table, OB_SQL_UNMARK, id, 0);
         if (code == OUTBOX_OK)
-            code = find_mark(store, found, mark);
+            code = find_mark(table, found, mark);
         if (code == OUTBOX_OK && *found && mark->id <= id)
-            return is_damaged(store, "its ids do not go up");
+            return is_damaged(table, "its ids do not go up");
     }
     return code;
 }
 
 /* The number of the table's first page is all by which SQLite finds it. Where that number is damaged,
  * the rows are another table's: they are neither to be sent nor to be deleted. */
-static int check_root(struct ob_store *store)
+static int check_root(struct ob_table *table)
 {
     int64_t owners;
-    int code = ob_sql_number(store->db,
-                             "SELECT count(*) FROM main.sqlite_master WHERE rootpage ="
-                             " (SELECT rootpage FROM main.sqlite_master"
-                             " WHERE type = 'table' AND name = 'outbox_event')",
-                             0, 0, 0, &owners, &store->error);
+    int code = ob_table_number(table, OB_SQL_OWNERS, 0, 0, &owners);
     if (code == OUTBOX_OK && owners > 1)
-        return is_damaged(store, "it has the pages of another table");
+        return is_damaged(table, "it has the pages of another table");
     return code;
 }
 
-static int mend_front(struct ob_store *store, void *context, struct ob_ledger *ledger)
+static int mend_front(struct ob_store *store, struct ob_table *table, void *context,
+                      struct ob_ledger *ledger)
 {
     enum ob_head *head = context;
     bool found = false;
-    struct lowest mark;
-    int code = check_root(store);
+    struct ob_lowest mark;
+    int code = check_root(table);
     if (code == OUTBOX_OK)
-        code = find_tombstone(store, &found, &mark);
+        code = find_tombstone(table, &found, &mark);
     if (code != OUTBOX_OK)
         return code;
     bool follows =
-        found && (!store->head_is_known || ob_ledger_follows(&mark.ledger, &store->head));
+        found && (!table->head_is_known || ob_ledger_follows(&mark.ledger, &table->head));
     *head = !follows                                                   ? OB_HEAD_REMADE
-            : store->head_is_known && mark.ledger.id != store->head.id ? OB_HEAD_ADVANCED
+            : table->head_is_known && mark.ledger.id != table->head.id ? OB_HEAD_ADVANCED
                                                                        : OB_HEAD_SAME;
     if (found)
         *ledger = mark.ledger;
     else
-        code = remake(store, ledger);
+        code = remake(table, ledger);
     if (code == OUTBOX_OK)
-        code = bury_beside(store, INT64_MIN, found ? ledger->id - 1 : ledger->id, OB_UNFIT_LATE,
-                           ledger);
+        code = bury_beside(store, table, INT64_MIN, found ? ledger->id - 1 : ledger->id,
+                           OB_UNFIT_LATE, ledger);
     if (code == OUTBOX_OK && *head == OB_HEAD_REMADE) {
         ledger->last = 0;
-        code = ob_schema_new_epoch(store->db, ledger->id + 1, &store->error);
+        code = ob_schema_new_epoch(table->db, table->lane, ledger->id + 1, table->error);
     }
     return code;
 }
 
-int ob_head_mend(struct ob_store *store, enum ob_head *head)
+int ob_head_mend(struct ob_store *store, struct ob_table *table, enum ob_head *head)
 {
-    int code = transact(store, mend_front, head);
+    int code = transact(store, table, mend_front, head);
     if (code == OUTBOX_OK && *head == OB_HEAD_REMADE) {
-        store->durable_id = 0; /* claimed for the ids of another time */
+        store->durable_id[table->lane] = 0; /* claimed for the ids of another time */
         store->wrote_unsynced = true;
     }
     return code;
@@ -312,28 +235,29 @@ int ob_head_mend(struct ob_store *store, enum ob_head *head)
 /* ---- Rows beside the order ------------------------------------------------------------------------------------ */
 
 /* The head may have moved since it was looked at; then the next fetch finds the rows again. */
-static int check_again(struct ob_store *store, struct ob_ledger *ledger)
+static int check_again(struct ob_table *table, struct ob_ledger *ledger)
 {
-    struct lowest lowest;
-    int code = read_lowest(store, &lowest);
-    if (code == OUTBOX_OK && (!lowest.is_known_text || lowest.id != store->head.id))
-        return ob_error_set(&store->error, OUTBOX_BUSY, "the head of the outbox has moved");
-    *ledger = store->head;
+    struct ob_lowest lowest;
+    int code = ob_table_lowest(table, &lowest);
+    if (code == OUTBOX_OK && (!lowest.is_known_text || lowest.id != table->head.id))
+        return ob_error_set(table->error, OUTBOX_BUSY, "the head of the outbox has moved");
+    *ledger = table->head;
     return code;
 }
 
-static int mend_beyond(struct ob_store *store, void *context, struct ob_ledger *ledger)
+static int mend_beyond(struct ob_store *store, struct ob_table *table, void *context,
+                       struct ob_ledger *ledger)
 {
     (void)context;
-    int code = check_again(store, ledger);
+    int code = check_again(table, ledger);
     if (code != OUTBOX_OK)
         return code;
-    return bury_beside(store, OUTBOX_ID_MAX + 1, INT64_MAX, OB_UNFIT_ID, ledger);
+    return bury_beside(store, table, OUTBOX_ID_MAX + 1, INT64_MAX, OB_UNFIT_ID, ledger);
 }
 
-int ob_head_bury_beyond(struct ob_store *store)
+int ob_head_bury_beyond(struct ob_store *store, struct ob_table *table)
 {
-    return transact(store, mend_beyond, NULL);
+    return transact(store, table, mend_beyond, NULL);
 }
 
 struct passed {
@@ -343,22 +267,24 @@ struct passed {
 
 /* Between two neighbours of the window, and between the tombstone and the first entry, there must
  * be no row. */
-static int mend_late(struct ob_store *store, void *context, struct ob_ledger *ledger)
+static int mend_late(struct ob_store *store, struct ob_table *table, void *context,
+                     struct ob_ledger *ledger)
 {
     const struct passed *passed = context;
-    int code = check_again(store, ledger);
-    int64_t from = store->head.id + 1;
+    int code = check_again(table, ledger);
+    int64_t from = table->head.id + 1;
     for (uint32_t i = 0; i < passed->count && code == OUTBOX_OK; i++) {
         int64_t id = ob_window_at(passed->window, i)->id;
         if (from < id)
-            code = bury_beside(store, from, id - 1, OB_UNFIT_LATE, ledger);
+            code = bury_beside(store, table, from, id - 1, OB_UNFIT_LATE, ledger);
         from = id + 1;
     }
     return code;
 }
 
-int ob_head_bury_late(struct ob_store *store, const struct ob_window *window, uint32_t count)
+int ob_head_bury_late(struct ob_store *store, struct ob_table *table,
+                      const struct ob_window *window, uint32_t count)
 {
     struct passed passed = {window, count};
-    return transact(store, mend_late, &passed);
+    return transact(store, table, mend_late, &passed);
 }

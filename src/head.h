@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * head.h - mends the front of outbox_event when the lowest row is not the tombstone it should be.
+ * head.h - mends the front of a lane's table when the lowest row is not the tombstone it should be.
  *
  * What can have happened, and what is done about it:
  *
@@ -19,26 +19,21 @@
 #include "store.h"
 
 /* Reads the lowest row and compares it with what is known. `*broken`: it needs ob_head_mend(). */
-int ob_head_check(struct ob_store *store, enum ob_head *head, bool *broken);
+int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken);
 
 /* Mends it, in a transaction of its own. */
-int ob_head_mend(struct ob_store *store, enum ob_head *head);
+int ob_head_mend(struct ob_store *store, struct ob_table *table, enum ob_head *head);
 
 /* Inside a transaction: moves all events with from <= id <= to into outbox_dead; `moved` of them. */
-int ob_head_bury(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit unfit,
-                 int64_t *moved);
+int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
+                 const char *reason, int64_t *moved);
 
 /* In a transaction of its own: moves the rows behind OUTBOX_ID_MAX. */
-int ob_head_bury_beyond(struct ob_store *store);
+int ob_head_bury_beyond(struct ob_store *store, struct ob_table *table);
 
 /* In a transaction of its own: moves those rows up to the window's entry `count` - 1 that are no
  * entries of it: they came with explicit ids behind the sender's back. */
-int ob_head_bury_late(struct ob_store *store, const struct ob_window *window, uint32_t count);
-
-/* Inside a transaction: writes the tombstone. `entomb` makes the row `ledger->id` into it. */
-int ob_head_entomb(struct ob_store *store, const struct ob_ledger *ledger, char *text);
-
-/* Remembers the tombstone that was written or seen. */
-void ob_head_adopt(struct ob_store *store, const struct ob_ledger *ledger, const char *text);
+int ob_head_bury_late(struct ob_store *store, struct ob_table *table,
+                      const struct ob_window *window, uint32_t count);
 
 #endif

@@ -111,8 +111,10 @@ void ob_machine_store_failed(outbox_forwarder *f, int code)
 void ob_machine_clear_trouble(outbox_forwarder *f)
 {
     f->store_is_in_trouble = false;
-    if (f->alone_id) {
-        ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->refusal.sentence);
+    for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
+        if (!f->lane[i].alone_id)
+            continue;
+        ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->lane[i].refusal.sentence);
         return;
     }
     ob_error_clear(&f->error);
@@ -128,13 +130,25 @@ void ob_machine_store_works(outbox_forwarder *f)
     ob_machine_clear_trouble(f);
 }
 
+/* ---- Lanes ------------------------------------------------------------------------------------------- */
+
+unsigned ob_machine_in_flight(const outbox_forwarder *f)
+{
+    return f->lane[OUTBOX_NORMAL].window.in_flight + f->lane[OUTBOX_URGENT].window.in_flight;
+}
+
+const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct ob_lane *lane)
+{
+    return &f->store.table[lane->number].head;
+}
+
 /* ---- States ------------------------------------------------------------------------------------------- */
 
 void ob_machine_check(const outbox_forwarder *f)
 {
     assert(f->state < OB_STATES);
-    assert(f->state == OB_ONLINE || f->window.in_flight == 0);
-    assert(f->window.in_flight <= f->config.window);
+    assert(f->state == OB_ONLINE || ob_machine_in_flight(f) == 0);
+    assert(ob_machine_in_flight(f) <= f->config.window);
     (void)f;
 }
 
@@ -146,31 +160,38 @@ void ob_machine_enter(outbox_forwarder *f, enum ob_state state)
     ob_machine_check(f);
 }
 
-/* Full jitter: anything from 0 to a bound that doubles, so that a fleet does not come back at
- * once. The bound falls back only after progress, not at a CONNACK alone: a server that accepts
- * and then throws us out must not be hammered. */
-static uint32_t pause_length(outbox_forwarder *f)
+/* Full jitter: anything from 0 to a bound that doubles with the attempts, so that a fleet does not
+ * come back at once. */
+static uint32_t pause_length(outbox_forwarder *f, unsigned attempts)
 {
     uint32_t bound = f->config.backoff_min_ms;
-    for (unsigned i = 0; i < f->attempts && bound < f->config.backoff_max_ms; i++)
+    for (unsigned i = 0; i < attempts && bound < f->config.backoff_max_ms; i++)
         bound *= 2;
     if (bound > f->config.backoff_max_ms)
         bound = f->config.backoff_max_ms;
-    f->attempts++;
     return f->port->random(f->port->context) % (bound + 1);
 }
 
-/* Ends the connection. What is acked in an unbroken run stays to be settled; the rest is void. */
+/* What is acked in an unbroken run stays to be settled; the rest is void. */
+static void void_lane(outbox_forwarder *f, struct ob_lane *lane)
+{
+    ob_window_keep(&lane->window, ob_window_settleable(&lane->window));
+    lane->buffer.used = 0;
+    uint32_t kept = ob_window_count(&lane->window);
+    lane->cursor =
+        kept > 0 ? ob_window_at(&lane->window, kept - 1)->id : ob_machine_head(f, lane)->id;
+    lane->waits_for_acks = false;
+}
+
 void ob_machine_drop_link(outbox_forwarder *f)
 {
     f->link->methods->close(f->link);
-    ob_window_keep(&f->window, ob_window_settleable(&f->window));
-    f->buffer.used = 0;
-    uint32_t kept = ob_window_count(&f->window);
-    f->cursor = kept > 0 ? ob_window_at(&f->window, kept - 1)->id : f->store.head.id;
-    f->waits_for_acks = false;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        void_lane(f, &f->lane[i]);
 }
 
+/* The pauses grow shorter only after progress, not at a CONNACK alone: a server that accepts and
+ * then throws us out must not be hammered. */
 void ob_machine_back_off(outbox_forwarder *f)
 {
     if (f->state == OB_ONLINE) {
@@ -179,7 +200,8 @@ void ob_machine_back_off(outbox_forwarder *f)
             f->attempts = 0; /* it was a good connection */
     }
     ob_machine_drop_link(f);
-    f->backoff_ms = pause_length(f);
+    f->backoff_ms = pause_length(f, f->attempts);
+    f->attempts++;
     ob_machine_enter(f, OB_BACKOFF);
 }
 
@@ -196,87 +218,88 @@ void ob_machine_connect(outbox_forwarder *f)
     ob_machine_back_off(f);
 }
 
-void ob_machine_passed_refusal(outbox_forwarder *f)
+void ob_machine_passed_refusal(outbox_forwarder *f, struct ob_lane *lane)
 {
-    f->alone_id = 0;
-    f->stats.refused_id = 0;
-    f->stats.refused_reason = 0;
+    lane->alone_id = 0;
+    lane->refused_reason = 0;
+    lane->refusals = 0;
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
 }
 
 /* Some of the events that left may be our own: a COMMIT can fail and have happened all the same. In
  * every case they are counted, and must be neither settled nor sent again. */
-void ob_machine_advance(outbox_forwarder *f)
+void ob_machine_advance(outbox_forwarder *f, struct ob_lane *lane)
 {
-    int64_t id = f->store.head.id;
-    ob_window_passed(&f->window, id);
-    if (f->cursor < id)
-        f->cursor = id;
-    f->more = true;
-    f->waits_for_acks = false; /* what waited may be gone */
-    if (f->alone_id && f->alone_id <= id)
-        ob_machine_passed_refusal(f);
-    if (f->flush_id <= id)
-        f->flush_id = 0;
+    int64_t id = ob_machine_head(f, lane)->id;
+    ob_window_passed(&lane->window, id);
+    if (lane->cursor < id)
+        lane->cursor = id;
+    lane->more = true;
+    lane->waits_for_acks = false; /* what waited may be gone */
+    if (lane->alone_id && lane->alone_id <= id)
+        ob_machine_passed_refusal(f, lane);
+    if (lane->flush_id <= id)
+        lane->flush_id = 0;
 }
 
 /* The events behind the tombstone are not those that were read: begin again. Where something is in
  * flight its PUBACK must not be taken for another event's, so the connection ends too. */
-void ob_machine_start_over(outbox_forwarder *f)
+void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
 {
-    bool in_flight = f->window.in_flight > 0;
-    ob_window_keep(&f->window, 0);
-    f->buffer.used = 0;
-    f->more = true;
-    f->waits_for_acks = false;
-    if (f->alone_id)
-        ob_machine_passed_refusal(f); /* if it is still there, it will be refused again */
-    f->flushed_id = 0;
+    bool in_flight = lane->window.in_flight > 0;
+    ob_window_keep(&lane->window, 0);
+    lane->buffer.used = 0;
+    lane->more = true;
+    lane->waits_for_acks = false;
+    if (lane->alone_id)
+        ob_machine_passed_refusal(f, lane); /* if it is still there, it will be refused again */
+    lane->flushed_id = 0;
     if (in_flight)
         ob_machine_back_off(f);
-    f->cursor = f->store.head.id;
+    lane->cursor = ob_machine_head(f, lane)->id;
 }
 
 /* ---- Refusals -------------------------------------------------------------------------------------------- */
 
-static void hold(outbox_forwarder *f, int64_t id, int reason)
+static void hold(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason)
 {
-    f->alone_id = id;
+    lane->refusals = lane->alone_id == id ? lane->refusals + 1 : 1;
+    lane->alone_id = id;
+    lane->refused_reason = reason;
+    lane->alone_not_before = f->now + pause_length(f, lane->refusals - 1);
     f->stats.refusals++;
-    f->stats.refused_id = id;
-    f->stats.refused_reason = reason;
-    ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->refusal.sentence);
+    ob_machine_trouble(f, OUTBOX_REFUSED, "%s", lane->refusal.sentence);
     ob_machine_back_off(f);
 }
 
-void ob_machine_refuse(outbox_forwarder *f, int64_t id, int reason)
+void ob_machine_refuse(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason)
 {
-    ob_error_set(&f->refusal, OUTBOX_REFUSED,
-                 "the broker refuses event %lld (reason 0x%02x%s); the events behind it wait",
-                 (long long)id, (unsigned)reason,
+    ob_error_set(&lane->refusal, OUTBOX_REFUSED,
+                 "the broker refuses %s event %lld (reason 0x%02x%s); those behind it wait",
+                 ob_lane_name(lane->number), (long long)id, (unsigned)reason,
                  reason == OB_REASON_TOO_LARGE ? ": beyond what it accepts" : "");
-    hold(f, id, reason);
+    hold(f, lane, id, reason);
 }
 
-void ob_machine_hold_oversized(outbox_forwarder *f, int64_t id)
+void ob_machine_hold_oversized(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
 {
+    const char *name = ob_lane_name(lane->number);
     long long event = id, limit = (long long)f->config.payload_max;
-    if (f->oversize == OB_UNREAD)
-        ob_error_set(
-            &f->refusal, OUTBOX_REFUSED,
-            "event %lld is too large to be read, far over this forwarder's own payload_max "
-            "of %lld; the events behind it wait",
-            event, limit);
-    else if (f->oversize > 0)
-        ob_error_set(&f->refusal, OUTBOX_REFUSED,
-                     "event %lld has %lld bytes of payload, over this forwarder's own payload_max "
-                     "of %lld; the events behind it wait",
-                     event, (long long)f->oversize, limit);
+    if (lane->oversize == OB_UNREAD)
+        ob_error_set(&lane->refusal, OUTBOX_REFUSED,
+                     "%s event %lld is too large to be read, far over this forwarder's own "
+                     "payload_max of %lld; those behind it wait",
+                     name, event, limit);
+    else if (lane->oversize > 0)
+        ob_error_set(&lane->refusal, OUTBOX_REFUSED,
+                     "%s event %lld has %lld bytes of payload, over this forwarder's own "
+                     "payload_max of %lld; those behind it wait",
+                     name, event, (long long)lane->oversize, limit);
     else
-        ob_error_set(&f->refusal, OUTBOX_REFUSED,
-                     "event %lld does not fit into this forwarder's own buffer_size of %lld; the "
-                     "events behind it wait",
-                     event, (long long)f->config.buffer_size);
-    hold(f, id, OB_REASON_TOO_LARGE);
+        ob_error_set(&lane->refusal, OUTBOX_REFUSED,
+                     "%s event %lld does not fit into this forwarder's own buffer_size of %lld; "
+                     "those behind it wait",
+                     name, event, (long long)f->config.buffer_size);
+    hold(f, lane, id, OB_REASON_TOO_LARGE);
 }

@@ -207,7 +207,9 @@ static void append_source(struct writer *w, const struct ob_identity *identity)
 {
     append_text(w, "outbox://");
     append_text(w, identity->device);
-    append_text(w, "/" OB_LANE "/");
+    append_text(w, "/");
+    append_text(w, identity->lane);
+    append_text(w, "/");
     append_text(w, identity->epoch.digits);
 }
 

@@ -19,8 +19,8 @@ struct ob_value {
 };
 
 struct ob_row {
-    int64_t id, created;
-    int retain, is_tombstone, has_created;
+    int64_t id, created, expires;
+    int retain, keep_last, is_tombstone, has_created;
     int is_too_large; /* only the id was read */
     struct ob_value topic, payload, type, content_type, key;
 };

@@ -17,21 +17,43 @@
 #include <string.h>
 
 /* `created` has a default so that a plain INSERT from any tool gets a time. */
-static const char tables[] =
-    "CREATE TABLE main.outbox_event(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
-    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
-    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, ledger TEXT);"
-    "CREATE TABLE main.outbox_dead(number INTEGER PRIMARY KEY, id INTEGER, epoch TEXT, topic, "
-    "payload,"
-    " created, retain, type, content_type, key, reason TEXT, died INTEGER);"
-    "CREATE TABLE main.outbox_epoch(lane TEXT, first INTEGER, epoch TEXT, PRIMARY KEY(lane, "
-    "first));"
-    "CREATE TABLE main.outbox_meta(name TEXT PRIMARY KEY, value);"
-    "CREATE VIEW main.outbox_pending AS"
-    " SELECT id, topic, payload, datetime(created / 1000, 'unixepoch') AS created_utc, retain,"
-    " type, content_type, key FROM outbox_event WHERE ledger IS NULL ORDER BY id;"
-    "INSERT INTO main.outbox_meta(name, value) VALUES('version', 1), ('minimum_reader', 1),"
-    " ('barrier', 0);";
+#define EVENT_TABLE(name)                                                                          \
+    "CREATE TABLE main." name "(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"                 \
+    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"        \
+    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"                    \
+    " keep_last INTEGER, total INTEGER, ledger TEXT);"
+
+#define PENDING_OF(lane, table)                                                                    \
+    " SELECT '" lane "' AS lane, id, topic, payload,"                                              \
+    " datetime(created / 1000, 'unixepoch') AS created_utc, retain, type, content_type, key,"      \
+    " datetime(expires / 1000, 'unixepoch') AS expires_utc FROM " table " WHERE ledger IS NULL"
+
+static const char tables[] = EVENT_TABLE("outbox_event") EVENT_TABLE(
+    "outbox_urgent") "CREATE TABLE main.outbox_dead(number INTEGER PRIMARY KEY, lane TEXT, id "
+                     "INTEGER, epoch TEXT,"
+                     " topic, payload, created, retain, type, content_type, key, expires, "
+                     "keep_last, reason TEXT,"
+                     " died INTEGER);"
+                     "CREATE TABLE main.outbox_epoch(lane TEXT, first INTEGER, epoch TEXT, PRIMARY "
+                     "KEY(lane, "
+                     "first));"
+                     "CREATE TABLE main.outbox_meta(name TEXT PRIMARY KEY, value);"
+                     "CREATE VIEW main.outbox_pending AS" PENDING_OF(
+                         "urgent",
+                         "outbox_urgent") " UNION ALL" PENDING_OF("normal",
+                                                                  "outbox_event") ";"
+                                                                                  "INSERT INTO "
+                                                                                  "main.outbox_"
+                                                                                  "meta(name, "
+                                                                                  "value) "
+                                                                                  "VALUES('version'"
+                                                                                  ", 1), "
+                                                                                  "('minimum_"
+                                                                                  "reader', 1),"
+                                                                                  " ('barrier', "
+                                                                                  "0);";
+
+enum { TABLES = 5 };
 
 int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error)
 {
@@ -39,16 +61,16 @@ int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *er
     *found = OB_SCHEMA_MISSING;
     int code = ob_sql_number(db,
                              "SELECT count(*) FROM main.sqlite_master WHERE type = 'table' AND"
-                             " name IN ('outbox_event', 'outbox_dead', 'outbox_epoch',"
-                             " 'outbox_meta')",
+                             " name IN ('outbox_event', 'outbox_urgent', 'outbox_dead',"
+                             " 'outbox_epoch', 'outbox_meta')",
                              0, 0, 0, &tables_found, error);
     if (code != OUTBOX_OK || tables_found == 0)
         return code;
-    if (tables_found != 4)
+    if (tables_found != TABLES)
         return ob_error_set(error, OUTBOX_CORRUPT,
-                            "of the tables outbox_event, _dead, _epoch and _meta %d are missing; "
-                            "restore the file from a backup or drop the others",
-                            (int)(4 - tables_found));
+                            "of the tables outbox_event, _urgent, _dead, _epoch and _meta %d are "
+                            "missing; restore the file from a backup or drop the others",
+                            (int)(TABLES - tables_found));
     code = ob_sql_number(db, "SELECT value FROM main.outbox_meta WHERE name = 'minimum_reader'", 0,
                          0, 0, &minimum, error);
     if (code != OUTBOX_OK)
@@ -73,9 +95,10 @@ static void random_digits(char digits[OB_EPOCH_DIGITS + 1])
     digits[OB_EPOCH_DIGITS] = '\0';
 }
 
-/* Runs a statement with a text and a number bound to it. */
+/* Runs a statement with two texts, of which the second may be NULL, and a number bound to it: ?1, ?3
+ * and ?2. */
 static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t number,
-                     struct ob_error *error)
+                     const char *other, struct ob_error *error)
 {
     sqlite3_stmt *statement = NULL;
     int code = ob_sql_prepare(db, sql, &statement, error);
@@ -84,23 +107,23 @@ static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t num
     int bound = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
     if (bound == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 1)
         bound = sqlite3_bind_int64(statement, 2, number);
+    if (bound == SQLITE_OK && other)
+        bound = sqlite3_bind_text(statement, 3, other, -1, SQLITE_STATIC);
     code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, error, "writing the outbox's tables")
                               : ob_error_sqlite(error, db, bound, "binding a value");
     (void)sqlite3_finalize(statement); /* repeats what step said */
     return code;
 }
 
-int ob_schema_new_epoch(sqlite3 *db, int64_t first, struct ob_error *error)
+int ob_schema_new_epoch(sqlite3 *db, outbox_lane lane, int64_t first, struct ob_error *error)
 {
     char digits[OB_EPOCH_DIGITS + 1];
     random_digits(digits);
     int code = write_row(db, "DELETE FROM main.outbox_epoch WHERE lane = ?1 AND first >= ?2",
-                         OB_LANE, first, error);
+                         ob_lane_name(lane), first, NULL, error);
     if (code == OUTBOX_OK)
-        code = write_row(db,
-                         "INSERT INTO main.outbox_epoch(lane, first, epoch)"
-                         " VALUES('" OB_LANE "', ?2, ?1)",
-                         digits, first, error);
+        code = write_row(db, "INSERT INTO main.outbox_epoch(lane, first, epoch) VALUES(?3, ?2, ?1)",
+                         digits, first, ob_lane_name(lane), error);
     return code;
 }
 
@@ -111,7 +134,7 @@ static int name_device(sqlite3 *db, const char *device, struct ob_error *error)
     return write_row(db,
                      "INSERT INTO main.outbox_meta(name, value) VALUES('device', ?1)"
                      " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
-                     device ? device : digits, 0, error);
+                     device ? device : digits, 0, NULL, error);
 }
 
 static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
@@ -119,28 +142,30 @@ static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
     char text[OB_LEDGER_TEXT];
     struct ob_ledger ledger;
     int code = ob_sql_run(db, tables, error, "making the outbox's tables");
-    if (code != OUTBOX_OK)
-        return code;
     ob_ledger_start(&ledger, 0);
     ob_ledger_print(&ledger, text);
-    code = write_row(db, "INSERT INTO main.outbox_event(id, created, ledger) VALUES(?2, NULL, ?1)",
-                     text, ledger.id, error);
-    if (code == OUTBOX_OK)
-        code = ob_schema_new_epoch(db, ledger.id + 1, error);
-    if (code == OUTBOX_OK)
-        code = name_device(db, device, error);
-    return code;
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
+        outbox_lane lane = (outbox_lane)i;
+        code = write_row(db, ob_lane_sql(lane, OB_SQL_MAKE_HEAD), text, ledger.id, NULL, error);
+        if (code == OUTBOX_OK)
+            code = ob_schema_new_epoch(db, lane, ledger.id + 1, error);
+    }
+    return code == OUTBOX_OK ? name_device(db, device, error) : code;
 }
 
 /* The file is a clone of another device's: its events, the pending ones too, are new ones. */
 static int rename_device(sqlite3 *db, const char *device, struct ob_error *error)
 {
-    int64_t lowest;
-    int code = ob_sql_number(db, "SELECT min(id) FROM main.outbox_event", 0, 0, 0, &lowest, error);
-    if (code == OUTBOX_OK)
-        code = name_device(db, device, error);
-    if (code == OUTBOX_OK) /* a row that high is no tombstone; the forwarder will move it away */
-        code = ob_schema_new_epoch(db, lowest > OUTBOX_ID_MAX ? 1 : lowest + 1, error);
+    int code = name_device(db, device, error);
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
+        int64_t lowest;
+        code = ob_sql_number(db, ob_lane_sql((outbox_lane)i, OB_SQL_LOWEST_ID), 0, 0, 0, &lowest,
+                             error);
+        if (code ==
+            OUTBOX_OK) /* a row that high is no tombstone; the forwarder will move it away */
+            code = ob_schema_new_epoch(db, (outbox_lane)i, lowest > OUTBOX_ID_MAX ? 1 : lowest + 1,
+                                       error);
+    }
     return code;
 }
 
@@ -215,20 +240,22 @@ static int take_identity(sqlite3_stmt *statement, int64_t id, struct ob_identity
     return OUTBOX_OK;
 }
 
-int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, int64_t id,
+int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane, int64_t id,
                        struct ob_identity *identity, struct ob_error *error)
 {
     bool row = false;
     int code = ob_sql_prepare(db,
                               "SELECT first, epoch, (SELECT min(first) FROM main.outbox_epoch"
-                              " WHERE lane = '" OB_LANE "' AND first > ?1),"
+                              " WHERE lane = ?2 AND first > ?1),"
                               " (SELECT value FROM main.outbox_meta WHERE name = 'device')"
-                              " FROM main.outbox_epoch WHERE lane = '" OB_LANE "' AND first <= ?1"
+                              " FROM main.outbox_epoch WHERE lane = ?2 AND first <= ?1"
                               " ORDER BY first DESC LIMIT 1",
                               statement, error);
     if (code != OUTBOX_OK)
         return code;
     int bound = sqlite3_bind_int64(*statement, 1, id);
+    if (bound == SQLITE_OK)
+        bound = sqlite3_bind_text(*statement, 2, ob_lane_name(lane), -1, SQLITE_STATIC);
     if (bound != SQLITE_OK)
         return ob_error_sqlite(error, db, bound, "binding an id");
     code = ob_sql_step(*statement, &row, error, "reading the epoch");
@@ -237,6 +264,7 @@ int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, int64_t id,
     if (!row)
         return ob_error_set(error, OUTBOX_CORRUPT, "outbox_epoch has no epoch for event %lld",
                             (long long)id);
+    identity->lane = ob_lane_name(lane);
     code = take_identity(*statement, id, identity, error);
     (void)sqlite3_reset(*statement); /* repeats what step said */
     return code;

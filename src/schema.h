@@ -2,7 +2,9 @@
  *
  * schema.h - the tables, their version, the device's name and the epochs.
  *
- *   outbox_event    the tombstone (lowest id) and the pending events in commit order (ledger.h)
+ *   outbox_event    the normal lane: the tombstone (lowest id) and the pending events in commit order
+ *                   (ledger.h)
+ *   outbox_urgent   the urgent lane, alike
  *   outbox_dead     events that left without being delivered, with the reason and the time
  *   outbox_epoch    (lane, first id) -> 16 hex digits: identifies events for ever with their id
  *   outbox_meta     version, minimum_reader, device, barrier (a number that barriers change)
@@ -15,12 +17,12 @@
 #define OB_SCHEMA_H
 
 #include "error.h"
+#include "lane.h"
 
 #include <sqlite3.h>
 #include <stdint.h>
 
 #define OB_SCHEMA_VERSION 1
-#define OB_LANE "normal"
 
 enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_PRESENT };
 
@@ -44,16 +46,18 @@ struct ob_epoch {
 
 /* Who sends: with the id it makes source = outbox://DEVICE/LANE/EPOCH (RFC 3986). */
 struct ob_identity {
+    const char *lane;
     char device[OUTBOX_ATTRIBUTE_MAX + 1];
     struct ob_epoch epoch;
     int64_t until; /* the first id that no longer belongs to this epoch */
 };
 
 /* The identity of an event. `statement` is prepared here at first and kept by the caller. */
-int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, int64_t id,
+int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane, int64_t id,
                        struct ob_identity *identity, struct ob_error *error);
 
-/* Starts a new random epoch at `first` for it and all ids behind it. Inside a transaction. */
-int ob_schema_new_epoch(sqlite3 *db, int64_t first, struct ob_error *error);
+/* Starts a new random epoch of the lane at `first` for it and all ids behind it. Inside a
+ * transaction. */
+int ob_schema_new_epoch(sqlite3 *db, outbox_lane lane, int64_t first, struct ob_error *error);
 
 #endif

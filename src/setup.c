@@ -72,8 +72,9 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config)
     outbox_forwarder_config full;
     if (!fill_defaults(config, &full))
         return 0;
-    return align(sizeof(outbox_forwarder)) + align(ring_capacity(&full) * sizeof(struct ob_entry)) +
-           align(full.buffer_size);
+    return align(sizeof(outbox_forwarder)) +
+           OUTBOX_LANES *
+               (align(ring_capacity(&full) * sizeof(struct ob_entry)) + align(full.buffer_size));
 }
 
 static int check_init(sqlite3 *db, size_t size, const outbox_forwarder_config *config,
@@ -102,9 +103,13 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
     (void)fill_defaults(given, &f->config); /* checked before */
     at += align(sizeof *f);
     uint32_t capacity = ring_capacity(&f->config);
-    ob_window_init(&f->window, (struct ob_entry *)(void *)at, capacity);
-    at += align(capacity * sizeof(struct ob_entry));
-    f->buffer = (struct ob_buffer){at, f->config.buffer_size, 0};
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        f->lane[i].number = (outbox_lane)i;
+        ob_window_init(&f->lane[i].window, (struct ob_entry *)(void *)at, capacity);
+        at += align(capacity * sizeof(struct ob_entry));
+        f->lane[i].buffer = (struct ob_buffer){at, f->config.buffer_size, 0};
+        at += align(f->config.buffer_size);
+    }
     return f;
 }
 
@@ -137,20 +142,20 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
 }
 
 /* False: nothing more can be settled now. */
-static bool settle_at_the_end(outbox_forwarder *f, int *attempts)
+static bool settle_at_the_end(outbox_forwarder *f, struct ob_lane *lane, int *attempts)
 {
     enum ob_head head;
-    uint32_t count = ob_drain_due(f);
+    uint32_t count = ob_drain_due(f, lane);
     if (count == 0 || *attempts == 0 || ob_store_is_blocked(&f->store))
         return false;
-    int code = ob_store_settle(&f->store, &f->window, count, &head);
+    int code = ob_store_settle(&f->store, lane->number, &lane->window, count, &head);
     if (code == OUTBOX_OK && head == OB_HEAD_SAME) {
-        ob_window_settled(&f->window, count);
+        ob_window_settled(&lane->window, count);
         return true;
     }
     (*attempts)--; /* somebody holds the lock, or the front was mended first */
     if (code == OUTBOX_OK && head == OB_HEAD_ADVANCED)
-        ob_machine_advance(f);
+        ob_machine_advance(f, lane);
     return code == OUTBOX_BUSY || (code == OUTBOX_OK && head == OB_HEAD_ADVANCED);
 }
 
@@ -165,13 +170,26 @@ void outbox_forwarder_close(outbox_forwarder *f)
     ob_machine_drop_link(f);
     ob_machine_enter(f, OB_IDLE);
     ob_store_be_patient(&f->store);
-    while (settle_at_the_end(f, &attempts)) {
-    }
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        while (settle_at_the_end(f, &f->lane[i], &attempts)) {
+        }
     ob_store_close(&f->store);
     sqlite3_set_last_insert_rowid(db, rowid);
 }
 
 /* ---- Statistics -------------------------------------------------------------------------- */
+
+static void fill_sending(const outbox_forwarder *f, const struct ob_lane *lane,
+                         outbox_lane_sending *sending)
+{
+    const struct ob_table *table = &f->store.table[lane->number];
+    sending->in_flight = lane->window.in_flight;
+    sending->settled_id = table->head_is_known ? table->head.id : 0;
+    if (lane->flushed_id > sending->settled_id)
+        sending->settled_id = lane->flushed_id;
+    sending->refused_id = lane->alone_id;
+    sending->refused_reason = lane->refused_reason;
+}
 
 void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statistics)
 {
@@ -182,7 +200,7 @@ void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statis
         [OB_BACKOFF] = OUTBOX_STATE_BACKOFF,
     };
     statistics->state = states[f->state];
-    statistics->in_flight = f->window.in_flight;
+    statistics->in_flight = ob_machine_in_flight(f);
     statistics->published = f->stats.published;
     statistics->acknowledged = f->stats.acknowledged;
     statistics->refusals = f->stats.refusals;
@@ -190,11 +208,8 @@ void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statis
     statistics->disconnects = f->stats.disconnects;
     statistics->settles = f->store.settles;
     statistics->barriers = f->store.barriers;
-    statistics->settled_id = f->store.head_is_known ? f->store.head.id : 0;
-    if (f->flushed_id > statistics->settled_id)
-        statistics->settled_id = f->flushed_id;
-    statistics->refused_id = f->stats.refused_id;
-    statistics->refused_reason = f->stats.refused_reason;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        fill_sending(f, &f->lane[i], &statistics->sending[i]);
     statistics->backoff_ms = f->state == OB_BACKOFF ? f->backoff_ms : 0;
     statistics->last_error = f->error.code;
     sqlite3_snprintf((int)sizeof statistics->last_error_text, statistics->last_error_text, "%s",

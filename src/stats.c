@@ -4,7 +4,7 @@
  *
  * pending = largest id - tombstone's id: ids have no gaps but those that other writers made. The
  * ledger has the rest. Ids over the limit are not counted: the forwarder will move them away. Three
- * look-ups at the ends of one b-tree, whatever the backlog.
+ * look-ups at the ends of one b-tree for each lane, whatever the backlog.
  */
 #include "ledger.h"
 #include "schema.h"
@@ -18,58 +18,85 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int read_ends(sqlite3 *db, outbox_statistics *statistics, struct ob_ledger *ledger,
-                     struct ob_error *error)
+/* Fills what the tombstone does not know; `is_ledger`: the lowest row is one. */
+static void take_ends(sqlite3_stmt *statement, outbox_lane_counts *counts, struct ob_ledger *ledger,
+                      bool *is_ledger)
+{
+    int64_t id = sqlite3_column_int64(statement, 0);
+    const char *text = (const char *)sqlite3_column_text(statement, 1);
+    *is_ledger =
+        text && ob_ledger_parse(ledger, id, text, (size_t)sqlite3_column_bytes(statement, 1));
+    counts->last_id = sqlite3_column_int64(statement, 2);
+    if (*is_ledger) /* else `id` may be anything, and a difference may overflow */
+        counts->pending = smaller(counts->last_id, OUTBOX_ID_MAX) - id;
+    counts->oldest_created = sqlite3_column_int64(statement, 3);
+}
+
+static int read_ends(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
+                     struct ob_ledger *ledger, struct ob_error *error)
 {
     sqlite3_stmt *statement = NULL;
     bool row = false, is_ledger = false;
-    int code = ob_sql_prepare(db,
-                              "SELECT id, ledger, (SELECT max(id) FROM main.outbox_event),"
-                              " (SELECT created FROM main.outbox_event WHERE id > e.id ORDER BY id"
-                              " LIMIT 1) FROM main.outbox_event AS e ORDER BY id LIMIT 1",
-                              &statement, error);
+    int code = ob_sql_prepare(db, ob_lane_sql(lane, OB_SQL_ENDS), &statement, error);
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(statement, &row, error, "reading the tombstone");
-    if (row) {
-        int64_t id = sqlite3_column_int64(statement, 0);
-        const char *text = (const char *)sqlite3_column_text(statement, 1);
-        if (text)
-            is_ledger =
-                ob_ledger_parse(ledger, id, text, (size_t)sqlite3_column_bytes(statement, 1));
-        statistics->last_id = sqlite3_column_int64(statement, 2);
-        if (is_ledger) /* else `id` may be anything, and a difference may overflow */
-            statistics->pending = smaller(statistics->last_id, OUTBOX_ID_MAX) - id;
-        statistics->oldest_created = sqlite3_column_int64(statement, 3);
-    }
+    if (row)
+        take_ends(statement, counts, ledger, &is_ledger);
     (void)sqlite3_finalize(statement); /* repeats what step said */
     if (code == OUTBOX_OK && !is_ledger)
         code = ob_error_set(error, OUTBOX_CORRUPT,
-                            "the lowest row of outbox_event is not the tombstone; the forwarder "
-                            "mends that at its next start");
+                            "the lowest row of %s is not the tombstone; the forwarder mends that "
+                            "at its next start",
+                            ob_lane_table(lane));
     return code;
+}
+
+static int inspect_lane(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
+                        struct ob_error *error)
+{
+    struct ob_ledger ledger = {0};
+    int code = read_ends(db, lane, counts, &ledger, error);
+    if (code != OUTBOX_OK)
+        return code;
+    counts->delivered = ledger.count[OB_DELIVERED];
+    counts->expired = ledger.count[OB_EXPIRED];
+    counts->evicted = ledger.count[OB_EVICTED];
+    counts->superseded = ledger.count[OB_SUPERSEDED];
+    counts->dead_lettered = ledger.count[OB_DEAD];
+    counts->holes = ledger.holes;
+    counts->accepted = ob_ledger_total(&ledger) + counts->pending;
+    return OUTBOX_OK;
+}
+
+static void add(outbox_statistics *sum, const outbox_lane_counts *counts)
+{
+    sum->pending += counts->pending;
+    sum->delivered += counts->delivered;
+    sum->expired += counts->expired;
+    sum->evicted += counts->evicted;
+    sum->superseded += counts->superseded;
+    sum->dead_lettered += counts->dead_lettered;
+    sum->accepted += counts->accepted;
+    sum->holes += counts->holes;
+    if (counts->oldest_created != 0 &&
+        (sum->oldest_created == 0 || counts->oldest_created < sum->oldest_created))
+        sum->oldest_created = counts->oldest_created;
 }
 
 static int inspect(sqlite3 *db, outbox_statistics *statistics, struct ob_error *error)
 {
     enum ob_schema_found found;
-    struct ob_ledger ledger = {0};
     int code = ob_schema_find(db, &found, error);
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
         code = ob_error_set(error, OUTBOX_CORRUPT,
                             "there is no outbox in this file; attach to it or run outbox init");
-    if (code == OUTBOX_OK)
-        code = read_ends(db, statistics, &ledger, error);
-    if (code != OUTBOX_OK)
-        return code;
-    statistics->delivered = ledger.count[OB_DELIVERED];
-    statistics->expired = ledger.count[OB_EXPIRED];
-    statistics->evicted = ledger.count[OB_EVICTED];
-    statistics->superseded = ledger.count[OB_SUPERSEDED];
-    statistics->dead_lettered = ledger.count[OB_DEAD];
-    statistics->holes = ledger.holes;
-    statistics->accepted = ob_ledger_total(&ledger) + statistics->pending;
-    return OUTBOX_OK;
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
+        code = inspect_lane(db, (outbox_lane)i, &statistics->lanes[i], error);
+        if (code == OUTBOX_OK)
+            add(statistics, &statistics->lanes[i]);
+    }
+    return code;
 }
 
 int outbox_inspect(sqlite3 *db, outbox_statistics *statistics, char *sentence, size_t size)

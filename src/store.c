@@ -27,28 +27,11 @@ enum {
     ROW_BESIDE_PAYLOAD = 65536 /* topic, attributes, the record's own bytes, and our SQL */
 };
 
-static const char *const sql[OB_SQL_STATEMENTS] = {
+static const char *const sql[OB_STORE_STATEMENTS] = {
     [OB_SQL_BEGIN_READ] = "BEGIN",
     [OB_SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
     [OB_SQL_COMMIT] = "COMMIT",
     [OB_SQL_ROLLBACK] = "ROLLBACK",
-    [OB_SQL_HEAD] = "SELECT id, ledger FROM main.outbox_event ORDER BY id LIMIT 1",
-    [OB_SQL_FETCH] = ("SELECT id, topic, payload, created, retain, type, content_type, key,"
-                      " ledger IS NOT NULL FROM main.outbox_event WHERE id > ?1 AND id <= ?2"
-                      " ORDER BY id LIMIT ?3"),
-    [OB_SQL_LARGEST] = "SELECT max(id) FROM main.outbox_event",
-    [OB_SQL_IDS] = "SELECT id FROM main.outbox_event WHERE id > ?1 AND id <= ?2 ORDER BY id",
-    [OB_SQL_DELETE] = "DELETE FROM main.outbox_event WHERE id < ?1",
-    [OB_SQL_ENTOMB] = ("UPDATE main.outbox_event SET topic = NULL, payload = NULL, created = NULL,"
-                       " retain = NULL, type = NULL, content_type = NULL, key = NULL, ledger = ?2"
-                       " WHERE id = ?1"),
-    [OB_SQL_BURY] =
-        ("INSERT INTO main.outbox_dead(id, epoch, topic, payload, created, retain, type,"
-         " content_type, key, reason, died)"
-         " SELECT id, (SELECT epoch FROM main.outbox_epoch WHERE lane = '" OB_LANE "'"
-         " AND first <= e.id ORDER BY first DESC LIMIT 1),"
-         " topic, payload, created, retain, type, content_type, key, ?3, ?4"
-         " FROM main.outbox_event AS e WHERE id BETWEEN ?1 AND ?2"),
     [OB_SQL_VERSION] = "PRAGMA main.data_version",
 };
 
@@ -111,8 +94,10 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
     if (store->journal == OB_JOURNAL_OFF)
         return ob_error_set(&store->error, OUTBOX_UNSAFE_JOURNAL,
                             "journal_mode is OFF, so nothing can be rolled back; use WAL");
-    for (int i = 0; i < OB_SQL_STATEMENTS && code == OUTBOX_OK; i++)
+    for (int i = 0; i < OB_STORE_STATEMENTS && code == OUTBOX_OK; i++)
         code = ob_sql_prepare(db, sql[i], &store->statement[i], &store->error);
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = ob_table_open(&store->table[i], db, (outbox_lane)i, &store->error);
     /* At the end, so that a connection which cannot be used keeps its settings. */
     if (code == OUTBOX_OK && !is_shared)
         code = configure(store, payload_max);
@@ -129,10 +114,12 @@ void ob_store_be_patient(struct ob_store *store)
 
 void ob_store_close(struct ob_store *store)
 {
-    for (int i = 0; i < OB_SQL_STATEMENTS; i++) {
+    for (int i = 0; i < OB_STORE_STATEMENTS; i++) {
         (void)sqlite3_finalize(store->statement[i]); /* repeats what the last step said */
         store->statement[i] = NULL;
     }
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        ob_table_close(&store->table[i]);
     (void)sqlite3_finalize(store->identity_statement);
     store->identity_statement = NULL;
     /* SQLite's own checkpoints hang on this hook too, so one that is not ours must stay. */
@@ -194,7 +181,7 @@ static int follow_journal(struct ob_store *store)
     if (journal == store->journal || journal == OB_JOURNAL_UNKNOWN)
         return OUTBOX_OK;
     store->journal = journal;
-    store->durable_id = 0; /* proved under other rules */
+    memset(store->durable_id, 0, sizeof store->durable_id); /* proved under other rules */
     return store->is_shared ? OUTBOX_OK : choose_synchronous(store);
 }
 
@@ -225,7 +212,9 @@ static bool read_row(sqlite3_stmt *statement, struct ob_row *row)
     row->type = column(statement, 5);
     row->content_type = column(statement, 6);
     row->key = column(statement, 7);
-    row->is_tombstone = sqlite3_column_int(statement, 8);
+    row->expires = sqlite3_column_int64(statement, 8);
+    row->keep_last = sqlite3_column_int(statement, 9) != 0;
+    row->is_tombstone = sqlite3_column_int(statement, 10);
     const struct ob_value *values[] = {&row->topic, &row->payload, &row->type, &row->content_type,
                                        &row->key};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
@@ -235,35 +224,34 @@ static bool read_row(sqlite3_stmt *statement, struct ob_row *row)
 }
 
 /* SQLite did not read the row behind `after`, because it is over the limit: its id will do. */
-static int take_too_large(struct ob_store *store, struct ob_fetch *fetch, int64_t after)
+static int take_too_large(struct ob_table *table, struct ob_fetch *fetch, int64_t after)
 {
     struct ob_row row = {.is_too_large = 1};
-    int code = ob_sql_number(store->db, "SELECT min(id) FROM main.outbox_event WHERE id > ?1",
-                             after, 0, 0, &row.id, &store->error);
+    int code = ob_table_number(table, OB_SQL_NEXT_ID, after, 0, &row.id);
     if (code == OUTBOX_OK && row.id > after)
         (void)fetch->take(fetch->context, &row);
     return code;
 }
 
-static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
+static int read_rows(struct ob_table *table, struct ob_fetch *fetch)
 {
-    sqlite3_stmt *statement = store->statement[OB_SQL_FETCH];
+    sqlite3_stmt *statement = table->statement[OB_SQL_FETCH];
     unsigned count = 0;
     /* Before the first fetch the caller does not know where the tombstone is. */
-    int64_t after = fetch->after > store->head.id ? fetch->after : store->head.id;
+    int64_t after = fetch->after > table->head.id ? fetch->after : table->head.id;
     int bound = sqlite3_bind_int64(statement, 1, after);
     if (bound == SQLITE_OK)
         bound = sqlite3_bind_int64(statement, 2, OUTBOX_ID_MAX);
     if (bound == SQLITE_OK)
         bound = sqlite3_bind_int64(statement, 3, fetch->limit);
     if (bound != SQLITE_OK)
-        return ob_error_sqlite(&store->error, store->db, bound, "binding the fetch");
+        return ob_error_sqlite(table->error, table->db, bound, "binding the fetch");
     for (;;) {
         bool more = false;
         struct ob_row row;
-        int code = ob_sql_step(statement, &more, &store->error, "fetching events");
+        int code = ob_sql_step(statement, &more, table->error, "fetching events");
         if (code == OUTBOX_TOO_LARGE)
-            return take_too_large(store, fetch, after);
+            return take_too_large(table, fetch, after);
         if (code != OUTBOX_OK)
             return code;
         if (!more)
@@ -274,7 +262,7 @@ static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
         if (!whole || !fetch->take(fetch->context, &row)) {
             (void)sqlite3_reset(statement); /* repeats what step said */
             return whole ? OUTBOX_OK
-                         : ob_error_set(&store->error, OUTBOX_NO_MEMORY,
+                         : ob_error_set(table->error, OUTBOX_NO_MEMORY,
                                         "memory ran out while fetching event %lld",
                                         (long long)row.id);
         }
@@ -284,26 +272,27 @@ static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
 }
 
 /* Where the read ends, nothing can fail but what the next call will meet again. */
-static int fetch_inside(struct ob_store *store, struct ob_fetch *fetch, bool *broken)
+static int fetch_inside(struct ob_table *table, struct ob_fetch *fetch, bool *broken)
 {
-    int code = ob_head_check(store, &fetch->head, broken);
+    int code = ob_head_check(table, &fetch->head, broken);
     if (code != OUTBOX_OK || *broken || fetch->head != OB_HEAD_SAME)
         return code;
-    return read_rows(store, fetch);
+    return read_rows(table, fetch);
 }
 
-static int has_rows_beyond(struct ob_store *store, bool *beyond)
+static int has_rows_beyond(struct ob_table *table, bool *beyond)
 {
-    sqlite3_stmt *statement = store->statement[OB_SQL_LARGEST];
+    sqlite3_stmt *statement = table->statement[OB_SQL_LARGEST];
     bool row = false;
-    int code = ob_sql_step(statement, &row, &store->error, "reading the largest id");
+    int code = ob_sql_step(statement, &row, table->error, "reading the largest id");
     *beyond = row && sqlite3_column_int64(statement, 0) > OUTBOX_ID_MAX;
     (void)sqlite3_reset(statement); /* repeats what step said */
     return code;
 }
 
-int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
+int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fetch)
 {
+    struct ob_table *table = &store->table[lane];
     bool broken = false, beyond = false;
     assert(!ob_store_is_blocked(store));
     fetch->head = OB_HEAD_SAME;
@@ -316,7 +305,7 @@ int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
         code = run(store, OB_SQL_BEGIN_READ, "opening a read transaction");
     if (code != OUTBOX_OK)
         return code;
-    code = fetch_inside(store, fetch, &broken);
+    code = fetch_inside(table, fetch, &broken);
     if (code == OUTBOX_OK) {
         code = run(store, OB_SQL_COMMIT, "ending a read transaction");
         fetch->has_ended = code == OUTBOX_OK;
@@ -326,38 +315,40 @@ int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch)
     if (code != OUTBOX_OK)
         return code;
     if (broken)
-        return ob_head_mend(store, &fetch->head);
+        return ob_head_mend(store, table, &fetch->head);
     if (fetch->at_end)
-        code = has_rows_beyond(store, &beyond);
-    return code == OUTBOX_OK && beyond ? ob_head_bury_beyond(store) : code;
+        code = has_rows_beyond(table, &beyond);
+    return code == OUTBOX_OK && beyond ? ob_head_bury_beyond(store, table) : code;
 }
 
 /* ---- Settle ----------------------------------------------------------------------------------------------- */
 
-static struct ob_ledger ledger_behind(const struct ob_store *store, const struct ob_window *window,
+static struct ob_ledger ledger_behind(const struct ob_table *table, const struct ob_window *window,
                                       uint32_t count)
 {
-    struct ob_ledger ledger = store->head;
+    struct ob_ledger ledger = table->head;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
-        ledger.count[entry->verdict == OB_ACKED ? OB_DELIVERED : OB_DEAD]++;
+        ledger.count[entry->verdict == OB_ACKED ? OB_DELIVERED : entry->outcome]++;
         if (entry->verdict == OB_ACKED)
             ledger.last = entry->id;
     }
     ledger.id = ob_window_at(window, count - 1)->id;
-    ledger.holes += ledger.id - store->head.id - count;
+    ledger.holes += ledger.id - table->head.id - count;
     assert(ob_ledger_holds(&ledger));
     return ledger;
 }
 
-static int bury_unfit(struct ob_store *store, const struct ob_window *window, uint32_t count)
+static int bury_unfit(struct ob_store *store, struct ob_table *table,
+                      const struct ob_window *window, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
         int64_t moved;
-        if (entry->verdict != OB_UNFIT)
+        if (entry->verdict != OB_DROPPED || entry->outcome != OB_DEAD)
             continue;
-        int code = ob_head_bury(store, entry->id, entry->id, (enum ob_unfit)entry->unfit, &moved);
+        int code = ob_head_bury(store, table, entry->id, entry->id,
+                                ob_unfit_sentence((enum ob_unfit)entry->unfit), &moved);
         if (code != OUTBOX_OK)
             return code;
     }
@@ -367,22 +358,22 @@ static int bury_unfit(struct ob_store *store, const struct ob_window *window, ui
 /* Whether a row among those that the settle will delete is no entry of the window: `late`, it came
  * with an explicit id after we had read past it, and nothing may be deleted. Where the ids up to
  * `id` are as many as the entries there is no room for one. */
-static int find_late(struct ob_store *store, const struct ob_window *window, uint32_t count,
+static int find_late(struct ob_table *table, const struct ob_window *window, uint32_t count,
                      int64_t id, bool *late)
 {
-    sqlite3_stmt *statement = store->statement[OB_SQL_IDS];
+    sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
     uint32_t entry = 0;
     bool row = true;
     *late = false;
-    if (id - store->head.id == count)
+    if (id - table->head.id == count)
         return OUTBOX_OK;
-    int bound = sqlite3_bind_int64(statement, 1, store->head.id);
+    int bound = sqlite3_bind_int64(statement, 1, table->head.id);
     if (bound == SQLITE_OK)
         bound = sqlite3_bind_int64(statement, 2, id);
     if (bound != SQLITE_OK)
-        return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
+        return ob_error_sqlite(table->error, table->db, bound, "binding the settle");
     while (!*late) {
-        int code = ob_sql_step(statement, &row, &store->error, "looking for late events");
+        int code = ob_sql_step(statement, &row, table->error, "looking for late events");
         if (code != OUTBOX_OK || !row)
             return code;
         while (entry < count &&
@@ -395,18 +386,8 @@ static int find_late(struct ob_store *store, const struct ob_window *window, uin
     return OUTBOX_OK;
 }
 
-/* Deletes what the new tombstone has passed. There may be fewer rows than entries where somebody has
- * deleted events by hand; what was delivered was delivered all the same. */
-static int delete_passed(struct ob_store *store, int64_t id)
-{
-    sqlite3_stmt *statement = store->statement[OB_SQL_DELETE];
-    int bound = sqlite3_bind_int64(statement, 1, id);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
-    return ob_sql_step(statement, NULL, &store->error, "settling events");
-}
-
 struct settle {
+    struct ob_table *table;
     const struct ob_window *window;
     uint32_t count;
     struct ob_ledger ledger;
@@ -417,27 +398,29 @@ struct settle {
 
 static int settle_inside(struct ob_store *store, struct settle *settle)
 {
-    int code = ob_head_check(store, &settle->head, &settle->broken);
+    int code = ob_head_check(settle->table, &settle->head, &settle->broken);
     if (code != OUTBOX_OK || settle->broken || settle->head != OB_HEAD_SAME)
         return code;
-    settle->ledger = ledger_behind(store, settle->window, settle->count);
-    code = find_late(store, settle->window, settle->count, settle->ledger.id, &settle->late);
+    settle->ledger = ledger_behind(settle->table, settle->window, settle->count);
+    code =
+        find_late(settle->table, settle->window, settle->count, settle->ledger.id, &settle->late);
     if (code != OUTBOX_OK || settle->late)
         return code;
-    code = bury_unfit(store, settle->window, settle->count);
+    code = bury_unfit(store, settle->table, settle->window, settle->count);
     if (code == OUTBOX_OK)
-        code = delete_passed(store, settle->ledger.id);
+        code = ob_table_delete_passed(settle->table, settle->ledger.id);
     if (code == OUTBOX_OK)
-        code = ob_head_entomb(store, &settle->ledger, settle->text);
+        code = ob_table_entomb(settle->table, &settle->ledger, settle->text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing a settle");
     return code;
 }
 
-int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint32_t count,
-                    enum ob_head *head)
+int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
+                    uint32_t count, enum ob_head *head)
 {
-    struct settle settle = {.window = window, .count = count, .head = OB_HEAD_SAME};
+    struct ob_table *table = &store->table[lane];
+    struct settle settle = {.table = table, .window = window, .count = count, .head = OB_HEAD_SAME};
     assert(count > 0 && !ob_store_is_blocked(store));
     *head = OB_HEAD_SAME;
     int code = ob_store_end_left_over(store);
@@ -451,18 +434,18 @@ int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint
     ob_store_rollback(store);
     if (committed) {
         store->settles++;
-        ob_head_adopt(store, &settle.ledger, settle.text);
+        ob_table_adopt(table, &settle.ledger, settle.text);
         return OUTBOX_OK;
     }
     if (code != OUTBOX_OK)
         return code;
     if (settle.broken) {
-        code = ob_head_mend(store, head);
+        code = ob_head_mend(store, table, head);
         /* Mended, but nothing was settled: the settle itself is tried again. */
         return code == OUTBOX_OK && *head == OB_HEAD_SAME ? OUTBOX_BUSY : code;
     }
     if (settle.late) {
-        code = ob_head_bury_late(store, window, count);
+        code = ob_head_bury_late(store, table, window, count);
         return code == OUTBOX_OK ? OUTBOX_BUSY : code; /* the settle itself is tried again */
     }
     return OUTBOX_OK; /* the head has moved: the caller sees it in *head */
@@ -512,12 +495,12 @@ static int commit_barrier(struct ob_store *store)
                       &store->error, "making events durable");
 }
 
-bool ob_store_needs_barrier(const struct ob_store *store, int64_t id)
+bool ob_store_needs_barrier(const struct ob_store *store, outbox_lane lane, int64_t id)
 {
-    return store->wrote_unsynced || store->wal_in_doubt || id > store->durable_id;
+    return store->wrote_unsynced || store->wal_in_doubt || id > store->durable_id[lane];
 }
 
-int ob_store_barrier(struct ob_store *store, int64_t id)
+int ob_store_barrier(struct ob_store *store, const int64_t ids[OUTBOX_LANES])
 {
     assert(!ob_store_is_blocked(store));
     int code = ob_store_end_left_over(store);
@@ -527,8 +510,9 @@ int ob_store_barrier(struct ob_store *store, int64_t id)
         return code;
     store->barriers++;
     store->wrote_unsynced = store->wal_in_doubt = false;
-    if (id > store->durable_id)
-        store->durable_id = id; /* else a commit has claimed more */
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (ids[i] > store->durable_id[i])
+            store->durable_id[i] = ids[i]; /* else a commit has claimed more */
     return OUTBOX_OK;
 }
 

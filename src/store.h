@@ -3,16 +3,16 @@
  * store.h - the forwarder's side of the database: fetch, settle, barrier.
  *
  * Every call is one short transaction or none; when it returns, no lock is held. Every fetch and
- * every settle first looks, inside its own transaction, whether the lowest row is still the
- * tombstone that is known here. If not, nothing else is done, the head is looked into (head.h) and
+ * every settle first looks, inside its own transaction, whether the lowest row of its
+ * lane is still the tombstone that is known here. If not, nothing else is done, the head is looked into (head.h) and
  * the caller is told what became of it.
  */
 #ifndef OB_STORE_H
 #define OB_STORE_H
 
-#include "ledger.h"
 #include "message.h"
 #include "sql.h"
+#include "table.h"
 #include "window.h"
 
 enum ob_store_statement {
@@ -20,15 +20,8 @@ enum ob_store_statement {
     OB_SQL_BEGIN_WRITE,
     OB_SQL_COMMIT,
     OB_SQL_ROLLBACK,
-    OB_SQL_HEAD,
-    OB_SQL_FETCH,
-    OB_SQL_LARGEST,
-    OB_SQL_IDS,
-    OB_SQL_DELETE,
-    OB_SQL_ENTOMB,
-    OB_SQL_BURY,
     OB_SQL_VERSION,
-    OB_SQL_STATEMENTS
+    OB_STORE_STATEMENTS
 };
 
 /* What the last look at the head found. */
@@ -43,17 +36,13 @@ struct ob_store {
     sqlite3_vfs *vfs;
     bool is_shared; /* the application's connection, see forwarder.h */
     bool has_hook;  /* ours on the connection, which counts the WAL's frames */
-    sqlite3_stmt *statement[OB_SQL_STATEMENTS];
+    sqlite3_stmt *statement[OB_STORE_STATEMENTS];
     sqlite3_stmt *identity_statement;
-    struct ob_identity identity;
-
-    struct ob_ledger head; /* the tombstone as it was seen last */
-    char head_text[OB_LEDGER_TEXT];
-    bool head_is_known;
+    struct ob_table table[OUTBOX_LANES];
 
     enum ob_journal journal;
-    int64_t durable_id;  /* every event up to it survives a power cut */
-    bool wrote_unsynced; /* we wrote what the next event sent depends on: an epoch */
+    int64_t durable_id[OUTBOX_LANES]; /* every event up to it survives a power cut */
+    bool wrote_unsynced;              /* we wrote what the next event sent depends on: an epoch */
     bool wal_in_doubt;   /* a sync of the WAL failed: another one alone proves nothing, wal.h */
     int64_t version;     /* of the database when ob_store_has_changed() was asked last */
     unsigned wal_frames; /* in the WAL behind our last commit */
@@ -93,18 +82,19 @@ struct ob_fetch {
     bool at_end;       /* out */
     bool has_ended;    /* out; if not, the read's end failed and what was taken does not count */
 };
-int ob_store_fetch(struct ob_store *store, struct ob_fetch *fetch);
+int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fetch);
 
-/* Lets the `count` entries at the front of the window leave the table, each by its verdict, in one
- * transaction. If `head` is not SAME, nothing was settled. */
-int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint32_t count,
-                    enum ob_head *head);
+/* Lets the `count` entries at the front of the window leave the lane's table, each by its verdict, in
+ * one transaction. If `head` is not SAME, nothing was settled. */
+int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
+                    uint32_t count, enum ob_head *head);
 
 /* Whether a power cut could still undo the event or what we wrote about it. */
-bool ob_store_needs_barrier(const struct ob_store *store, int64_t id);
+bool ob_store_needs_barrier(const struct ob_store *store, outbox_lane lane, int64_t id);
 
-/* Sees to it that every event up to `id`, all of which were fetched, survives a power cut. */
-int ob_store_barrier(struct ob_store *store, int64_t id);
+/* Sees to it that every event up to `ids` of each lane, all of which were fetched, survives a power
+ * cut. */
+int ob_store_barrier(struct ob_store *store, const int64_t ids[OUTBOX_LANES]);
 
 /* Whether another connection (on a shared one: the application) may have written since this was
  * asked last. */

@@ -3,8 +3,8 @@
  * window.c - the ring behind window.h.
  *
  * What must hold after every call: kept <= first <= next <= end in the circular order of numbers;
- * every entry before `next` is in flight, acked or unfit; every one from `next` on awaits or is
- * unfit; `in_flight` counts the entries in flight from `kept` on; where `kept` is not `first`, it is
+ * every entry before `next` is in flight, acked or dropped; every one from `next` on awaits or is
+ * dropped; `in_flight` counts the entries in flight from `kept` on; where `kept` is not `first`, it is
  * in flight. Nothing of it is stored: a crash forgets it, and the table has all that matters.
  */
 #include "window.h"
@@ -63,10 +63,18 @@ void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *m
     *slot(window, window->end) = (struct ob_entry){
         .id = id,
         .message = message,
-        .verdict = unfit ? OB_UNFIT : OB_AWAITING,
+        .verdict = unfit ? OB_DROPPED : OB_AWAITING,
+        .outcome = OB_DEAD,
         .unfit = (uint8_t)unfit,
     };
     window->end++;
+}
+
+void ob_window_drop(struct ob_entry *entry, enum ob_outcome outcome)
+{
+    assert(entry->verdict == OB_AWAITING);
+    entry->verdict = OB_DROPPED;
+    entry->outcome = (uint8_t)outcome;
 }
 
 void ob_window_take_back(struct ob_window *window, uint32_t count)
@@ -80,11 +88,11 @@ void ob_window_take_back(struct ob_window *window, uint32_t count)
 
 struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token)
 {
-    while (window->next != window->end && slot(window, window->next)->verdict == OB_UNFIT)
+    while (window->next != window->end && slot(window, window->next)->verdict == OB_DROPPED)
         window->next++;
     if (window->next == window->end)
         return NULL;
-    *token = window->next + window->token_offset;
+    *token = (window->next + window->token_offset) & OB_TOKEN_MASK;
     assert(slot(window, window->next)->verdict == OB_AWAITING);
     return slot(window, window->next);
 }
@@ -101,10 +109,10 @@ void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint64_t n
 
 struct ob_entry *ob_window_find(const struct ob_window *window, uint32_t token)
 {
-    uint32_t number = token - window->token_offset;
-    if (number - window->first >= window->next - window->first)
+    uint32_t index = (token - window->token_offset - window->first) & OB_TOKEN_MASK;
+    if (index >= window->next - window->first)
         return NULL;
-    struct ob_entry *entry = slot(window, number);
+    struct ob_entry *entry = slot(window, window->first + index);
     return entry->verdict == OB_IN_FLIGHT ? entry : NULL;
 }
 
@@ -127,7 +135,7 @@ uint32_t ob_window_settleable(const struct ob_window *window)
     uint32_t count = 0;
     while (window->first + count != window->end) {
         uint8_t verdict = slot(window, window->first + count)->verdict;
-        if (verdict != OB_ACKED && verdict != OB_UNFIT)
+        if (verdict != OB_ACKED && verdict != OB_DROPPED)
             break;
         count++;
     }
@@ -156,10 +164,10 @@ void ob_window_passed(struct ob_window *window, int64_t id)
 
 bool ob_window_let_go(struct ob_window *window, uint32_t token)
 {
-    uint32_t number = token - window->token_offset;
-    if (number - window->kept >= window->first - window->kept)
+    uint32_t index = (token - window->token_offset - window->kept) & OB_TOKEN_MASK;
+    if (index >= window->first - window->kept)
         return false;
-    struct ob_entry *entry = slot(window, number);
+    struct ob_entry *entry = slot(window, window->kept + index);
     if (entry->verdict != OB_IN_FLIGHT)
         return false;
     ob_window_acked(window, entry);

@@ -20,13 +20,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ledger.h"
+
 #include <outbox/port.h>
 
 enum ob_verdict {
     OB_AWAITING,  /* read, not sent */
     OB_IN_FLIGHT, /* sent, no PUBACK yet */
     OB_ACKED,     /* PUBACK with success */
-    OB_UNFIT      /* can never be sent: leaves as a dead letter */
+    OB_DROPPED    /* will not be sent: leaves with the outcome that is noted */
 };
 
 struct ob_entry {
@@ -34,8 +36,13 @@ struct ob_entry {
     const outbox_message *message; /* while AWAITING; NULL: larger than the buffer */
     uint64_t sent_ms;
     uint8_t verdict;
-    uint8_t unfit; /* enum ob_unfit, why */
+    uint8_t outcome; /* enum ob_outcome, if DROPPED */
+    uint8_t unfit;   /* enum ob_unfit, why it is a dead letter */
+    uint8_t reason;  /* with which the broker refused it */
 };
+
+/* A token has so many bits; where it wraps, nothing of the last round is in use any more. */
+#define OB_TOKEN_MASK 0x7fffffffu
 
 struct ob_window {
     struct ob_entry *entries;
@@ -59,13 +66,16 @@ uint32_t ob_window_room(const struct ob_window *window); /* how many more entrie
 bool ob_window_is_full(const struct ob_window *window);
 struct ob_entry *ob_window_at(const struct ob_window *window, uint32_t index);
 
-/* Adds an entry at the end: AWAITING, or UNFIT if `unfit` is not 0. */
+/* Adds an entry at the end: AWAITING, or DROPPED as a dead letter if `unfit` is not 0. */
 void ob_window_add(struct ob_window *window, int64_t id, const outbox_message *message, int unfit);
+
+/* An entry that is AWAITING will not be sent. */
+void ob_window_drop(struct ob_entry *entry, enum ob_outcome outcome);
 
 /* Takes back the entries from index `count` on, none of which was sent. */
 void ob_window_take_back(struct ob_window *window, uint32_t count);
 
-/* The entry that is to be sent next and its token, or NULL. Steps over those that are UNFIT. */
+/* The entry that is to be sent next and its token, or NULL. Steps over those that are DROPPED. */
 struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token);
 void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint64_t now_ms);
 

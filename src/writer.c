@@ -22,20 +22,27 @@
 
 /* ---- The transaction as SQLite tells it -------------------------------------------------------- */
 
+static void forget_puts(outbox *box)
+{
+    memset(box->last_put, 0, sizeof box->last_put);
+}
+
 static void on_began(void *context)
 {
     outbox *box = context;
     box->touched = true;
     box->is_judged = false;
-    box->last_put = 0;
+    forget_puts(box);
 }
 
 static void on_committed(void *context)
 {
     outbox *box = context;
-    int64_t durable = box->is_durable ? box->last_put : 0;
+    int64_t durable[OUTBOX_LANES] = {0};
+    if (box->is_durable)
+        memcpy(durable, box->last_put, sizeof durable);
     box->touched = box->is_judged = false;
-    box->last_put = 0;
+    forget_puts(box);
     if (box->service)
         box->service->committed(box->service_context, durable);
 }
@@ -44,7 +51,7 @@ static void on_undone(void *context)
 {
     outbox *box = context;
     box->touched = box->is_judged = false;
-    box->last_put = 0;
+    forget_puts(box);
 }
 
 /* Which events the savepoint took with it is not known here, so none is claimed to be durable:
@@ -52,7 +59,7 @@ static void on_undone(void *context)
 static void on_partly_undone(void *context)
 {
     outbox *box = context;
-    box->last_put = 0;
+    forget_puts(box);
 }
 
 static void on_release_statements(void *context)
@@ -269,6 +276,8 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
         return ob_error_set(&box->error, OUTBOX_BAD_TOPIC,
                             "a topic has 1 to %d bytes of UTF-8 without '+', '#' and controls",
                             OUTBOX_TOPIC_MAX);
+    if (event->lane != OUTBOX_NORMAL && event->lane != OUTBOX_URGENT)
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "there is no lane %d", (int)event->lane);
     int code = check_attribute(box, "type", event->type);
     if (code == OUTBOX_OK)
         code = check_attribute(box, "content type", event->content_type);
@@ -284,15 +293,15 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
 static int prepare_put(outbox *box)
 {
     static const char *const sql[OB_PUT_STATEMENTS] = {
-        [OB_PUT_INSERT] = ("INSERT INTO main.outbox_event(topic, payload, created, retain, type,"
-                           " content_type, key) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
         [OB_PUT_TOUCH] = "INSERT INTO outbox_commit(touch) VALUES(1)",
         [OB_PUT_SAVEPOINT] = "SAVEPOINT outbox_put",
         [OB_PUT_RELEASE] = "RELEASE outbox_put",
     };
     int code = ob_wakeup_connect(&box->wakeup, &box->error);
     for (int i = 0; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
-        code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
+        const char *text =
+            i < OB_PUT_TOUCH ? ob_lane_sql((outbox_lane)(i - OB_PUT_INSERT), OB_SQL_PUT) : sql[i];
+        code = ob_sql_prepare(box->wakeup.db, text, &box->statement[i], &box->error);
         if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE) { /* denied, see touch() */
             ob_error_clear(&box->error);
             code = OUTBOX_OK;
@@ -320,7 +329,7 @@ static int bind_payload(sqlite3_stmt *statement, int index, const outbox_event *
 
 static int bind_event(outbox *box, const outbox_event *event, enum ob_media media)
 {
-    sqlite3_stmt *statement = box->statement[OB_PUT_INSERT];
+    sqlite3_stmt *statement = box->statement[OB_PUT_INSERT + event->lane];
     int result = bind_text(statement, 1, event->topic);
     if (result == SQLITE_OK)
         result = bind_payload(statement, 2, event, media);
@@ -342,13 +351,12 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
 
 /* The id behind the largest one is what SQLite gives out, unless some other writer has stored one
  * near 2^63: then it gives out random ones, and neither order nor identity would hold. */
-static int refuse_id(outbox *box, int64_t id)
+static int refuse_id(outbox *box, outbox_lane lane, int64_t id)
 {
     int64_t ignored;
     /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
-    int code = ob_sql_number(box->wakeup.db,
-                             "DELETE FROM main.outbox_event WHERE id = ?1 AND ledger IS NULL", id,
-                             0, 0, &ignored, &box->error);
+    int code = ob_sql_number(box->wakeup.db, ob_lane_sql(lane, OB_SQL_TAKE_BACK), id, 0, 0,
+                             &ignored, &box->error);
     if (code != OUTBOX_OK)
         return code;
     return ob_error_set(&box->error, OUTBOX_BAD_ID,
@@ -372,24 +380,26 @@ static int touch(outbox *box)
 static int insert(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
 {
     sqlite3 *db = box->wakeup.db;
+    sqlite3_stmt *statement = box->statement[OB_PUT_INSERT + event->lane];
     int code = OUTBOX_OK;
     if (!box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
     if (code == OUTBOX_OK)
         code = bind_event(box, event, media);
     if (code == OUTBOX_OK)
-        code = ob_sql_step(box->statement[OB_PUT_INSERT], NULL, &box->error, "storing the event");
+        code = ob_sql_step(statement, NULL, &box->error, "storing the event");
     /* The payload is the caller's; leave no pointer to it behind. Cannot fail. */
-    (void)sqlite3_clear_bindings(box->statement[OB_PUT_INSERT]);
+    (void)sqlite3_clear_bindings(statement);
     if (code != OUTBOX_OK)
         return code;
     if (sqlite3_changes(db) != 1)
         return ob_error_set(&box->error, OUTBOX_SQLITE,
-                            "a trigger on outbox_event has ignored the event; drop the trigger");
+                            "a trigger on %s has ignored the event; drop the trigger",
+                            ob_lane_table(event->lane));
     *id = sqlite3_last_insert_rowid(db);
     if (*id > OUTBOX_ID_MAX || *id <= 0)
-        return refuse_id(box, *id);
-    box->last_put = *id;
+        return refuse_id(box, event->lane, *id);
+    box->last_put[event->lane] = *id;
     box->is_judged = box->touched; /* else nobody tells when the transaction ends */
     return OUTBOX_OK;
 }
@@ -492,9 +502,19 @@ int outbox_stop(outbox *box)
     return OUTBOX_OK;
 }
 
+/* The last pending event of each lane, 0 where there is none. */
+static int find_last(outbox *box, int64_t last[OUTBOX_LANES])
+{
+    int code = OUTBOX_OK;
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = ob_sql_number(box->wakeup.db, ob_lane_sql((outbox_lane)i, OB_SQL_LAST_PENDING),
+                             OUTBOX_ID_MAX, 0, 0, &last[i], &box->error);
+    return code;
+}
+
 int outbox_flush(outbox *box, unsigned timeout_ms)
 {
-    int64_t last;
+    int64_t last[OUTBOX_LANES] = {0};
     if (!box)
         return OUTBOX_MISUSE;
     ob_error_clear(&box->error);
@@ -506,17 +526,13 @@ int outbox_flush(outbox *box, unsigned timeout_ms)
         return ob_error_set(&box->error, OUTBOX_MISUSE,
                             "a transaction is open on this connection; its events cannot be sent "
                             "before it ends, so flush after it");
-    /* The lowest row is the tombstone: where it is the largest too, nothing is pending. */
-    int code = ob_sql_number(box->wakeup.db,
-                             "SELECT max(id) FROM main.outbox_event WHERE id <= ?1"
-                             " AND id > (SELECT min(id) FROM main.outbox_event)",
-                             OUTBOX_ID_MAX, 0, 0, &last, &box->error);
-    if (code != OUTBOX_OK || last == 0)
+    int code = find_last(box, last);
+    if (code != OUTBOX_OK || (last[OUTBOX_NORMAL] == 0 && last[OUTBOX_URGENT] == 0))
         return code;
     code = box->service->flush(box->service_context, last, timeout_ms);
     if (code != OUTBOX_OK)
-        ob_error_set(&box->error, code, "events up to %lld are not settled yet: %s",
-                     (long long)last, outbox_strerror(code));
+        ob_error_set(&box->error, code, "events that were put before are not settled yet: %s",
+                     outbox_strerror(code));
     return code;
 }
 

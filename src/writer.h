@@ -12,8 +12,8 @@
 
 /* Statements that a put uses, cached while the connection lives. */
 enum ob_writer_statement {
-    OB_PUT_INSERT,
-    OB_PUT_TOUCH,
+    OB_PUT_INSERT, /* one for each lane */
+    OB_PUT_TOUCH = OB_PUT_INSERT + OUTBOX_LANES,
     OB_PUT_SAVEPOINT,
     OB_PUT_RELEASE,
     OB_PUT_STATEMENTS
@@ -26,10 +26,11 @@ struct outbox {
     sqlite3_stmt *statement[OB_PUT_STATEMENTS];
 
     /* The open transaction, as far as puts of this handle know it. */
-    bool touched;     /* xCommit or xRollback will come */
-    bool is_judged;   /* SQLite allows no other settings any more: it has written an event */
-    bool is_durable;  /* its commit syncs everything up to its last event */
-    int64_t last_put; /* the last event of it, 0: none or one that may have been undone since */
+    bool touched;    /* xCommit or xRollback will come */
+    bool is_judged;  /* SQLite allows no other settings any more: it has written an event */
+    bool is_durable; /* its commit syncs everything up to its last event */
+    /* The last event of it in each lane, 0: none or one that may have been undone since. */
+    int64_t last_put[OUTBOX_LANES];
 
     /* A put's own transaction could not be rolled back; SAVEPOINT outbox_put is open still, unless
      * the application has ended it since. */

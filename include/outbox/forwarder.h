@@ -89,12 +89,13 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
  * the code of what is wrong now; it goes on by itself, so the code is for display. [step-6] */
 int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 
-/* Says that a transaction with events committed. `durable_id`: all events up to it survive a power
- * cut; 0 claims nothing. Same thread as step. */
-void outbox_forwarder_committed(outbox_forwarder *forwarder, int64_t durable_id);
+/* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive a
+ * power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
+void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
 
-/* Asks that what is acknowledged be settled at once, until everything up to `id` is settled. */
-void outbox_forwarder_flush(outbox_forwarder *forwarder, int64_t id);
+/* Asks that what is acknowledged be settled at once, until everything up to `last[lane]` is settled
+ * in each lane. */
+void outbox_forwarder_flush(outbox_forwarder *forwarder, const int64_t last[OUTBOX_LANES]);
 
 /* Fills the forwarder's part of the statistics; the database's part is left as it is. */
 void outbox_forwarder_stats(const outbox_forwarder *forwarder, outbox_statistics *statistics);

@@ -88,6 +88,14 @@ const char *outbox_strerror(int code);
  * when none failed or `box` is NULL. Valid until the next call on the handle. [error-2] */
 const char *outbox_errmsg(const outbox *box);
 
+/* ---- Lanes ------------------------------------------------------------------------------- */
+
+/* Each lane is a stream of its own, with a table, an order and a source of its own. While both have
+ * events, of any eight that are sent at least one is a normal one, and the others are urgent.
+ * [lane-1] */
+typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
+#define OUTBOX_LANES 2
+
 /* ---- Limits ------------------------------------------------------------------------------ */
 
 #define OUTBOX_TOPIC_MAX 1024       /* bytes of a topic (MQTT allows 65,535) */
@@ -161,6 +169,7 @@ typedef struct outbox_event {
     const char *type; /* CloudEvents type; NULL: "outbox.event" */
     const char *key;  /* CloudEvents partitionkey; NULL: none */
     int retain;       /* non-zero: the broker keeps it as the topic's retained message */
+    outbox_lane lane; /* OUTBOX_URGENT: ahead of the normal ones; ordered among the urgent ones */
 } outbox_event;
 
 /* Adds an event to the transaction that is open on the handle's connection.
@@ -264,22 +273,35 @@ typedef enum outbox_state {
     OUTBOX_STATE_BACKOFF     /* waiting before the next attempt; last_error says why */
 } outbox_state;
 
-typedef struct outbox_statistics {
-    /* From the database: durable, and exact but for ids that other writers skipped, which count
-     * as pending until the forwarder has passed them. */
+/* One lane, from the database: durable, and exact but for ids that other writers skipped, which
+ * count as pending until the forwarder has passed them. */
+typedef struct outbox_lane_counts {
     int64_t pending, delivered, expired, evicted, superseded, dead_lettered;
     int64_t accepted;       /* the sum of the six: P4 */
     int64_t holes;          /* ids that never held an event */
     int64_t last_id;        /* largest id in the table, 0 when there was none */
     int64_t oldest_created; /* of the oldest pending event; 0 when there is none */
+} outbox_lane_counts;
+
+/* One lane, from the forwarder of this handle. */
+typedef struct outbox_lane_sending {
+    unsigned in_flight;
+    int64_t settled_id; /* all events up to it have left the table */
+    int64_t refused_id; /* the event that the broker refuses now, or 0 */
+    int refused_reason; /* its MQTT 5 reason code */
+} outbox_lane_sending;
+
+typedef struct outbox_statistics {
+    /* The sums over both lanes, and the age of the older one. */
+    int64_t pending, delivered, expired, evicted, superseded, dead_lettered, accepted, holes;
+    int64_t oldest_created;
+    outbox_lane_counts lanes[OUTBOX_LANES];
     /* From the forwarder of this handle, since its start. */
     outbox_state state;
     unsigned in_flight;
     uint64_t published, acknowledged, refusals;
     uint64_t connects, disconnects, settles, barriers;
-    int64_t settled_id;  /* all events up to it have left the table */
-    int64_t refused_id;  /* the event that the broker refuses now, or 0 */
-    int refused_reason;  /* its MQTT 5 reason code */
+    outbox_lane_sending sending[OUTBOX_LANES];
     unsigned backoff_ms; /* length of the pause in state BACKOFF */
     int last_error;      /* outbox_code of the last trouble, OUTBOX_OK while online */
     char last_error_text[160];

@@ -111,13 +111,14 @@ struct outbox_link {
  * the application's thread; those that return int return an outbox_code. */
 typedef struct outbox_service {
     int version; /* 1 */
-    /* A transaction with puts of this handle committed and is visible to other connections. If
-     * `durable_id` is not 0, all events up to it survive a power cut. Must not block. */
-    void (*committed)(void *context, int64_t durable_id);
+    /* A transaction with puts of this handle committed and is visible to other connections. All
+     * events of a lane up to `durable[lane]`, if that is not 0, survive a power cut. Must not
+     * block. */
+    void (*committed)(void *context, const int64_t durable[OUTBOX_LANES]);
     /* Fills the forwarder's part of the statistics. */
     void (*stats)(void *context, outbox_statistics *statistics);
-    /* Waits until the events up to `id` have left the table. */
-    int (*flush)(void *context, int64_t id, unsigned timeout_ms);
+    /* Waits until the events of each lane up to `last[lane]` have left its table. */
+    int (*flush)(void *context, const int64_t last[OUTBOX_LANES], unsigned timeout_ms);
     /* Ends the thread and frees `context`. */
     void (*stop)(void *context);
 } outbox_service;

@@ -38,15 +38,15 @@
 struct flags {
     bool committed;
     bool ending;
-    int64_t durable_id; /* the largest that a commit has reported since the last step */
-    int64_t flush_id;   /* the largest that a flush has asked for; stays until it is passed */
+    int64_t durable[OUTBOX_LANES]; /* the largest that a commit has reported since the last step */
+    int64_t flush[OUTBOX_LANES];   /* the largest that a flush has asked for; stays until passed */
 };
 
 struct service {
     /* The thread's own. The plan is outbox_start()'s, which waits until it has been used. */
     const struct outbox_linux_plan *plan;
     struct outbox_linux_engine engine;
-    int64_t flushing; /* what the forwarder was last asked to flush up to */
+    int64_t flushing[OUTBOX_LANES]; /* what the forwarder was last asked to flush up to */
 
     /* Between threads. */
     pthread_t thread;
@@ -103,7 +103,7 @@ static struct flags take_flags(struct service *service)
     hold(service);
     struct flags flags = service->flags;
     service->flags.committed = false;
-    service->flags.durable_id = 0;
+    memset(service->flags.durable, 0, sizeof service->flags.durable);
     service->woken = false;
     let_go(service);
     return flags;
@@ -143,10 +143,10 @@ static uint32_t step(struct service *service, const struct flags *flags)
     uint32_t next_ms = 0;
     outbox_statistics statistics;
     if (flags->committed)
-        outbox_forwarder_committed(service->engine.forwarder, flags->durable_id);
-    if (flags->flush_id > service->flushing) {
-        service->flushing = flags->flush_id;
-        outbox_forwarder_flush(service->engine.forwarder, flags->flush_id);
+        outbox_forwarder_committed(service->engine.forwarder, flags->durable);
+    if (memcmp(flags->flush, service->flushing, sizeof flags->flush) != 0) {
+        memcpy(service->flushing, flags->flush, sizeof flags->flush);
+        outbox_forwarder_flush(service->engine.forwarder, flags->flush);
     }
     /* The code is part of the statistics, and the forwarder goes on by itself. */
     (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
@@ -154,7 +154,10 @@ static uint32_t step(struct service *service, const struct flags *flags)
     outbox_forwarder_stats(service->engine.forwarder, &statistics);
 
     hold(service);
-    bool moved = statistics.settled_id != service->statistics.settled_id;
+    bool moved = false;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        moved =
+            moved || statistics.sending[i].settled_id != service->statistics.sending[i].settled_id;
     service->statistics = statistics;
     if (moved)
         (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
@@ -196,13 +199,20 @@ static void *run(void *context)
 
 /* ---- The application's side -------------------------------------------------------------------- */
 
-static void service_committed(void *context, int64_t durable_id)
+/* Raises each lane's number to the other one's, where that is larger. */
+static void raise_to(int64_t numbers[OUTBOX_LANES], const int64_t others[OUTBOX_LANES])
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (others[i] > numbers[i])
+            numbers[i] = others[i];
+}
+
+static void service_committed(void *context, const int64_t durable[OUTBOX_LANES])
 {
     struct service *service = context;
     hold(service);
     service->flags.committed = true;
-    if (durable_id > service->flags.durable_id)
-        service->flags.durable_id = durable_id;
+    raise_to(service->flags.durable, durable);
     wake(service);
     let_go(service);
 }
@@ -233,22 +243,30 @@ static struct timespec time_after(unsigned ms)
     return when;
 }
 
-static int service_flush(void *context, int64_t id, unsigned timeout_ms)
+/* Under the mutex. */
+static bool is_settled(const struct service *service, const int64_t last[OUTBOX_LANES])
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (service->statistics.sending[i].settled_id < last[i])
+            return false;
+    return true;
+}
+
+static int service_flush(void *context, const int64_t last[OUTBOX_LANES], unsigned timeout_ms)
 {
     struct service *service = context;
     struct timespec deadline = time_after(timeout_ms == OUTBOX_NEVER ? 0 : timeout_ms);
     int error = timeout_ms == 0 ? ETIMEDOUT : 0;
     hold(service);
-    if (service->statistics.settled_id < id) {
-        if (id > service->flags.flush_id)
-            service->flags.flush_id = id;
+    if (!is_settled(service, last)) {
+        raise_to(service->flags.flush, last);
         wake(service);
     }
-    while (service->statistics.settled_id < id && error == 0)
+    while (!is_settled(service, last) && error == 0)
         error = timeout_ms == OUTBOX_NEVER
                     ? pthread_cond_wait(&service->changed, &service->mutex)
                     : pthread_cond_timedwait(&service->changed, &service->mutex, &deadline);
-    bool settled = service->statistics.settled_id >= id;
+    bool settled = is_settled(service, last);
     let_go(service);
     return settled ? OUTBOX_OK : OUTBOX_TIMEOUT;
 }

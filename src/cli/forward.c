@@ -131,14 +131,19 @@ static int end_undrained(const struct job *job, const char *why)
                     now.last_error_text[0] != '\0' ? ": " : "", now.last_error_text);
 }
 
-/* Everything up to the id that was the last at the start is settled. Waiting for the outbox to be
+/* Everything up to the ids that were the last at the start is settled. Waiting for the outbox to be
  * empty could take for ever while the application goes on. */
-static bool is_drained(const struct job *job, int64_t target)
+static bool is_drained(const struct job *job, const outbox_statistics *start)
 {
     outbox_statistics now;
     if (outbox_flush(job->box, LOOK_MS) == OUTBOX_OK)
         return true;
-    return outbox_stats(job->box, &now) == OUTBOX_OK && now.settled_id >= target;
+    if (outbox_stats(job->box, &now) != OUTBOX_OK)
+        return false;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (now.sending[i].settled_id < start->lanes[i].last_id)
+            return false;
+    return true;
 }
 
 static int64_t count_settled(const struct job *job, const outbox_statistics *start)
@@ -155,7 +160,7 @@ static int drain(const struct job *job)
     int64_t started = seconds_now();
     if (outbox_stats(job->box, &start) != OUTBOX_OK)
         return cli_fail("%s: %s", job->path, outbox_errmsg(job->box));
-    while (!is_drained(job, start.last_id)) {
+    while (!is_drained(job, &start)) {
         draw_progress(job, start.pending, count_settled(job, &start));
         if (signal_is_pending(job))
             return end_undrained(job, "interrupted");

@@ -38,6 +38,7 @@ const struct cli_verb cli_put = {
         "  -t, --type TYPE          CloudEvents type (default: outbox.event)\n"
         "  -k, --key KEY            CloudEvents partitionkey\n"
         "  -r, --retain             the broker keeps it as the topic's retained message\n"
+        "  -u, --urgent             in the urgent lane\n"
         "\n"
         "A payload has at most 65536 bytes. If a line cannot be stored, its whole batch is not,\n"
         "and the command stops and tells how many events were stored before.\n",
@@ -197,10 +198,11 @@ static int parse(int argc, char **argv, struct job *job)
                                             {"type", required_argument, NULL, 't'},
                                             {"key", required_argument, NULL, 'k'},
                                             {"retain", no_argument, NULL, 'r'},
+                                            {"urgent", no_argument, NULL, 'u'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     int option;
-    while ((option = getopt_long(argc, argv, "lc:t:k:rh", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "lc:t:k:ruh", options, NULL)) != -1) {
         switch (option) {
         case 'l':
             job->lines = true;
@@ -219,6 +221,9 @@ static int parse(int argc, char **argv, struct job *job)
             break;
         case 'r':
             job->event.retain = 1;
+            break;
+        case 'u':
+            job->event.lane = OUTBOX_URGENT;
             break;
         default:
             return cli_other_option(&cli_put, option);

@@ -23,7 +23,8 @@ const struct cli_verb cli_status = {
             "  --json   one JSON object on one line, all values numbers:\n"
             "           pending, delivered, expired, evicted, superseded, dead_letters: events;\n"
             "           accepted: their sum; holes: ids that never held an event;\n"
-            "           last_id; oldest_age_ms: age of the oldest pending event or null;\n"
+            "           oldest_age_ms: age of the oldest pending event or null; lanes: the same\n"
+            "           counts for normal and urgent events, and the last_id of each;\n"
             "           database_bytes, wal_bytes: sizes of the files. Later versions may add\n"
             "           members.\n",
     .run = run,
@@ -51,19 +52,46 @@ static int64_t age_ms(const outbox_statistics *box)
     return age > 0 ? age : 0; /* the clock may have been set back since */
 }
 
+/* The counts that a lane and the sum of both have alike. */
+struct counts {
+    int64_t pending, delivered, expired, evicted, superseded, dead_letters, accepted, holes;
+};
+
+static void print_counts(const struct counts *counts)
+{
+    (void)printf("\"pending\":%" PRId64 ",\"delivered\":%" PRId64 ",\"expired\":%" PRId64
+                 ",\"evicted\":%" PRId64 ",\"superseded\":%" PRId64 ",\"dead_letters\":%" PRId64
+                 ",\"accepted\":%" PRId64 ",\"holes\":%" PRId64,
+                 counts->pending, counts->delivered, counts->expired, counts->evicted,
+                 counts->superseded, counts->dead_letters, counts->accepted, counts->holes);
+}
+
+static void print_lane(const char *name, const outbox_lane_counts *lane)
+{
+    const struct counts counts = {lane->pending,  lane->delivered,  lane->expired,
+                                  lane->evicted,  lane->superseded, lane->dead_lettered,
+                                  lane->accepted, lane->holes};
+    (void)printf("\"%s\":{", name);
+    print_counts(&counts);
+    (void)printf(",\"last_id\":%" PRId64 "}", lane->last_id);
+}
+
 static void print_json(const struct figures *figures)
 {
     const outbox_statistics *box = &figures->box;
-    char age[24] = "null";
+    const struct counts counts = {box->pending,    box->delivered,     box->expired,  box->evicted,
+                                  box->superseded, box->dead_lettered, box->accepted, box->holes};
+    (void)printf("{");
+    print_counts(&counts);
     if (figures->oldest_age_ms >= 0)
-        (void)snprintf(age, sizeof age, "%" PRId64, figures->oldest_age_ms);
-    (void)printf("{\"pending\":%" PRId64 ",\"delivered\":%" PRId64 ",\"expired\":%" PRId64
-                 ",\"evicted\":%" PRId64 ",\"superseded\":%" PRId64 ",\"dead_letters\":%" PRId64
-                 ",\"accepted\":%" PRId64 ",\"holes\":%" PRId64 ",\"last_id\":%" PRId64
-                 ",\"oldest_age_ms\":%s,\"database_bytes\":%" PRId64 ",\"wal_bytes\":%" PRId64
-                 "}\n",
-                 box->pending, box->delivered, box->expired, box->evicted, box->superseded,
-                 box->dead_lettered, box->accepted, box->holes, box->last_id, age,
+        (void)printf(",\"oldest_age_ms\":%" PRId64, figures->oldest_age_ms);
+    else
+        (void)printf(",\"oldest_age_ms\":null");
+    (void)printf(",\"lanes\":{");
+    print_lane("normal", &box->lanes[OUTBOX_NORMAL]);
+    (void)printf(",");
+    print_lane("urgent", &box->lanes[OUTBOX_URGENT]);
+    (void)printf("},\"database_bytes\":%" PRId64 ",\"wal_bytes\":%" PRId64 "}\n",
                  figures->database_bytes, figures->wal_bytes);
 }
 
@@ -80,6 +108,7 @@ static void print_text(const struct figures *figures)
         const char *name;
         int64_t number;
     } rare[] = {
+        {"  urgent", box->lanes[OUTBOX_URGENT].pending},
         {"expired", box->expired},
         {"evicted", box->evicted},
         {"superseded", box->superseded},
@@ -91,7 +120,7 @@ static void print_text(const struct figures *figures)
     for (size_t i = 0; i < sizeof rare / sizeof rare[0]; i++)
         if (rare[i].number != 0)
             print_row(rare[i].name, rare[i].number, "");
-    print_row("last id", box->last_id, "");
+    print_row("last id", box->lanes[OUTBOX_NORMAL].last_id, "");
     if (figures->oldest_age_ms >= 0)
         print_row("oldest", figures->oldest_age_ms / 1000, " s old");
     print_row("database", figures->database_bytes, " bytes");

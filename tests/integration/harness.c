@@ -280,7 +280,7 @@ int is_backing_off(const outbox_statistics *statistics)
 
 int is_refused(const outbox_statistics *statistics)
 {
-    return statistics->refused_id != 0;
+    return statistics->sending[OUTBOX_NORMAL].refused_id != 0;
 }
 
 app *scene_begin(scene *s)

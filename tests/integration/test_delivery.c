@@ -187,7 +187,7 @@ static void test_the_statistics_tell_what_was_delivered(void **state)
     assert_int_equal(now.acknowledged, 50);
     assert_int_equal(now.connects, 1);
     assert_int_equal(now.in_flight, 0);
-    assert_int_equal(now.settled_id, now.last_id);
+    assert_int_equal(now.sending[OUTBOX_NORMAL].settled_id, now.lanes[OUTBOX_NORMAL].last_id);
     assert_int_equal(now.last_error, OUTBOX_OK);
 }
 

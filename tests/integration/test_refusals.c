@@ -102,8 +102,8 @@ static void expect_blocked(app *a, int reason)
 {
     outbox_statistics now = app_await(a, is_refused);
 
-    assert_int_equal(now.refused_id, 4);
-    assert_int_equal(now.refused_reason, reason);
+    assert_int_equal(now.sending[OUTBOX_NORMAL].refused_id, 4);
+    assert_int_equal(now.sending[OUTBOX_NORMAL].refused_reason, reason);
     assert_true(now.refusals >= 1);
     assert_int_equal(outbox_flush(a->box, 500), OUTBOX_TIMEOUT);
     now = app_stats(a);
@@ -127,7 +127,7 @@ static void expect_all_seven(scene *s, app *a)
                 "4 5 6 7");
     outbox_statistics now = app_stats(a);
     assert_int_equal(now.delivered, 7);
-    assert_int_equal(now.refused_id, 0);
+    assert_int_equal(now.sending[OUTBOX_NORMAL].refused_id, 0);
     assert_int_equal(now.last_error, OUTBOX_OK);
 }
 

@@ -409,12 +409,13 @@ void app_put_last(struct sim *sim)
 
 /* ---- Connections -------------------------------------------------------------------------------------------------------------- */
 
-static void on_committed(void *context, int64_t durable_id)
+static void on_committed(void *context, const int64_t durable[OUTBOX_LANES])
 {
     struct sim *sim = context;
-    trace_event(sim, "committed", (uint64_t)durable_id, 0);
+    trace_event(sim, "committed", (uint64_t)durable[OUTBOX_NORMAL],
+                (uint64_t)durable[OUTBOX_URGENT]);
     if (!chance(sim, 50)) /* a wake-up may get lost on its way to another process */
-        node_committed(sim, durable_id);
+        node_committed(sim, durable);
 }
 
 static void on_stats(void *context, outbox_statistics *statistics)
@@ -422,9 +423,9 @@ static void on_stats(void *context, outbox_statistics *statistics)
     (void)context, (void)statistics;
 }
 
-static int on_flush(void *context, int64_t id, unsigned timeout_ms)
+static int on_flush(void *context, const int64_t last[OUTBOX_LANES], unsigned timeout_ms)
 {
-    (void)context, (void)id, (void)timeout_ms;
+    (void)context, (void)last, (void)timeout_ms;
     return OUTBOX_OK;
 }
 

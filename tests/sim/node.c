@@ -33,12 +33,13 @@ void node_wake(struct sim *sim, uint64_t at)
         sim->node.due = at;
 }
 
-void node_committed(struct sim *sim, int64_t durable_id)
+void node_committed(struct sim *sim, const int64_t durable[OUTBOX_LANES])
 {
     struct node *node = &sim->node;
     node->is_told = true;
-    if (durable_id > node->durable_id)
-        node->durable_id = durable_id;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (durable[i] > node->durable[i])
+            node->durable[i] = durable[i];
     node_wake(sim, sim->device.now_us + 100);
 }
 
@@ -109,7 +110,7 @@ void node_close(struct sim *sim)
     if (node->db && !sim->profile->one_connection && sqlite3_close(node->db) != SQLITE_OK)
         breaks(sim, BOUNDED_MEMORY, "the forwarder's connection does not close");
     node->db = NULL;
-    node->durable_id = 0;
+    memset(node->durable, 0, sizeof node->durable);
     node->is_told = false;
 }
 
@@ -123,7 +124,7 @@ void node_step(struct sim *sim)
         return;
     }
     if (node->is_told)
-        outbox_forwarder_committed(node->forwarder, node->durable_id);
+        outbox_forwarder_committed(node->forwarder, node->durable);
     node->is_told = false;
     int code = outbox_forwarder_step(node->forwarder, &next_ms);
     trace_event(sim, "step", (uint64_t)-code, next_ms);

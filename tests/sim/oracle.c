@@ -327,7 +327,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     outbox_statistics now = {0};
     oracle_code(sim, "step", code);
     outbox_forwarder_stats(sim->node.forwarder, &now);
-    check_left(sim, now.settled_id);
+    check_left(sim, now.sending[OUTBOX_NORMAL].settled_id);
     if (next_ms > 1u << 29)
         breaks(sim, CONTRACT, "the step wants to be called in %u ms", next_ms);
     if (now.in_flight > sim->settings.forwarder.window ||

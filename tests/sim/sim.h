@@ -197,7 +197,7 @@ struct node {
     sqlite3 *db;
     outbox_forwarder *forwarder;
     uint64_t due;
-    int64_t durable_id; /* told with the next step */
+    int64_t durable[OUTBOX_LANES]; /* told with the next step */
     bool is_told;
     uint64_t starts;
 };
@@ -330,7 +330,7 @@ void app_put_last(struct sim *sim); /* an event behind all others */
 
 void node_step(struct sim *sim);
 void node_close(struct sim *sim);
-void node_committed(struct sim *sim, int64_t durable_id); /* from outbox_service */
+void node_committed(struct sim *sim, const int64_t durable[OUTBOX_LANES]); /* outbox_service */
 void node_wake(struct sim *sim, uint64_t at);
 outbox_port node_port(struct sim *sim);
 

@@ -72,7 +72,7 @@ static void test_previous_names_the_event_ahead(void **state)
     assert_int_equal(rig.link.sent[1].previous, 1);
     rig_ack_from(&rig, 0);
     put_many(*state, 1);
-    outbox_forwarder_committed(rig.bench->forwarder, 0);
+    outbox_forwarder_committed(rig.bench->forwarder, NULL);
     rig_step(&rig);
     assert_int_equal(rig.link.sent[3].previous, 3);
 }
@@ -153,13 +153,13 @@ static void test_nothing_behind_a_refused_event_is_settled(void **state)
     fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
     assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
     assert_false(rig.link.is_open);
-    outbox_forwarder_flush(rig.bench->forwarder, 3);
+    outbox_forwarder_flush(rig.bench->forwarder, (int64_t[]){3, 0});
     rig_run(&rig, 100);
     outbox_statistics now = rig_stats(&rig);
     assert_int_equal(now.delivered, 1);
     assert_int_equal(now.pending, 2);
-    assert_int_equal(now.refused_id, 2);
-    assert_int_equal(now.refused_reason, 0x87);
+    assert_int_equal(now.sending[OUTBOX_NORMAL].refused_id, 2);
+    assert_int_equal(now.sending[OUTBOX_NORMAL].refused_reason, 0x87);
 }
 
 /* [step-4] */
@@ -179,7 +179,7 @@ static void test_a_refused_event_is_sent_again_alone_and_then_all_goes_on(void *
     fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
     assert_int_equal(rig_step(&rig), OUTBOX_OK);
     assert_int_equal(rig.link.sent_count, 5);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
 }
 
 /* [step-4] */
@@ -199,8 +199,8 @@ static void test_an_event_larger_than_the_server_takes_waits_and_is_reported(voi
     assert_true(rig.link.is_open);
     fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
     assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
-    assert_int_equal(rig_stats(&rig).refused_id, 2);
-    assert_int_equal(rig_stats(&rig).refused_reason, 0x95);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 2);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_reason, 0x95);
     assert_int_equal(rig.link.sent_count, 1);
     rig.link.maximum_packet = 0;
     rig_run(&rig, 1001);
@@ -367,7 +367,7 @@ static void test_a_settle_waits_while_the_application_writes(void **state)
     bench_sql(bench->db, "BEGIN IMMEDIATE");
     for (int i = 0; i < 3; i++)
         fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
-    outbox_forwarder_flush(bench->forwarder, 3);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){3, 0});
     rig_step(&rig);
     assert_in_range(rig.next_ms, 1, 20);
     bench_sql(bench->db, "COMMIT");
@@ -385,7 +385,7 @@ static void test_a_write_lock_that_is_held_for_ten_seconds_is_reported(void **st
     rig_connect(&rig, 100);
     bench_sql(bench->db, "BEGIN IMMEDIATE");
     fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
-    outbox_forwarder_flush(bench->forwarder, 1);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){1, 0});
     rig_run(&rig, 9900);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
     rig_run(&rig, 200);
@@ -508,7 +508,7 @@ static void test_after_months_of_idling_an_event_goes_out_at_once(void **state)
         rig_step(&rig);
         rig.port.now_ms += rig.next_ms;
         put_many(bench, 1);
-        outbox_forwarder_committed(bench->forwarder, 0);
+        outbox_forwarder_committed(bench->forwarder, NULL);
         rig_step(&rig);
         assert_int_equal(rig.link.sent_count, i + 2);
         rig_ack_from(&rig, i + 1);
@@ -574,7 +574,7 @@ static void test_the_end_of_a_transaction_without_puts_need_not_be_told(void **s
           &(outbox_forwarder_config){.shared_connection = 1, .foreign_check_ms = OUTBOX_NEVER});
     rig_connect(&rig, 10);
     bench_put(bench, "a", "b");
-    outbox_forwarder_committed(bench->forwarder, 0);
+    outbox_forwarder_committed(bench->forwarder, NULL);
     bench_sql(bench->db, "BEGIN");
     assert_int_equal(rig_step(&rig), OUTBOX_OK);
     assert_true(rig.next_ms <= 100);
@@ -678,7 +678,7 @@ static void test_init_without_an_outbox_in_the_file_fails_and_changes_nothing(vo
     (void)state;
     sqlite3 *db;
     struct fake_port port;
-    char sentence[200] = "", memory[16384];
+    char sentence[200] = "", memory[32768];
     outbox_forwarder_config config = {.payload_max = 100, .window = 4, .settle_batch = 4};
     outbox_forwarder *forwarder;
     fake_port_init(&port);
@@ -708,7 +708,7 @@ static void test_init_that_fails_leaves_the_connection_as_it_was(void **state)
     struct fake_port port;
     outbox_forwarder *forwarder;
     outbox_forwarder_config config = {.payload_max = 100, .window = 4, .settle_batch = 4};
-    char memory[16384];
+    char memory[32768];
     fake_port_init(&port);
     fake_link_init(&rig.link);
     bench->own = bench_connect(bench);

@@ -22,6 +22,7 @@
 #define MS_10000 INT64_C(253402300800000)
 
 static const struct ob_identity identity = {
+    .lane = "normal",
     .device = "pump-7",
     .epoch = {.first = 1, .digits = "0123456789abcdef"},
     .until = INT64_MAX,

@@ -96,7 +96,8 @@ static void assert_finds(struct fixture *fixture, int expected_code, enum ob_sch
 static struct ob_identity identity_of(struct fixture *fixture, int64_t id)
 {
     struct ob_identity identity;
-    int code = ob_schema_identity(fixture->db, &fixture->identity, id, &identity, &fixture->error);
+    int code = ob_schema_identity(fixture->db, &fixture->identity, OUTBOX_NORMAL, id, &identity,
+                                  &fixture->error);
     if (code != OUTBOX_OK)
         fail_msg("%d: %s", code, fixture->error.sentence);
     return identity;
@@ -105,7 +106,8 @@ static struct ob_identity identity_of(struct fixture *fixture, int64_t id)
 static int identity_code(struct fixture *fixture, int64_t id)
 {
     struct ob_identity identity;
-    return ob_schema_identity(fixture->db, &fixture->identity, id, &identity, &fixture->error);
+    return ob_schema_identity(fixture->db, &fixture->identity, OUTBOX_NORMAL, id, &identity,
+                              &fixture->error);
 }
 
 /* All pages of the main database. */
@@ -394,7 +396,7 @@ static void test_without_a_name_a_new_outbox_gets_a_random_one(void **state)
     assert_int_equal(strspn(first, "0123456789abcdef"), OB_EPOCH_DIGITS);
     assert_string_not_equal(first, identity_of(fixture, 1).epoch.digits);
     run(fixture->db, "DROP TABLE outbox_event; DROP TABLE outbox_meta; DROP TABLE outbox_dead;"
-                     "DROP TABLE outbox_epoch; DROP VIEW outbox_pending");
+                     "DROP TABLE outbox_urgent; DROP TABLE outbox_epoch; DROP VIEW outbox_pending");
     make(fixture, NULL);
     assert_int_equal(ob_schema_device(fixture->db, second, &fixture->error), OUTBOX_OK);
     assert_string_not_equal(first, second);
@@ -408,7 +410,7 @@ static void test_a_remade_outbox_has_another_epoch(void **state)
     sqlite3_finalize(fixture->identity);
     fixture->identity = NULL;
     run(fixture->db, "DROP TABLE outbox_event; DROP TABLE outbox_meta; DROP TABLE outbox_dead;"
-                     "DROP TABLE outbox_epoch; DROP VIEW outbox_pending");
+                     "DROP TABLE outbox_urgent; DROP TABLE outbox_epoch; DROP VIEW outbox_pending");
     make(fixture, "pump-7");
     assert_string_not_equal(identity_of(fixture, 1).epoch.digits, before.epoch.digits);
 }
@@ -510,7 +512,8 @@ static void test_an_id_belongs_to_the_last_epoch_that_began_before_it(void **sta
 {
     struct fixture *fixture = *state;
     make(fixture, "pump-7");
-    assert_int_equal(ob_schema_new_epoch(fixture->db, 10, &fixture->error), OUTBOX_OK);
+    assert_int_equal(ob_schema_new_epoch(fixture->db, OUTBOX_NORMAL, 10, &fixture->error),
+                     OUTBOX_OK);
     struct ob_identity first = identity_of(fixture, 1), second = identity_of(fixture, 10);
     assert_string_not_equal(first.epoch.digits, second.epoch.digits);
     assert_int_equal(first.epoch.first, 1);
@@ -527,15 +530,19 @@ static void test_a_new_epoch_replaces_those_that_begin_at_it_or_behind_it(void *
     struct fixture *fixture = *state;
     make(fixture, "pump-7");
     struct ob_identity before = identity_of(fixture, 1);
-    assert_int_equal(ob_schema_new_epoch(fixture->db, 10, &fixture->error), OUTBOX_OK);
-    assert_int_equal(ob_schema_new_epoch(fixture->db, 20, &fixture->error), OUTBOX_OK);
+    assert_int_equal(ob_schema_new_epoch(fixture->db, OUTBOX_NORMAL, 10, &fixture->error),
+                     OUTBOX_OK);
+    assert_int_equal(ob_schema_new_epoch(fixture->db, OUTBOX_NORMAL, 20, &fixture->error),
+                     OUTBOX_OK);
     struct ob_identity replaced = identity_of(fixture, 10);
-    assert_int_equal(ob_schema_new_epoch(fixture->db, 10, &fixture->error), OUTBOX_OK);
+    assert_int_equal(ob_schema_new_epoch(fixture->db, OUTBOX_NORMAL, 10, &fixture->error),
+                     OUTBOX_OK);
     struct ob_identity after = identity_of(fixture, 20);
     assert_int_equal(after.epoch.first, 10);
     assert_string_not_equal(after.epoch.digits, replaced.epoch.digits);
     assert_string_equal(identity_of(fixture, 9).epoch.digits, before.epoch.digits);
-    assert_int_equal(number(fixture->db, "SELECT count(*) FROM outbox_epoch"), 2);
+    assert_int_equal(number(fixture->db, "SELECT count(*) FROM outbox_epoch WHERE lane = 'normal'"),
+                     2);
 }
 
 static void test_epochs_of_another_lane_are_not_looked_at_and_not_touched(void **state)
@@ -546,9 +553,10 @@ static void test_epochs_of_another_lane_are_not_looked_at_and_not_touched(void *
     struct ob_identity identity = identity_of(fixture, 7);
     assert_int_equal(identity.epoch.first, 1);
     assert_int_equal(identity.until, INT64_MAX);
-    assert_int_equal(ob_schema_new_epoch(fixture->db, 3, &fixture->error), OUTBOX_OK);
+    assert_int_equal(ob_schema_new_epoch(fixture->db, OUTBOX_NORMAL, 3, &fixture->error),
+                     OUTBOX_OK);
     assert_int_equal(number(fixture->db, "SELECT count(*) FROM outbox_epoch WHERE lane = 'urgent'"),
-                     1);
+                     2);
 }
 
 static void test_an_id_without_an_epoch_is_corrupt(void **state)

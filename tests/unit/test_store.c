@@ -108,7 +108,7 @@ static void test_a_row_of_any_size_is_not_loaded_and_blocks_its_lane(void **stat
     assert_int_equal(rig.link.sent_count, 1);
     fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
     assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
-    assert_int_equal(rig_stats(&rig).refused_id, 2);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 2);
     assert_in_range(sqlite3_memory_highwater(0) - before, 0, 4000000);
     bench_sql(bench->db, "UPDATE outbox_event SET payload = 'cut' WHERE id = 2");
     rig_reconnect(&rig, 100);
@@ -158,7 +158,7 @@ static void test_a_refusal_is_shown_again_when_the_database_works_again(void **s
     rig_run(&rig, 1500);
     assert_int_equal(rig_stats(&rig).delivered, 1);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_REFUSED);
-    assert_non_null(strstr(rig_stats(&rig).last_error_text, "refuses event 2"));
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "refuses normal event 2"));
 }
 
 /* [step-4] */
@@ -177,15 +177,15 @@ static void test_an_event_over_our_own_limit_is_held_and_says_so(void **state)
         assert_int_equal(rig.link.sent_count, 0);
         outbox_statistics now = rig_stats(&rig);
         assert_int_equal(now.last_error, OUTBOX_REFUSED);
-        assert_int_equal(now.refused_reason, 0x95);
-        assert_int_equal(now.refused_id, i + 1);
+        assert_int_equal(now.sending[OUTBOX_NORMAL].refused_reason, 0x95);
+        assert_int_equal(now.sending[OUTBOX_NORMAL].refused_id, i + 1);
         assert_null(strstr(now.last_error_text, "broker"));
         assert_non_null(strstr(now.last_error_text, "payload_max of 100"));
         assert_non_null(strstr(now.last_error_text, figures[i]));
         bench_sql(bench->db, "UPDATE outbox_event SET payload = 'cut' WHERE payload NOT NULL");
         rig_reconnect(&rig, 100);
         rig_ack_from(&rig, 0);
-        assert_int_equal(rig_stats(&rig).refused_id, 0);
+        assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
         rig_stop(&rig);
     }
 }
@@ -302,24 +302,24 @@ static void test_a_flush_up_to_a_row_that_is_deleted_by_hand_ends(void **state)
     for (int i = 0; i < 3; i++)
         bench_put(bench, "a", "b");
     start(state, NULL);
-    outbox_forwarder_flush(bench->forwarder, 3);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){3, 0});
     bench_sql(bench->db, "DELETE FROM outbox_event WHERE id = 3");
     rig_connect(&rig, 100);
     assert_int_equal(rig.link.sent_count, 2);
-    assert_true(rig_stats(&rig).settled_id < 3);
+    assert_true(rig_stats(&rig).sending[OUTBOX_NORMAL].settled_id < 3);
     for (int i = 0; i < 2; i++)
         fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
     rig_run(&rig, 20); /* no quiet second for what was asked for */
     assert_int_equal(rig_stats(&rig).delivered, 2);
-    assert_int_equal(rig_stats(&rig).settled_id, 3);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].settled_id, 3);
     /* The id is given out again, and the event behind it is as pending as any. */
     assert_int_equal(bench_put(bench, "a", "anew"), 3);
-    outbox_forwarder_flush(bench->forwarder, 3);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){3, 0});
     rig_run(&rig, 20);
-    assert_int_equal(rig_stats(&rig).settled_id, 2);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].settled_id, 2);
     fake_link_acked(&rig.link, rig.link.sent[2].token, 0);
     rig_run(&rig, 20);
-    assert_int_equal(rig_stats(&rig).settled_id, 3);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].settled_id, 3);
 }
 
 static void test_a_flush_of_a_table_that_was_emptied_by_hand_ends(void **state)
@@ -329,9 +329,9 @@ static void test_a_flush_of_a_table_that_was_emptied_by_hand_ends(void **state)
     rig_connect(&rig, 100);
     int64_t id = bench_put(bench, "a", "b");
     bench_sql(bench->db, "DELETE FROM outbox_event WHERE ledger IS NULL");
-    outbox_forwarder_flush(bench->forwarder, id);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){id, 0});
     rig_run(&rig, 20);
-    assert_int_equal(rig_stats(&rig).settled_id, id);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].settled_id, id);
     assert_int_equal(rig.link.sent_count, 0);
 }
 
@@ -344,7 +344,7 @@ static void refuse_the_second_of_three(void **state)
     rig_connect(&rig, 10);
     fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
     rig_step(&rig);
-    assert_int_equal(rig_stats(&rig).refused_id, 2);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 2);
 }
 
 static void test_a_refused_event_that_is_deleted_by_hand_is_forgotten(void **state)
@@ -354,7 +354,7 @@ static void test_a_refused_event_that_is_deleted_by_hand_is_forgotten(void **sta
     bench_sql(bench->db, "DELETE FROM outbox_event WHERE id = 2");
     rig_reconnect(&rig, 10);
     rig_run(&rig, 50);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
     assert_int_equal(rig.link.sent_count, 5);
 }
@@ -366,7 +366,7 @@ static void test_a_refused_event_that_was_the_last_one_is_forgotten_too(void **s
     bench_sql(bench->db, "DELETE FROM outbox_event WHERE id IN (2, 3)");
     rig_reconnect(&rig, 10);
     rig_run(&rig, 50);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
 }
 
@@ -380,7 +380,7 @@ static void test_a_refused_event_that_was_made_unfit_leaves_and_is_forgotten(voi
     rig_ack_from(&rig, 3);
     rig_run(&rig, 1500);
     assert_int_equal(rig_stats(&rig).dead_lettered, 1);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
 }
 
@@ -388,7 +388,9 @@ static void test_a_refused_event_that_was_made_unfit_leaves_and_is_forgotten(voi
 
 static char *epoch(struct bench *bench)
 {
-    return bench_text(bench->db, "SELECT epoch FROM outbox_epoch ORDER BY first DESC LIMIT 1");
+    return bench_text(
+        bench->db,
+        "SELECT epoch FROM outbox_epoch WHERE lane = 'normal' ORDER BY first DESC LIMIT 1");
 }
 
 static void expect_new_epoch(struct bench *bench, const char *before)
@@ -531,14 +533,14 @@ static void test_the_ack_of_an_event_that_was_removed_in_flight_settles_nothing(
     rig_connect(&rig, 10);
     remove_counted(bench, 2, 0, 2);
     bench_put(bench, "a", "c");
-    outbox_forwarder_committed(bench->forwarder, 0);
+    outbox_forwarder_committed(bench->forwarder, NULL);
     rig_step(&rig);
-    assert_int_equal(rig_stats(&rig).settled_id, 2);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].settled_id, 2);
     for (int i = 0; i < 2; i++)
         fake_link_acked(&rig.link, rig.link.sent[i].token, i == 0 ? 0 : 0x87);
     rig_run(&rig, 2000);
     assert_int_equal(rig_stats(&rig).delivered, 0);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
     assert_int_equal(rig_stats(&rig).in_flight, 3);
     rig_ack_from(&rig, 2);
     assert_int_equal(rig_stats(&rig).delivered, 3);
@@ -584,7 +586,7 @@ static void test_a_settle_that_succeeded_unheard_counts_once(void **state)
             fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
     rig_step(&rig);
     remove_counted(bench, 2, 2, 0);
-    outbox_forwarder_flush(bench->forwarder, 5);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){5, 0});
     rig_run(&rig, 2000);
     assert_int_equal(rig_stats(&rig).delivered, 2);
     rig_ack_from(&rig, 2);
@@ -603,11 +605,11 @@ static void test_a_refusal_is_forgotten_when_its_event_is_removed(void **state)
     rig_connect(&rig, 10);
     fake_link_acked(&rig.link, rig.link.sent[1].token, 0x87);
     rig_step(&rig);
-    assert_int_equal(rig_stats(&rig).refused_id, 2);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 2);
     remove_counted(bench, 2, 0, 2);
     rig_reconnect(&rig, 10);
     rig_run(&rig, 100);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
     assert_int_equal(rig.link.sent_count, 6);
 }
@@ -626,7 +628,7 @@ static void test_events_of_a_fetch_whose_end_failed_are_not_sent(void **state)
     rig_connect(&rig, 10);
     int64_t id = bench_put(bench, "a", "b");
     sqlite3_set_authorizer(bench->db, deny_commit, NULL);
-    outbox_forwarder_committed(bench->forwarder, id);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     for (int i = 0; i < 3; i++)
         rig_step(&rig);
     assert_int_equal(rig.link.sent_count, 0);
@@ -680,7 +682,7 @@ static void test_events_that_a_commit_proved_durable_need_no_sync(void **state)
     start(state, NULL);
     rig_connect(&rig, 10);
     int64_t id = bench_put(bench, "a", "b");
-    outbox_forwarder_committed(bench->forwarder, id);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     rig_step(&rig);
     assert_int_equal(rig.link.sent_count, 1);
     assert_int_equal(rig_stats(&rig).barriers, 0);
@@ -709,13 +711,13 @@ static void test_a_new_epoch_is_made_durable_before_anything_is_sent_under_it(vo
     start(state, NULL);
     rig_connect(&rig, 10);
     int64_t id = bench_put(bench, "a", "b");
-    outbox_forwarder_committed(bench->forwarder, id);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     rig_step(&rig);
     rig_ack_from(&rig, 0);
     assert_int_equal(rig_stats(&rig).barriers, 0);
     bench_sql(bench->db, "DELETE FROM outbox_event");
     id = bench_put(bench, "a", "c");
-    outbox_forwarder_committed(bench->forwarder, id);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     rig_run(&rig, 1200);
     rig_reconnect(&rig, 100);
     assert_int_equal(rig.link.sent_count, 2);
@@ -729,15 +731,15 @@ static void test_a_claim_from_before_a_new_epoch_does_not_spare_its_barrier(void
     start(state, NULL);
     rig_connect(&rig, 10);
     int64_t id = bench_put(bench, "a", "b");
-    outbox_forwarder_committed(bench->forwarder, id);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     rig_step(&rig);
     rig_ack_from(&rig, 0);
     bench_sql(bench->db, "DELETE FROM outbox_event");
     id = bench_put(bench, "a", "c");
-    outbox_forwarder_committed(bench->forwarder, 0);
+    outbox_forwarder_committed(bench->forwarder, NULL);
     rig_step(&rig);
     assert_int_equal(rig.link.sent_count, 1);
-    outbox_forwarder_committed(bench->forwarder, id);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     rig_step(&rig);
     assert_int_equal(rig.link.sent_count, 2);
     assert_int_equal(rig_stats(&rig).barriers, 1);
@@ -752,14 +754,14 @@ static void test_a_refusal_is_forgotten_with_the_events_it_was_about(void **stat
     rig_connect(&rig, 10);
     fake_link_acked(&rig.link, rig.link.sent[4].token, 0x87);
     rig_step(&rig);
-    assert_int_equal(rig_stats(&rig).refused_id, 5);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 5);
     bench_sql(bench->db, "DELETE FROM outbox_event; INSERT INTO outbox_event(topic) VALUES"
                          " ('a'), ('b'), ('c')");
     int before = rig.link.sent_count;
     rig_reconnect(&rig, 10);
     rig_run(&rig, 100);
     assert_int_equal(rig.link.sent_count, before + 3);
-    assert_int_equal(rig_stats(&rig).refused_id, 0);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
 }
 
 /* [P2] [step-8] on the application's connection its own level decides; it is not ours to change */
@@ -850,7 +852,7 @@ static void test_a_busy_application_is_left_to_checkpoint_itself(void **state)
     rig_connect(&rig, 100);
     for (int i = 0; i < 50; i++) {
         bench_put(bench, "a", "b");
-        outbox_forwarder_committed(bench->forwarder, 0);
+        outbox_forwarder_committed(bench->forwarder, NULL);
         rig_run(&rig, 100);
         fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
     }

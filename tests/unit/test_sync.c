@@ -145,7 +145,7 @@ static void test_a_durable_commit_does_not_make_up_for_a_sync_that_failed(void *
     write_event();
     rig_run(&rig, 1100);
     assert_int_equal(rig.link.sent_count, 0);
-    outbox_forwarder_committed(bench->forwarder, 1);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){1, 0});
     rig_step(&rig);
     assert_int_equal(rig.link.sent_count, 0);
     rig_run(&rig, 2000);
@@ -185,7 +185,7 @@ static void test_a_barrier_leaves_a_claim_that_reaches_further(void **state)
         write_event();
     bench_sql(writer, "PRAGMA synchronous = FULL");
     write_event();
-    outbox_forwarder_committed(bench->forwarder, 41);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){41, 0});
     for (int i = 0; i < 41; i++) {
         rig_run(&rig, 1100);
         assert_int_equal(rig.link.sent_count, i + 1);

@@ -68,7 +68,7 @@ static void test_what_was_acked_before_a_sleep_is_settled_right_after_it(void **
     rig_connect(&rig, 10);
     for (size_t i = 0; i < SLEEPS; i++) {
         bench_put(*state, "a", "b");
-        outbox_forwarder_committed(rig.bench->forwarder, 0);
+        outbox_forwarder_committed(rig.bench->forwarder, NULL);
         rig_step(&rig);
         assert_int_equal(rig.link.sent_count, (int)i + 1);
         fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
@@ -102,7 +102,7 @@ static void test_time_that_passes_between_a_commit_and_a_step_adds_up(void **sta
     fake_link_closed(&rig.link, "cut");
     rig_step(&rig);
     rig.port.now_ms += 30 * DAY_MS;
-    outbox_forwarder_committed(rig.bench->forwarder, 0);
+    outbox_forwarder_committed(rig.bench->forwarder, NULL);
     rig.port.now_ms += UINT32_MAX - 30 * DAY_MS; /* the clock stands one before where it stood */
     rig_step(&rig);
     assert_true(rig.link.is_open);

@@ -250,7 +250,7 @@ static void test_an_unfit_entry_keeps_its_reason_and_is_never_sent(void **state)
     add_unfit(fixture, 4);
     add(fixture, 5);
     add_unfit(fixture, 6);
-    assert_int_equal(ob_window_at(&fixture->window, 0)->verdict, OB_UNFIT);
+    assert_int_equal(ob_window_at(&fixture->window, 0)->verdict, OB_DROPPED);
     assert_int_equal(ob_window_at(&fixture->window, 0)->unfit, UNFIT_REASON);
     send_next(fixture, 2);
     send_next(fixture, 5);
@@ -663,8 +663,8 @@ static void forget_token(struct model *model, uint32_t token)
 static uint32_t model_settleable(const struct model *model)
 {
     uint32_t count = 0;
-    while (count < model->count &&
-           (model->entries[count].verdict == OB_ACKED || model->entries[count].verdict == OB_UNFIT))
+    while (count < model->count && (model->entries[count].verdict == OB_ACKED ||
+                                    model->entries[count].verdict == OB_DROPPED))
         count++;
     return count;
 }
@@ -684,7 +684,7 @@ static void do_add(struct fixture *fixture, struct model *model, uint32_t dice)
     bool unfit = dice % 4 == 0;
     model->next_id += 1 + dice % 3;
     model->entries[model->count].id = model->next_id;
-    model->entries[model->count++].verdict = unfit ? OB_UNFIT : OB_AWAITING;
+    model->entries[model->count++].verdict = unfit ? OB_DROPPED : OB_AWAITING;
     ob_window_add(&fixture->window, model->next_id, unfit ? NULL : &fixture->message,
                   unfit ? UNFIT_REASON : 0);
 }

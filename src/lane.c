@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lane.c - the SQL of each lane.
+ *
+ * Texts only. What must hold after a crash is said where they are run: table.c, head.c, store.c and
+ * writer.c.
+ */
+#include "lane.h"
+
+#include <assert.h>
+
+#define EPOCH_OF(lane)                                                                             \
+    "(SELECT epoch FROM main.outbox_epoch WHERE lane = '" lane "'"                                 \
+    " AND first <= e.id ORDER BY first DESC LIMIT 1)"
+
+#define COLUMNS "topic, payload, created, retain, type, content_type, key, expires, keep_last"
+
+#define SQL_OF(lane, table)                                                                                                              \
+    {                                                                                                                                    \
+        [OB_SQL_HEAD] = "SELECT id, ledger FROM main." table " ORDER BY id LIMIT 1",                                                     \
+        [OB_SQL_FETCH] = "SELECT id, " COLUMNS ", ledger IS NOT NULL FROM main." table                                                   \
+                         " WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",                                                             \
+        [OB_SQL_LARGEST] = "SELECT max(id) FROM main." table,                                                                            \
+        [OB_SQL_IDS] = "SELECT id FROM main." table " WHERE id > ?1 AND id <= ?2 ORDER BY id",                                           \
+        [OB_SQL_DELETE] = "DELETE FROM main." table " WHERE id < ?1",                                                                    \
+        [OB_SQL_ENTOMB] =                                                                                                                \
+            "UPDATE main." table " SET topic = NULL, payload = NULL, created = NULL,"                                                    \
+            " retain = NULL, type = NULL, content_type = NULL, key = NULL,"                                                              \
+            " expires = NULL, keep_last = NULL, ledger = ?2 WHERE id = ?1",                                                              \
+        [OB_SQL_BURY] =                                                                                                                  \
+            "INSERT INTO main.outbox_dead(lane, id, epoch, " COLUMNS ", reason, died)"                                                   \
+            " SELECT '" lane "', id, " EPOCH_OF(lane) ", " COLUMNS ", ?3, ?4"                                                            \
+                                                      " FROM main." table                                                                \
+                                                      " AS e WHERE id BETWEEN ?1 AND ?2",                                                \
+        [OB_SQL_NEXT_ID] = "SELECT min(id) FROM main." table " WHERE id > ?1",                                                           \
+        [OB_SQL_FIRST_ID] = "SELECT min(id) FROM main." table " WHERE id > 0",                                                           \
+        [OB_SQL_LOWEST_ID] = "SELECT min(id) FROM main." table,                                                                          \
+        [OB_SQL_MAKE_ROW] = "INSERT INTO main." table "(id) VALUES(?1)",                                                                 \
+        [OB_SQL_MAKE_HEAD] = "INSERT INTO main." table "(id, created, ledger)"                                                           \
+                             " VALUES(?2, NULL, ?1)",                                                                                    \
+        [OB_SQL_DELETE_RANGE] = "DELETE FROM main." table " WHERE id BETWEEN ?1 AND ?2",                                                 \
+        [OB_SQL_FIRST_MARK] = "SELECT id, ledger FROM main." table " WHERE ledger IS NOT NULL"                                           \
+                              " ORDER BY id LIMIT 1",                                                                                    \
+        [OB_SQL_UNMARK] = "UPDATE main." table " SET ledger = NULL WHERE id = ?1",                                                       \
+        [OB_SQL_OWNERS] = "SELECT count(*) FROM main.sqlite_master WHERE rootpage ="                                                     \
+                          " (SELECT rootpage FROM main.sqlite_master"                                                                    \
+                          " WHERE type = 'table' AND name = '" table "')",                                                               \
+        [OB_SQL_PUT] = "INSERT INTO main." table "(" COLUMNS ")"                                                                         \
+                       " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",                                                                    \
+        [OB_SQL_TAKE_BACK] =                                                                                                             \
+            "DELETE FROM main." table                                                                                                    \
+            " WHERE id = ?1 AND ledger IS NULL", /* The lowest row is the tombstone: where it is the largest too, nothing is pending. */ \
+            [OB_SQL_LAST_PENDING] = "SELECT max(id) FROM main." table " WHERE id <= ?1"                                                  \
+                                    " AND id > (SELECT min(id) FROM main." table ")",                                                    \
+        [OB_SQL_ENDS] =                                                                                                                  \
+            "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                                                                   \
+            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1)"                                                  \
+            " FROM main." table " AS e ORDER BY id LIMIT 1",                                                                             \
+    }
+
+static const struct {
+    const char *name, *table, *sql[OB_TABLE_SQL];
+} lanes[OUTBOX_LANES] = {
+    [OUTBOX_NORMAL] = {"normal", "outbox_event", SQL_OF("normal", "outbox_event")},
+    [OUTBOX_URGENT] = {"urgent", "outbox_urgent", SQL_OF("urgent", "outbox_urgent")},
+};
+
+const char *ob_lane_sql(outbox_lane lane, enum ob_table_sql which)
+{
+    assert(lane < OUTBOX_LANES && which < OB_TABLE_SQL);
+    return lanes[lane].sql[which];
+}
+
+const char *ob_lane_name(outbox_lane lane)
+{
+    assert(lane < OUTBOX_LANES);
+    return lanes[lane].name;
+}
+
+const char *ob_lane_table(outbox_lane lane)
+{
+    assert(lane < OUTBOX_LANES);
+    return lanes[lane].table;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lane.h - the two lanes, their tables, and the SQL that works on one of them.
+ *
+ * Both tables are alike, and all code works on one at a time. What differs is the name in the SQL,
+ * so each text exists twice, made by one macro at compile time. Nothing is kept here.
+ */
+#ifndef OB_LANE_H
+#define OB_LANE_H
+
+#include <outbox/outbox.h>
+
+/* Those up to OB_TABLE_STATEMENTS are prepared once and kept, the others when they are needed. */
+enum ob_table_sql {
+    OB_SQL_HEAD,    /* the lowest row: id, ledger */
+    OB_SQL_FETCH,   /* the events of ?1 < id <= ?2, at most ?3 */
+    OB_SQL_LARGEST, /* max(id) */
+    OB_SQL_IDS,     /* the ids of ?1 < id <= ?2 */
+    OB_SQL_DELETE,  /* id < ?1 */
+    OB_SQL_ENTOMB,  /* turns the row ?1 into the tombstone with the ledger ?2 */
+    OB_SQL_BURY,    /* copies ?1 <= id <= ?2 into outbox_dead; reason ?3, time ?4 */
+    OB_TABLE_STATEMENTS,
+
+    OB_SQL_NEXT_ID = OB_TABLE_STATEMENTS, /* the smallest id > ?1 */
+    OB_SQL_FIRST_ID,                      /* the smallest id > 0 */
+    OB_SQL_LOWEST_ID,                     /* min(id) */
+    OB_SQL_MAKE_ROW,                      /* an empty row ?1 */
+    OB_SQL_MAKE_HEAD,                     /* the first tombstone: ledger ?1, id ?2 */
+    OB_SQL_DELETE_RANGE,                  /* ?1 <= id <= ?2 */
+    OB_SQL_FIRST_MARK,                    /* the lowest row with a ledger: id, ledger */
+    OB_SQL_UNMARK,                        /* takes the ledger off row ?1 */
+    OB_SQL_OWNERS,                        /* of the table's first page: one, or it is damaged */
+    OB_SQL_PUT,                           /* the writer's INSERT */
+    OB_SQL_TAKE_BACK,                     /* deletes the event ?1 that was just put */
+    OB_SQL_LAST_PENDING,                  /* the largest id of an event up to ?1, or NULL */
+    OB_SQL_ENDS,                          /* of the table, for the statistics */
+    OB_TABLE_SQL
+};
+
+const char *ob_lane_sql(outbox_lane lane, enum ob_table_sql which);
+const char *ob_lane_name(outbox_lane lane);  /* as in `source` and in outbox_epoch */
+const char *ob_lane_table(outbox_lane lane); /* outbox_event, outbox_urgent */
+
+#endif

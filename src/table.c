@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * table.c - reads the tombstone of a lane, and writes it.
+ *
+ * Removing rows and writing the tombstone that has counted them are two statements of one
+ * transaction, the caller's: after a crash either both are there or none.
+ */
+#include "table.h"
+
+#include "sql.h"
+
+#include <assert.h>
+#include <string.h>
+
+int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error)
+{
+    int code = OUTBOX_OK;
+    memset(table, 0, sizeof *table);
+    table->db = db;
+    table->lane = lane;
+    table->error = error;
+    for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++)
+        code = ob_sql_prepare(db, ob_lane_sql(lane, (enum ob_table_sql)i), &table->statement[i],
+                              error);
+    return code;
+}
+
+void ob_table_close(struct ob_table *table)
+{
+    for (int i = 0; i < OB_TABLE_STATEMENTS; i++) {
+        (void)sqlite3_finalize(table->statement[i]); /* repeats what the last step said */
+        table->statement[i] = NULL;
+    }
+}
+
+int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)
+{
+    int64_t ignored;
+    return ob_sql_number(table->db, ob_lane_sql(table->lane, which), a, b, 0, &ignored,
+                         table->error);
+}
+
+int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t none,
+                    int64_t *number)
+{
+    return ob_sql_number(table->db, ob_lane_sql(table->lane, which), a, 0, none, number,
+                         table->error);
+}
+
+/* ---- The tombstone ------------------------------------------------------------------------------ */
+
+void ob_table_take_lowest(const struct ob_table *table, sqlite3_stmt *statement,
+                          struct ob_lowest *lowest)
+{
+    lowest->exists = true;
+    lowest->id = sqlite3_column_int64(statement, 0);
+    const char *text = (const char *)sqlite3_column_text(statement, 1);
+    size_t len = text ? (size_t)sqlite3_column_bytes(statement, 1) : 0;
+    if (!text || len >= sizeof lowest->text)
+        return;
+    lowest->is_known_text = table->head_is_known && strcmp(table->head_text, text) == 0;
+    lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
+    memcpy(lowest->text, text, len + 1);
+}
+
+int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
+{
+    sqlite3_stmt *statement = table->statement[OB_SQL_HEAD];
+    bool row = false;
+    memset(lowest, 0, sizeof *lowest);
+    int code = ob_sql_step(statement, &row, table->error, "reading the tombstone");
+    if (row) {
+        ob_table_take_lowest(table, statement, lowest);
+        (void)sqlite3_reset(statement); /* repeats what step said */
+    }
+    return code;
+}
+
+void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text)
+{
+    assert(ob_ledger_holds(ledger));
+    table->head = *ledger;
+    memcpy(table->head_text, text, strlen(text) + 1);
+    table->head_is_known = true;
+}
+
+/* There may be fewer rows than were counted where somebody has deleted events by hand; what was
+ * delivered was delivered all the same. */
+int ob_table_delete_passed(struct ob_table *table, int64_t id)
+{
+    sqlite3_stmt *statement = table->statement[OB_SQL_DELETE];
+    int bound = sqlite3_bind_int64(statement, 1, id);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(table->error, table->db, bound, "binding the settle");
+    return ob_sql_step(statement, NULL, table->error, "settling events");
+}
+
+static int write_text(struct ob_table *table, int64_t id, const char *text, size_t len)
+{
+    sqlite3_stmt *statement = table->statement[OB_SQL_ENTOMB];
+    int bound = sqlite3_bind_int64(statement, 1, id);
+    if (bound == SQLITE_OK)
+        bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
+    int code = bound == SQLITE_OK
+                   ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
+                   : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
+    (void)sqlite3_clear_bindings(statement); /* the text is the caller's; cannot fail */
+    return code;
+}
+
+int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
+                    char text[OB_LEDGER_TEXT])
+{
+    size_t len = ob_ledger_print(ledger, text);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        int code = write_text(table, ledger->id, text, len);
+        if (code != OUTBOX_OK || sqlite3_changes(table->db) == 1)
+            return code;
+        /* The row is gone, by hand: make it, then fill it. */
+        code = ob_table_run(table, OB_SQL_MAKE_ROW, ledger->id, 0);
+        if (code != OUTBOX_OK)
+            return code;
+    }
+    return ob_error_set(table->error, OUTBOX_CORRUPT, "the tombstone %lld cannot be written",
+                        (long long)ledger->id);
+}

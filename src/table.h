@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * table.h - one lane's table through one connection: its lowest row, which is the tombstone, and how
+ * rows leave at its front.
+ *
+ * Every call runs inside the caller's transaction. The forwarder has one of these for each lane, and
+ * a writer has one for a lane that it must make room in.
+ */
+#ifndef OB_TABLE_H
+#define OB_TABLE_H
+
+#include "error.h"
+#include "lane.h"
+#include "ledger.h"
+
+#include <sqlite3.h>
+#include <stdbool.h>
+
+struct ob_table {
+    sqlite3 *db;
+    outbox_lane lane;
+    struct ob_error *error; /* the owner's */
+    sqlite3_stmt *statement[OB_TABLE_STATEMENTS];
+
+    struct ob_ledger head; /* the tombstone as it was seen last */
+    char head_text[OB_LEDGER_TEXT];
+    bool head_is_known;
+};
+
+/* Prepares the statements. `error` gets the particulars of every call that fails. */
+int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error);
+void ob_table_close(struct ob_table *table);
+
+/* Runs one of the SQL texts that are not kept prepared, with up to two numbers bound to it. */
+int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b);
+/* The same; gives the first column of its first row, or `none` where that is missing or NULL. */
+int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t none,
+                    int64_t *number);
+
+/* The lowest row, or the first that carries a mark. */
+struct ob_lowest {
+    bool exists, is_tombstone, is_known_text;
+    int64_t id;
+    struct ob_ledger ledger; /* if it is a tombstone */
+    char text[OB_LEDGER_TEXT];
+};
+int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest);
+void ob_table_take_lowest(const struct ob_table *table, sqlite3_stmt *statement,
+                          struct ob_lowest *lowest);
+
+/* Remembers the tombstone that was written or seen. */
+void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text);
+
+/* Deletes what a new tombstone `id` has passed. */
+int ob_table_delete_passed(struct ob_table *table, int64_t id);
+
+/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. `text` gets what
+ * was written. */
+int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
+                    char text[OB_LEDGER_TEXT]);
+
+#endif
