@@ -2,10 +2,11 @@
  *
  * drain.c - what the forwarder does with the table while it is online.
  *
- * A batch is fetched, copied and let go; its events are published as the window allows; what is
+ * Events that were fetched are published as the window allows, urgent ones first; what is
  * acknowledged leaves the table in batches, with a pause behind each so that the application gets
  * its turn. After a crash at any point the table has every event that no settle has counted.
  */
+#include "expiry.h"
 #include "machine.h"
 
 #include <assert.h>
@@ -20,179 +21,25 @@ enum {
     URGENT_RUN_MAX = 7    /* urgent events in a row while normal ones wait */
 };
 
-/* ---- Fetching ------------------------------------------------------------------------------------------------- */
-
-/* The last event ahead that was delivered or is on its way. */
-static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane)
-{
-    for (uint32_t i = ob_window_count(&lane->window); i > 0; i--)
-        if (ob_window_at(&lane->window, i - 1)->verdict != OB_DROPPED)
-            return ob_window_at(&lane->window, i - 1)->id;
-    return ob_machine_head(f, lane)->last;
-}
-
-struct taking {
-    outbox_forwarder *f;
-    struct ob_lane *lane;
-    bool identified;   /* f->identity was read in this fetch */
-    int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
-    int code;
-};
-
-static bool identify(struct taking *taking, int64_t id)
-{
-    outbox_forwarder *f = taking->f;
-    if (taking->identified && id < f->identity.until)
-        return true;
-    taking->code = ob_schema_identity(f->store.db, &f->store.identity_statement,
-                                      taking->lane->number, id, &f->identity, &f->store.error);
-    taking->identified = taking->code == OUTBOX_OK;
-    return taking->identified;
-}
-
-/* SQLite reads a table in the order of its pages and does not look whether the ids go up. */
-static bool is_misplaced(struct taking *taking, int64_t id)
-{
-    outbox_forwarder *f = taking->f;
-    if (id > taking->lane->cursor && id > ob_machine_head(f, taking->lane)->id)
-        return false;
-    taking->misplaced = id;
-    taking->code = ob_error_set(&f->store.error, OUTBOX_CORRUPT,
-                                "event %lld lies behind larger ids in %s; the file is damaged, "
-                                "restore it from a backup",
-                                (long long)id, ob_lane_table(taking->lane->number));
-    return true;
-}
-
-/* Builds the message into the lane's buffer. NULL: it does not fit. */
-static const outbox_message *build(struct taking *taking, const struct ob_row *row)
-{
-    outbox_forwarder *f = taking->f;
-    int64_t ahead = last_ahead(f, taking->lane);
-    return ob_message_build(&taking->lane->buffer, row, &f->identity,
-                            ahead >= f->identity.epoch.first ? ahead : 0, f->config.mode);
-}
-
-/* One row into the window, its message into the buffer. False ends the fetch. */
-static bool take_row(void *context, const struct ob_row *row)
-{
-    struct taking *taking = context;
-    struct ob_lane *lane = taking->lane;
-    size_t payload_max = taking->f->config.payload_max;
-    if (is_misplaced(taking, row->id))
-        return false;
-    const outbox_message *message = NULL;
-    enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
-
-    lane->oversize = row->is_too_large                ? OB_UNREAD
-                     : row->payload.len > payload_max ? row->payload.len
-                                                      : 0;
-    if (unfit == OB_FIT && lane->oversize == 0) {
-        if (!identify(taking, row->id))
-            return false;
-        message = build(taking, row);
-        if (!message && lane->buffer.used > 0)
-            return false; /* it is the first one of the next fetch */
-    }
-    if (row->id <= lane->flushed_id)
-        lane->flushed_id = 0; /* the id was given out again */
-    ob_window_add(&lane->window, row->id, message, (int)unfit);
-    lane->cursor = row->id;
-    return unfit != OB_FIT || message;
-}
-
-static void follow_head(outbox_forwarder *f, struct ob_lane *lane, enum ob_head head)
-{
-    if (head == OB_HEAD_ADVANCED) {
-        ob_machine_advance(f, lane);
-        return;
-    }
-    ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
-                   "the outbox was changed by hand or restored; a new epoch begins");
-    ob_machine_start_over(f, lane);
-}
-
-/* What somebody asked for may be deleted by hand while it waits: the refused event; the one up to
- * which a flush was asked for. All that is left up to the cursor is in the window. */
-static void miss_deleted(outbox_forwarder *f, struct ob_lane *lane, bool at_end)
-{
-    uint32_t count = ob_window_count(&lane->window);
-    if (count == 0 && at_end && lane->flush_id) {
-        lane->flushed_id = lane->flush_id;
-        lane->flush_id = 0;
-    }
-    if (!lane->alone_id || (!at_end && lane->cursor < lane->alone_id))
-        return;
-    for (uint32_t i = 0; i < count; i++)
-        if (ob_window_at(&lane->window, i)->id == lane->alone_id)
-            return;
-    ob_machine_passed_refusal(f, lane);
-}
-
-/* Takes back what was read, but for the first `count` entries. */
-static void take_back(struct ob_lane *lane, uint32_t count, int64_t cursor)
-{
-    ob_window_take_back(&lane->window, count);
-    lane->cursor = cursor;
-}
-
-/* Which of two neighbours has the wrong id nobody knows. Those below both of them are in order. */
-static void take_back_misplaced(const struct taking *taking, uint32_t had, int64_t cursor)
-{
-    struct ob_lane *lane = taking->lane;
-    uint32_t count = ob_window_count(&lane->window);
-    while (count > had && ob_window_at(&lane->window, count - 1)->id >= taking->misplaced)
-        count--;
-    take_back(lane, count, count > had ? ob_window_at(&lane->window, count - 1)->id : cursor);
-}
-
-static bool nothing_is_due(const outbox_forwarder *f)
-{
-    for (int i = 0; i < OUTBOX_LANES; i++)
-        if (ob_drain_due(f, &f->lane[i]) > 0)
-            return false;
-    return true;
-}
-
-/* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
-static bool fetch(outbox_forwarder *f, struct ob_lane *lane)
-{
-    uint32_t had = ob_window_count(&lane->window), room = ob_window_room(&lane->window);
-    struct taking taking = {.f = f, .lane = lane, .code = OUTBOX_OK};
-    struct ob_fetch request = {.take = take_row,
-                               .context = &taking,
-                               .after = lane->cursor,
-                               .limit = room < FETCH_MAX ? room : FETCH_MAX};
-    if (room == 0 || ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
-        return false;
-    lane->buffer.used = 0;
-    int code = ob_store_fetch(&f->store, lane->number, &request);
-    if (code == OUTBOX_OK)
-        code = taking.code;
-    if (!request.has_ended)
-        take_back(lane, had, request.after);
-    else if (taking.misplaced)
-        take_back_misplaced(&taking, had, request.after);
-    if (code != OUTBOX_OK) {
-        ob_machine_store_failed(f, code);
-        return false;
-    }
-    if (request.head != OB_HEAD_SAME) {
-        follow_head(f, lane, request.head);
-        return false;
-    }
-    lane->more = !request.at_end;
-    miss_deleted(f, lane, request.at_end);
-    if (nothing_is_due(f))
-        ob_machine_store_works(f); /* else the next settle will tell */
-    return true;
-}
-
 /* ---- Sending ---------------------------------------------------------------------------------------------------- */
+
+static int64_t wall_now(const outbox_forwarder *f)
+{
+    return ob_sql_now(f->store.vfs);
+}
 
 static unsigned window_size(const outbox_forwarder *f)
 {
     return f->receive_maximum < f->config.window ? f->receive_maximum : f->config.window;
+}
+
+/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. */
+static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane,
+                          const struct ob_message *message)
+{
+    const struct ob_entry *before = ob_window_ahead(&lane->window);
+    int64_t ahead = before ? before->id : ob_machine_head(f, lane)->last;
+    return ahead >= message->epoch_first ? ahead : 0;
 }
 
 static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_t id)
@@ -206,7 +53,7 @@ static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_
     int code = ob_store_barrier(&f->store, ids);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
-    else if (nothing_is_due(f))
+    else if (ob_drain_is_idle(f))
         ob_machine_store_works(f); /* else the next settle will tell */
     return code == OUTBOX_OK;
 }
@@ -256,6 +103,18 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
     return TURN_OVER;
 }
 
+/* What was not known when the message was built: what went ahead of it, and how long it is still
+ * worth something. */
+static outbox_link_result hand_over(outbox_forwarder *f, const struct ob_lane *lane,
+                                    const outbox_message *built, uint32_t token)
+{
+    const struct ob_message *message = ob_message_of(built);
+    ob_message_set_previous(built, last_ahead(f, lane, message));
+    outbox_message wire = *built;
+    wire.expiry_seconds = ob_expiry_left(message->expires, message->expires ? wall_now(f) : 0);
+    return f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, &wire);
+}
+
 static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_entry *entry,
                          uint32_t token)
 {
@@ -263,8 +122,7 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
     if (!make_durable(f, lane, entry->id))
         return TURN_OVER;
     if (entry->message)
-        result =
-            f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, entry->message);
+        result = hand_over(f, lane, entry->message, token);
     switch (result) {
     case OUTBOX_LINK_OK:
         if (ob_machine_in_flight(f) == 0)
@@ -283,12 +141,23 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
     return TURN_OVER;
 }
 
+/* Between the fetch and its turn. */
+static bool has_expired(const outbox_forwarder *f, const struct ob_entry *entry)
+{
+    int64_t expires = entry->message ? ob_message_of(entry->message)->expires : 0;
+    return expires > 0 && ob_expiry_has_come(expires, wall_now(f));
+}
+
 static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
 {
     uint32_t token;
     struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (!entry)
-        return lane->more && fetch(f, lane) ? TURN_TAKEN : TURN_PASSED;
+        return lane->more && ob_fetch_events(f, lane) ? TURN_TAKEN : TURN_PASSED;
+    if (has_expired(f, entry)) {
+        ob_window_drop(entry, OB_EXPIRED);
+        return TURN_TAKEN;
+    }
     if (!ob_machine_has_come(f, f->link_not_before))
         return TURN_OVER;
     return may_go(f, lane) ? publish(f, lane, entry, token) : TURN_PASSED;
@@ -350,7 +219,7 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
     else if (head != OB_HEAD_SAME)
-        follow_head(f, lane, head);
+        ob_machine_follow_head(f, lane, head);
     else
         after_settle(f, lane, count);
 }
@@ -359,6 +228,14 @@ uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane)
 {
     uint32_t count = ob_window_settleable(&lane->window);
     return count < f->config.settle_batch ? count : f->config.settle_batch;
+}
+
+bool ob_drain_is_idle(const outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (ob_drain_due(f, &f->lane[i]) > 0)
+            return false;
+    return true;
 }
 
 void ob_drain_settle(outbox_forwarder *f)

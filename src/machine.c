@@ -260,6 +260,17 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     lane->cursor = ob_machine_head(f, lane)->id;
 }
 
+void ob_machine_follow_head(outbox_forwarder *f, struct ob_lane *lane, enum ob_head head)
+{
+    if (head == OB_HEAD_ADVANCED) {
+        ob_machine_advance(f, lane);
+        return;
+    }
+    ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
+                   "the outbox was changed by hand or restored; a new epoch begins");
+    ob_machine_start_over(f, lane);
+}
+
 /* ---- Refusals -------------------------------------------------------------------------------------------- */
 
 static void hold(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason)

@@ -3,7 +3,8 @@
  * machine.h - the forwarder's state, and what its files call of each other.
  *
  *   forwarder.c  what the link says, the step
- *   drain.c      while online: fetch, publish, settle, look for other writers, checkpoint
+ *   fetch.c      while online: reads events into the windows
+ *   drain.c      while online: publish, settle, look for other writers, checkpoint
  *   machine.c    states, times, troubles and refusals, for both
  *   setup.c      configuration, memory, begin and end, statistics
  *
@@ -113,11 +114,20 @@ void ob_machine_advance(outbox_forwarder *f, struct ob_lane *lane);
 /* The events behind the tombstone are not those that were read: begins again. */
 void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane);
 
+/* Goes on from a head that is not the one that was known. */
+void ob_machine_follow_head(outbox_forwarder *f, struct ob_lane *lane, enum ob_head head);
+
 /* All that is in flight, in both lanes. */
 unsigned ob_machine_in_flight(const outbox_forwarder *f);
 
 /* The tombstone of the lane as it was seen last. */
 const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct ob_lane *lane);
+
+/* ---- fetch.c ------------------------------------------------------------------------------- */
+
+/* Reads events behind the lane's cursor. Only once all that was read is sent: the buffer is used
+ * anew. False: nothing could be read now. */
+bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane);
 
 /* ---- drain.c ------------------------------------------------------------------------------- */
 
@@ -127,6 +137,7 @@ void ob_drain_keep_house(outbox_forwarder *f);
 
 /* How many entries of a lane the next settle takes, and when any of the three wants its turn. */
 uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane);
+bool ob_drain_is_idle(const outbox_forwarder *f); /* no lane has anything to settle */
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms);
 
 #endif

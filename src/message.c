@@ -244,8 +244,17 @@ static void append_member(struct writer *w, const char *name, const struct ob_va
     append_json_string(w, value->bytes, value->len);
 }
 
-static void append_document(struct writer *w, const struct ob_row *row,
-                            const struct ob_identity *identity, int64_t previous)
+/* The digits that may be written anew later. NULL where there was no room. */
+static char *append_previous(struct writer *w, int64_t previous)
+{
+    size_t start = w->buffer->used;
+    append_number(w, previous, SEQUENCE_DIGITS);
+    return w->full ? NULL : w->buffer->bytes + start;
+}
+
+/* Gives the digits of `previous`. */
+static char *append_document(struct writer *w, const struct ob_row *row,
+                             const struct ob_identity *identity, int64_t previous)
 {
     append_text(w, "{\"specversion\":\"1.0\",\"id\":\"");
     append_number(w, row->id, 1);
@@ -264,12 +273,13 @@ static void append_document(struct writer *w, const struct ob_row *row,
     append_text(w, ",\"sequence\":\"");
     append_number(w, row->id, SEQUENCE_DIGITS);
     append_text(w, "\",\"previous\":\"");
-    append_number(w, previous, SEQUENCE_DIGITS);
+    char *digits = append_previous(w, previous);
     append_text(w, "\"");
     append_member(w, "partitionkey", &row->key);
     append_member(w, "datacontenttype", &row->content_type);
     append_data(w, row);
     append_text(w, "}");
+    return digits;
 }
 
 /* Ends a string that was appended in pieces; gives its start. */
@@ -279,28 +289,32 @@ static const char *end_string(struct writer *w, size_t start)
     return w->full ? NULL : w->buffer->bytes + start;
 }
 
-static void build_structured(struct writer *w, outbox_message *message, const struct ob_row *row,
+static void build_structured(struct writer *w, struct ob_message *built, const struct ob_row *row,
                              const struct ob_identity *identity, int64_t previous)
 {
+    outbox_message *message = &built->wire;
     size_t start = w->buffer->used;
-    append_document(w, row, identity, previous);
+    built->previous = append_document(w, row, identity, previous);
     message->payload = w->buffer->bytes + start;
     message->payload_len = w->buffer->used - start;
     message->content_type = structured_type;
     message->is_utf8 = 1;
 }
 
-static void build_plain(struct writer *w, outbox_message *message, const struct ob_row *row,
+static void build_plain(struct writer *w, struct ob_message *built, const struct ob_row *row,
                         const struct ob_identity *identity, int64_t previous)
 {
+    outbox_message *message = &built->wire;
     static const char *const names[PLAIN_PROPERTIES] = {"id", "source", "sequence", "previous"};
     outbox_property *properties = claim_aligned(w, PLAIN_PROPERTIES * sizeof *properties);
     for (int i = 0; i < PLAIN_PROPERTIES && properties; i++) {
         size_t start = w->buffer->used;
         if (i == 1)
             append_source(w, identity);
+        else if (i == 3)
+            built->previous = append_previous(w, previous);
         else
-            append_number(w, i == 3 ? previous : row->id, i == 0 ? 1 : SEQUENCE_DIGITS);
+            append_number(w, row->id, i == 0 ? 1 : SEQUENCE_DIGITS);
         properties[i] = (outbox_property){names[i], end_string(w, start)};
     }
     message->properties = properties;
@@ -321,25 +335,43 @@ const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob
     assert(previous >= 0 && previous < row->id);
     size_t used = buffer->used;
     struct writer w = {buffer, false};
-    outbox_message *message = claim_aligned(&w, sizeof *message);
-    if (message) {
-        memset(message, 0, sizeof *message);
-        message->retain = row->retain;
-        message->topic = append_string(&w, row->topic.bytes, row->topic.len);
+    struct ob_message *built = claim_aligned(&w, sizeof *built);
+    if (built) {
+        memset(built, 0, sizeof *built);
+        built->epoch_first = identity->epoch.first;
+        built->expires = row->expires;
+        built->wire.retain = row->retain;
+        built->wire.topic = append_string(&w, row->topic.bytes, row->topic.len);
+        if (row->keep_last && row->key.storage == SQLITE_TEXT)
+            built->key = append_string(&w, row->key.bytes, row->key.len);
         if (mode == OUTBOX_PLAIN)
-            build_plain(&w, message, row, identity, previous);
+            build_plain(&w, built, row, identity, previous);
         else
-            build_structured(&w, message, row, identity, previous);
+            build_structured(&w, built, row, identity, previous);
     }
     if (w.full) {
         buffer->used = used;
         return NULL;
     }
-    return message;
+    return &built->wire;
 }
 
-/* Text of control characters alone grows six times; attributes can do the same. */
+const struct ob_message *ob_message_of(const outbox_message *message)
+{
+    return (const struct ob_message *)(const void *)message;
+}
+
+void ob_message_set_previous(const outbox_message *message, int64_t previous)
+{
+    char digits[SEQUENCE_DIGITS + 1];
+    assert(previous >= 0);
+    sqlite3_snprintf((int)sizeof digits, digits, "%0*lld", SEQUENCE_DIGITS, (long long)previous);
+    memcpy(ob_message_of(message)->previous, digits, SEQUENCE_DIGITS);
+}
+
+/* Text of control characters alone grows six times; attributes can do the same. A key may be there
+ * once more. */
 size_t ob_message_room(size_t payload_max)
 {
-    return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)4 * 6 * OUTBOX_ATTRIBUTE_MAX + 1024;
+    return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)(4 * 6 + 1) * OUTBOX_ATTRIBUTE_MAX + 1024;
 }

@@ -57,12 +57,27 @@ struct ob_buffer {
     size_t size, used;
 };
 
-/* Builds the message of a row that passed the check, behind what the buffer holds. `previous` is
- * the last id of the same epoch that was delivered or is in flight ahead, 0 if none. NULL when the
- * room does not suffice: the buffer is as it was. */
+/* What lies in the buffer for an event: the message, and what the sender needs beside it. */
+struct ob_message {
+    outbox_message wire;
+    char *previous;      /* its digits, wherever they stand in the message */
+    int64_t epoch_first; /* the first id of its epoch */
+    int64_t expires;     /* as in the row */
+    const char *key;     /* of an event that supersedes older ones, else NULL */
+};
+
+/* Builds the message of a row that passed the check, behind what the buffer holds; it is the first
+ * member of a struct ob_message. `previous` is the last id of the same epoch that was delivered or is
+ * in flight ahead, 0 if none. NULL when the room does not suffice: the buffer is as it was. */
 const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob_row *row,
                                        const struct ob_identity *identity, int64_t previous,
                                        outbox_mode mode);
+
+/* The struct around a message that was built here. */
+const struct ob_message *ob_message_of(const outbox_message *message);
+
+/* Writes another `previous` into a message: what went ahead is known for sure only when it is sent. */
+void ob_message_set_previous(const outbox_message *message, int64_t previous);
 
 /* A buffer of this size holds any one message of this payload size, in every mode. */
 size_t ob_message_room(size_t payload_max);

@@ -97,6 +97,14 @@ struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token)
     return slot(window, window->next);
 }
 
+const struct ob_entry *ob_window_ahead(const struct ob_window *window)
+{
+    for (uint32_t number = window->next; number != window->first; number--)
+        if (slot(window, number - 1)->verdict != OB_DROPPED)
+            return slot(window, number - 1);
+    return NULL;
+}
+
 void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint64_t now_ms)
 {
     assert(entry == slot(window, window->next) && entry->verdict == OB_AWAITING);

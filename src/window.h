@@ -77,6 +77,8 @@ void ob_window_take_back(struct ob_window *window, uint32_t count);
 
 /* The entry that is to be sent next and its token, or NULL. Steps over those that are DROPPED. */
 struct ob_entry *ob_window_next(struct ob_window *window, uint32_t *token);
+/* The last one ahead of it that was sent, or NULL if the window has none. */
+const struct ob_entry *ob_window_ahead(const struct ob_window *window);
 void ob_window_sent(struct ob_window *window, struct ob_entry *entry, uint64_t now_ms);
 
 /* The entry in flight under this token, or NULL if there is none: an unknown, old or repeated

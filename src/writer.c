@@ -11,6 +11,7 @@
  */
 #include "writer.h"
 
+#include "expiry.h"
 #include "schema.h"
 #include "sql.h"
 #include "text.h"
@@ -278,6 +279,8 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
                             OUTBOX_TOPIC_MAX);
     if (event->lane != OUTBOX_NORMAL && event->lane != OUTBOX_URGENT)
         return ob_error_set(&box->error, OUTBOX_MISUSE, "there is no lane %d", (int)event->lane);
+    if (event->ttl_ms < 0 || event->ttl_ms > OUTBOX_TTL_MAX)
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "ttl_ms is negative or over 2^46");
     int code = check_attribute(box, "type", event->type);
     if (code == OUTBOX_OK)
         code = check_attribute(box, "content type", event->content_type);
@@ -330,11 +333,12 @@ static int bind_payload(sqlite3_stmt *statement, int index, const outbox_event *
 static int bind_event(outbox *box, const outbox_event *event, enum ob_media media)
 {
     sqlite3_stmt *statement = box->statement[OB_PUT_INSERT + event->lane];
+    int64_t now = ob_sql_now(box->vfs);
     int result = bind_text(statement, 1, event->topic);
     if (result == SQLITE_OK)
         result = bind_payload(statement, 2, event, media);
     if (result == SQLITE_OK)
-        result = sqlite3_bind_int64(statement, 3, ob_sql_now(box->vfs));
+        result = sqlite3_bind_int64(statement, 3, now);
     if (result == SQLITE_OK)
         result =
             event->retain ? sqlite3_bind_int(statement, 4, 1) : sqlite3_bind_null(statement, 4);
@@ -344,6 +348,8 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
         result = bind_text(statement, 6, event->content_type);
     if (result == SQLITE_OK)
         result = bind_text(statement, 7, event->key);
+    if (result == SQLITE_OK && event->ttl_ms > 0)
+        result = sqlite3_bind_int64(statement, 8, ob_expiry_at_put(event->ttl_ms, now));
     if (result != SQLITE_OK)
         return ob_error_sqlite(&box->error, box->wakeup.db, result, "binding the event");
     return OUTBOX_OK;

@@ -170,7 +170,15 @@ typedef struct outbox_event {
     const char *key;  /* CloudEvents partitionkey; NULL: none */
     int retain;       /* non-zero: the broker keeps it as the topic's retained message */
     outbox_lane lane; /* OUTBOX_URGENT: ahead of the normal ones; ordered among the urgent ones */
+    /* For so long after the put it is worth sending; 0: for ever. What is older when its turn comes
+     * is not sent but counted as expired. [expiry-1] On MQTT 5 the broker gets what remains as the
+     * Message Expiry Interval (3.3.2.3.3), in seconds, rounded up. [expiry-2] It never expires here
+     * if the clock was not set when it was put, nor while the clock is not set, which is before the
+     * year 2025. [expiry-3] At most OUTBOX_TTL_MAX. */
+    int64_t ttl_ms;
 } outbox_event;
+
+#define OUTBOX_TTL_MAX ((int64_t)1 << 46) /* ms, some two thousand years */
 
 /* Adds an event to the transaction that is open on the handle's connection.
  *

@@ -61,6 +61,7 @@ struct fake_sent {
     char topic[64];
     char payload[512];
     size_t payload_len;
+    uint32_t expiry_seconds;
     int64_t id, previous; /* of the CloudEvents document, -1 where there is none */
     char source[128];
 };

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fetch.c - reads events of a lane into its window, and builds their messages.
+ *
+ * A batch is read, copied and let go in one short transaction. What can be known of an event then is
+ * decided here: unfit, expired, too large. Nothing is written; after a crash all of it is read again.
+ */
+#include "expiry.h"
+#include "machine.h"
+
+enum { FETCH_MAX = 256 /* rows of one fetch */ };
+
+struct taking {
+    outbox_forwarder *f;
+    struct ob_lane *lane;
+    bool identified;   /* f->identity was read in this fetch */
+    int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
+    int code;
+};
+
+static bool identify(struct taking *taking, int64_t id)
+{
+    outbox_forwarder *f = taking->f;
+    if (taking->identified && id < f->identity.until)
+        return true;
+    taking->code = ob_schema_identity(f->store.db, &f->store.identity_statement,
+                                      taking->lane->number, id, &f->identity, &f->store.error);
+    taking->identified = taking->code == OUTBOX_OK;
+    return taking->identified;
+}
+
+/* SQLite reads a table in the order of its pages and does not look whether the ids go up. */
+static bool is_misplaced(struct taking *taking, int64_t id)
+{
+    outbox_forwarder *f = taking->f;
+    if (id > taking->lane->cursor && id > ob_machine_head(f, taking->lane)->id)
+        return false;
+    taking->misplaced = id;
+    taking->code = ob_error_set(&f->store.error, OUTBOX_CORRUPT,
+                                "event %lld lies behind larger ids in %s; the file is damaged, "
+                                "restore it from a backup",
+                                (long long)id, ob_lane_table(taking->lane->number));
+    return true;
+}
+
+/* Builds the message into the lane's buffer. NULL: it does not fit. */
+static const outbox_message *build(struct taking *taking, const struct ob_row *row)
+{
+    outbox_forwarder *f = taking->f;
+    return ob_message_build(&taking->lane->buffer, row, &f->identity, 0, f->config.mode);
+}
+
+static bool has_expired(const outbox_forwarder *f, const struct ob_row *row)
+{
+    return row->expires > 0 && ob_expiry_has_come(row->expires, ob_sql_now(f->store.vfs));
+}
+
+static struct ob_entry *add(struct ob_lane *lane, int64_t id, const outbox_message *message,
+                            enum ob_unfit unfit)
+{
+    if (id <= lane->flushed_id)
+        lane->flushed_id = 0; /* the id was given out again */
+    ob_window_add(&lane->window, id, message, (int)unfit);
+    lane->cursor = id;
+    return ob_window_at(&lane->window, ob_window_count(&lane->window) - 1);
+}
+
+/* One row into the window, its message into the buffer. False ends the fetch. */
+static bool take_row(void *context, const struct ob_row *row)
+{
+    struct taking *taking = context;
+    struct ob_lane *lane = taking->lane;
+    size_t payload_max = taking->f->config.payload_max;
+    if (is_misplaced(taking, row->id))
+        return false;
+    const outbox_message *message = NULL;
+    enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
+
+    lane->oversize = row->is_too_large                ? OB_UNREAD
+                     : row->payload.len > payload_max ? row->payload.len
+                                                      : 0;
+    if (unfit == OB_FIT && has_expired(taking->f, row)) {
+        ob_window_drop(add(lane, row->id, NULL, OB_FIT), OB_EXPIRED);
+        return true;
+    }
+    if (unfit == OB_FIT && lane->oversize == 0) {
+        if (!identify(taking, row->id))
+            return false;
+        message = build(taking, row);
+        if (!message && lane->buffer.used > 0)
+            return false; /* it is the first one of the next fetch */
+    }
+    add(lane, row->id, message, unfit);
+    return unfit != OB_FIT || message;
+}
+
+/* What somebody asked for may be deleted by hand while it waits: the refused event; the one up to
+ * which a flush was asked for. All that is left up to the cursor is in the window. */
+static void miss_deleted(outbox_forwarder *f, struct ob_lane *lane, bool at_end)
+{
+    uint32_t count = ob_window_count(&lane->window);
+    if (count == 0 && at_end && lane->flush_id) {
+        lane->flushed_id = lane->flush_id;
+        lane->flush_id = 0;
+    }
+    if (!lane->alone_id || (!at_end && lane->cursor < lane->alone_id))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        if (ob_window_at(&lane->window, i)->id == lane->alone_id)
+            return;
+    ob_machine_passed_refusal(f, lane);
+}
+
+/* Takes back what was read, but for the first `count` entries. */
+static void take_back(struct ob_lane *lane, uint32_t count, int64_t cursor)
+{
+    ob_window_take_back(&lane->window, count);
+    lane->cursor = cursor;
+}
+
+/* Which of two neighbours has the wrong id nobody knows. Those below both of them are in order. */
+static void take_back_misplaced(const struct taking *taking, uint32_t had, int64_t cursor)
+{
+    struct ob_lane *lane = taking->lane;
+    uint32_t count = ob_window_count(&lane->window);
+    while (count > had && ob_window_at(&lane->window, count - 1)->id >= taking->misplaced)
+        count--;
+    take_back(lane, count, count > had ? ob_window_at(&lane->window, count - 1)->id : cursor);
+}
+
+/* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
+bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
+{
+    uint32_t had = ob_window_count(&lane->window), room = ob_window_room(&lane->window);
+    struct taking taking = {.f = f, .lane = lane, .code = OUTBOX_OK};
+    struct ob_fetch request = {.take = take_row,
+                               .context = &taking,
+                               .after = lane->cursor,
+                               .limit = room < FETCH_MAX ? room : FETCH_MAX};
+    if (room == 0 || ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
+        return false;
+    lane->buffer.used = 0;
+    int code = ob_store_fetch(&f->store, lane->number, &request);
+    if (code == OUTBOX_OK)
+        code = taking.code;
+    if (!request.has_ended)
+        take_back(lane, had, request.after);
+    else if (taking.misplaced)
+        take_back_misplaced(&taking, had, request.after);
+    if (code != OUTBOX_OK) {
+        ob_machine_store_failed(f, code);
+        return false;
+    }
+    if (request.head != OB_HEAD_SAME) {
+        ob_machine_follow_head(f, lane, request.head);
+        return false;
+    }
+    lane->more = !request.at_end;
+    miss_deleted(f, lane, request.at_end);
+    if (ob_drain_is_idle(f))
+        ob_machine_store_works(f); /* else the next settle will tell */
+    return true;
+}
