@@ -68,7 +68,12 @@ static void on_stop(void *forwarder)
     outbox_forwarder_close(forwarder);
 }
 
-static const outbox_service service = {1, on_committed, on_stats, on_flush, on_stop};
+static int64_t on_acked(void *forwarder, outbox_lane lane)
+{
+    return outbox_forwarder_acked(forwarder, lane);
+}
+
+static const outbox_service service = {1, on_committed, on_stats, on_flush, on_acked, on_stop};
 
 /* ---- The application's work -------------------------------------------------------------------- */
 

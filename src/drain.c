@@ -269,8 +269,10 @@ static void look_for_others(outbox_forwarder *f)
         ob_machine_store_failed(f, code);
         return;
     }
-    for (int i = 0; i < OUTBOX_LANES && changed; i++)
+    for (int i = 0; i < OUTBOX_LANES && changed; i++) {
         f->lane[i].more = true;
+        f->lane[i].must_be_measured = true;
+    }
     if (changed)
         f->active_at = f->now;
 }
@@ -295,12 +297,46 @@ static void checkpoint(outbox_forwarder *f)
     f->active_at = f->now; /* not again before a second */
 }
 
+static bool has_limit(const outbox_forwarder *f, const struct ob_lane *lane)
+{
+    const struct ob_limit *limit = &f->store.limit[lane->number];
+    return limit->max_events > 0 || limit->max_bytes > 0;
+}
+
+/* Rows of other writers are let in; then the lane may hold too much. */
+static void keep_limit(outbox_forwarder *f, struct ob_lane *lane)
+{
+    enum ob_head head;
+    if (!lane->must_be_measured || !has_limit(f, lane) || ob_store_is_blocked(&f->store) ||
+        !ob_machine_has_come(f, f->store_not_before))
+        return;
+    int code = ob_store_keep_limit(&f->store, lane->number, outbox_forwarder_acked(f, lane->number),
+                                   &head);
+    lane->must_be_measured = code != OUTBOX_OK && code != OUTBOX_FULL;
+    if (code == OUTBOX_FULL)
+        ob_machine_trouble(f, code, "%s", f->store.error.sentence);
+    else if (code != OUTBOX_OK)
+        ob_machine_store_failed(f, code);
+    else if (head != OB_HEAD_SAME)
+        ob_machine_follow_head(f, lane, head);
+    else if (f->error.code == OUTBOX_FULL)
+        ob_machine_clear_trouble(f);
+}
+
+static bool must_look_for_others(const outbox_forwarder *f)
+{
+    return looks_for_others(f) && (f->state == OB_ONLINE || has_limit(f, &f->lane[OUTBOX_NORMAL]) ||
+                                   has_limit(f, &f->lane[OUTBOX_URGENT]));
+}
+
 void ob_drain_keep_house(outbox_forwarder *f)
 {
     bool every_step = f->config.shared_connection != 0;
-    if (f->state == OB_ONLINE && looks_for_others(f) &&
+    if (must_look_for_others(f) &&
         (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
         look_for_others(f);
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        keep_limit(f, &f->lane[i]);
     if (wants_checkpoint(f) && ob_machine_has_come(f, f->active_at + CHECKPOINT_MS))
         checkpoint(f);
 }
@@ -338,7 +374,7 @@ static void next_settle(outbox_forwarder *f, const struct ob_lane *lane, uint32_
 
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
 {
-    if (f->state == OB_ONLINE && looks_for_others(f))
+    if (must_look_for_others(f))
         ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
     if (wants_checkpoint(f))
         ob_machine_sooner(f, f->active_at + CHECKPOINT_MS, next_ms);
@@ -346,5 +382,7 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
         if (f->state == OB_ONLINE && ob_machine_in_flight(f) < window_size(f))
             next_send(f, &f->lane[i], next_ms);
         next_settle(f, &f->lane[i], next_ms);
+        if (f->lane[i].must_be_measured && has_limit(f, &f->lane[i]))
+            ob_machine_sooner(f, f->store_not_before, next_ms);
     }
 }

@@ -217,6 +217,7 @@ static int mend_front(struct ob_store *store, struct ob_table *table, void *cont
                            OB_UNFIT_LATE, ledger);
     if (code == OUTBOX_OK && *head == OB_HEAD_REMADE) {
         ledger->last = 0;
+        memset(ledger->drops, 0, sizeof ledger->drops); /* their ids are of another time */
         code = ob_schema_new_epoch(table->db, table->lane, ledger->id + 1, table->error);
     }
     return code;

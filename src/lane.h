@@ -12,7 +12,7 @@
 
 /* Those up to OB_TABLE_STATEMENTS are prepared once and kept, the others when they are needed. */
 enum ob_table_sql {
-    OB_SQL_HEAD,    /* the lowest row: id, ledger */
+    OB_SQL_HEAD,    /* the lowest row: id, ledger, total */
     OB_SQL_FETCH,   /* the events of ?1 < id <= ?2, at most ?3 */
     OB_SQL_LARGEST, /* max(id) */
     OB_SQL_IDS,     /* the ids of ?1 < id <= ?2 */
@@ -27,10 +27,16 @@ enum ob_table_sql {
     OB_SQL_MAKE_ROW,                      /* an empty row ?1 */
     OB_SQL_MAKE_HEAD,                     /* the first tombstone: ledger ?1, id ?2 */
     OB_SQL_DELETE_RANGE,                  /* ?1 <= id <= ?2 */
-    OB_SQL_FIRST_MARK,                    /* the lowest row with a ledger: id, ledger */
+    OB_SQL_FIRST_MARK,                    /* the lowest row with a ledger: the same */
     OB_SQL_UNMARK,                        /* takes the ledger off row ?1 */
     OB_SQL_OWNERS,                        /* of the table's first page: one, or it is damaged */
     OB_SQL_PUT,                           /* the writer's INSERT */
+    OB_SQL_PUT_MEASURED,                  /* the same, with a running total of bytes */
+    OB_SQL_TOTAL,                         /* the running total of row ?1 */
+    OB_SQL_SET_TOTAL,                     /* makes it ?2 */
+    OB_SQL_BACKWARDS,                     /* id, total, bytes of the rows up to ?1, newest first */
+    OB_SQL_FIRST_TOTAL,                   /* the total before all rows behind ?1 */
+    OB_SQL_TOTALS,                        /* id, total, bytes of the rows behind ?1, oldest first */
     OB_SQL_TAKE_BACK,                     /* deletes the event ?1 that was just put */
     OB_SQL_LAST_PENDING,                  /* the largest id of an event up to ?1, or NULL */
     OB_SQL_ENDS,                          /* of the table, for the statistics */

@@ -45,6 +45,99 @@ void ob_ledger_start(struct ob_ledger *ledger, int64_t id)
     assert(ob_ledger_holds(ledger));
 }
 
+/* ---- Drops ------------------------------------------------------------------------------------- */
+
+const char *ob_outcome_name(enum ob_outcome outcome)
+{
+    assert(outcome < OB_OUTCOMES);
+    return names[2 + outcome];
+}
+
+static void note_drops(struct ob_drops *drops, int64_t count, int64_t from, int64_t to)
+{
+    if (drops->count == 0 || from < drops->from)
+        drops->from = from;
+    if (drops->count == 0 || to > drops->to)
+        drops->to = to;
+    drops->count += count;
+}
+
+static struct ob_drops *find_announcement(struct ob_ledger *ledger, int64_t id)
+{
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        if (ledger->drops[i].row == id && id > ledger->id)
+            return &ledger->drops[i];
+    return NULL;
+}
+
+void ob_ledger_leave(struct ob_ledger *ledger, int64_t id, enum ob_outcome outcome)
+{
+    struct ob_drops *announced = find_announcement(ledger, id);
+    if (announced)
+        announced->row = 0;
+    if (announced && outcome == OB_EVICTED) {
+        note_drops(announced, announced->row_count, announced->row_from, announced->row_to);
+        ledger->holes++;
+        return;
+    }
+    ledger->count[outcome]++;
+    if (outcome == OB_DELIVERED)
+        ledger->last = id;
+    else if (!announced) /* else each refused announcement would be announced */
+        note_drops(&ledger->drops[outcome], 1, id, id);
+}
+
+bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome)
+{
+    return ledger->drops[outcome].count > 0 && ledger->drops[outcome].row <= ledger->id;
+}
+
+void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int64_t id)
+{
+    struct ob_drops *drops = &ledger->drops[outcome];
+    assert(ob_ledger_can_announce(ledger, outcome) && id > ledger->id);
+    *drops = (struct ob_drops){
+        .row = id, .row_count = drops->count, .row_from = drops->from, .row_to = drops->to};
+}
+
+bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id)
+{
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        if (ledger->drops[i].row == id && id > ledger->id)
+            return true;
+    return false;
+}
+
+/* ---- Text ---------------------------------------------------------------------------------------- */
+
+static bool has_drops(const struct ob_drops *drops)
+{
+    return drops->count != 0 || drops->row != 0;
+}
+
+/* One array for each kind that has any: its name, then its numbers. */
+static size_t print_drops(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT], size_t len)
+{
+    bool any = false;
+    for (int i = 0; i < OB_OUTCOMES; i++) {
+        const struct ob_drops *d = &ledger->drops[i];
+        if (!has_drops(d))
+            continue;
+        sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len,
+                         "%s[%d,%lld,%lld,%lld,%lld,%lld,%lld,%lld]", any ? "," : ",\"drops\":[", i,
+                         (long long)d->count, (long long)d->from, (long long)d->to,
+                         (long long)d->row, (long long)d->row_count, (long long)d->row_from,
+                         (long long)d->row_to);
+        len += strlen(text + len);
+        any = true;
+    }
+    if (any) {
+        sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len, "]");
+        len++;
+    }
+    return len;
+}
+
 size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT])
 {
     struct ob_ledger copy = *ledger;
@@ -58,6 +151,7 @@ size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]
                          i == 0 ? '{' : ',', names[i], (long long)*member[i]);
         len += strlen(text + len);
     }
+    len = print_drops(ledger, text, len);
     sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len, "%s}", ledger->extra);
     len += strlen(text + len);
     assert(len + 1 < OB_LEDGER_TEXT);
@@ -96,6 +190,33 @@ static bool has_room(const struct ob_ledger *ledger)
     return ledger->holes <= READ_MOST && ledger->base <= READ_MOST && ledger->base >= -READ_MOST;
 }
 
+/* The numbers of one kind, behind its opening bracket. */
+static bool read_kind(const char **at, const char *end, struct ob_ledger *ledger)
+{
+    int64_t kind, number[7];
+    if (!read_number(at, end, &kind) || kind <= OB_DELIVERED || kind >= OB_OUTCOMES)
+        return false;
+    for (int i = 0; i < 7; i++)
+        if (!read_literal(at, end, ",") || !read_number(at, end, &number[i]) || number[i] < 0 ||
+            number[i] > READ_MOST)
+            return false;
+    ledger->drops[kind] = (struct ob_drops){number[0], number[1], number[2], number[3],
+                                            number[4], number[5], number[6]};
+    return read_literal(at, end, "]");
+}
+
+/* Nothing, or the member `drops`. */
+static bool read_drops(const char **at, const char *end, struct ob_ledger *ledger)
+{
+    if (!read_literal(at, end, ",\"drops\":["))
+        return true;
+    do {
+        if (!read_literal(at, end, "[") || !read_kind(at, end, ledger))
+            return false;
+    } while (read_literal(at, end, ","));
+    return read_literal(at, end, "]");
+}
+
 bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, size_t len)
 {
     const char *at = text, *end = text + len;
@@ -108,6 +229,8 @@ bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, siz
         if (!read_literal(&at, end, i == 0 ? "{\"" : ",\"") || !read_literal(&at, end, names[i]) ||
             !read_literal(&at, end, "\":") || !read_number(&at, end, member[i]))
             return false;
+    if (!read_drops(&at, end, ledger))
+        return false;
     size_t rest = (size_t)(end - at);
     if (rest == 0 || rest > OB_LEDGER_EXTRA || (*at != ',' && rest > 1) || end[-1] != '}')
         return false;

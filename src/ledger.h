@@ -8,7 +8,8 @@
  *           +-----------+-------+-------+------
  *               ledger: base, last delivered id, a counter per way to leave, holes
  *
- * Its `ledger` column, NULL in every event, is the mark and the counters at once. The law, true at
+ * Its `ledger` column, NULL in every event, is the mark and the counters at once; so it says too what
+ * was dropped and is not announced to the recipient yet. The law, true at
  * every commit: id = base + delivered + expired + evicted + superseded + dead + holes.
  */
 #ifndef OB_LEDGER_H
@@ -22,7 +23,16 @@
 enum ob_outcome { OB_DELIVERED, OB_EXPIRED, OB_EVICTED, OB_SUPERSEDED, OB_DEAD, OB_OUTCOMES };
 
 #define OB_LEDGER_EXTRA 256
-#define OB_LEDGER_TEXT (OB_LEDGER_EXTRA + 320)
+#define OB_LEDGER_TEXT (OB_LEDGER_EXTRA + 320 + 640)
+
+/* Events that left without being delivered, and what of that the recipient was told: those that no
+ * announcement has yet, and the announcement that is on its way, an event of the table. Only one of a
+ * kind is on its way at a time, so this is of constant size, whatever is dropped. */
+struct ob_drops {
+    int64_t count, from, to; /* not announced: how many, first and last id */
+    int64_t row;             /* the announcement's id; it is on its way while that is over `id` */
+    int64_t row_count, row_from, row_to; /* what it says */
+};
 
 struct ob_ledger {
     int64_t id;   /* of the tombstone's row; not part of the text */
@@ -30,12 +40,26 @@ struct ob_ledger {
     int64_t last; /* id of the last event that was delivered, 0 before the first */
     int64_t count[OB_OUTCOMES];
     int64_t holes; /* ids up to `id` that never held an event */
+    struct ob_drops drops[OB_OUTCOMES];
     /* Members that a newer release wrote behind ours; kept as they are. */
     char extra[OB_LEDGER_EXTRA];
 };
 
 /* A ledger that starts at `id` with nothing counted. */
 void ob_ledger_start(struct ob_ledger *ledger, int64_t id);
+
+/* An event leaves. What is dropped waits to be announced; an announcement that is evicted goes back
+ * to what it was made of, and its id is a hole. `id` of the ledger stays as it is. */
+void ob_ledger_leave(struct ob_ledger *ledger, int64_t id, enum ob_outcome outcome);
+
+/* Whether drops of this kind can be announced now; and that the row `id` does it. */
+bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome);
+void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int64_t id);
+
+/* Whether that event is an announcement on its way. */
+bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id);
+
+const char *ob_outcome_name(enum ob_outcome outcome);
 
 /* Writes the text of the ledger column; returns its length. */
 size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]);

@@ -10,6 +10,7 @@
 #include "schema.h"
 
 #include "ledger.h"
+#include "limit.h"
 #include "sql.h"
 #include "text.h"
 
@@ -169,6 +170,19 @@ static int rename_device(sqlite3 *db, const char *device, struct ob_error *error
     return code;
 }
 
+static int store_limits(sqlite3 *db, const outbox_limit limits[OUTBOX_LANES],
+                        struct ob_error *error)
+{
+    int code = OUTBOX_OK;
+    for (int i = 0; i < OUTBOX_LANES && limits && code == OUTBOX_OK; i++) {
+        struct ob_limit limit;
+        code = ob_limit_load(db, (outbox_lane)i, &limit, error);
+        if (code == OUTBOX_OK && ob_limit_apply(&limits[i], &limit))
+            code = ob_limit_store(db, (outbox_lane)i, &limit, error);
+    }
+    return code;
+}
+
 static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
 {
     char stored[OUTBOX_ATTRIBUTE_MAX + 1];
@@ -188,13 +202,16 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
     return code;
 }
 
-int ob_schema_make(sqlite3 *db, const char *device, struct ob_error *error)
+int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
+                   struct ob_error *error)
 {
     assert(sqlite3_get_autocommit(db));
     int code = ob_sql_run(db, "BEGIN IMMEDIATE", error, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
     code = make_inside(db, device, error);
+    if (code == OUTBOX_OK)
+        code = store_limits(db, limits, error);
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "COMMIT", error, "committing the outbox's tables");
     return code == OUTBOX_OK ? code : ob_sql_give_up(db, code, error);

@@ -30,9 +30,10 @@ enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_PRESENT };
  * an error of the database. */
 int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error);
 
-/* Makes the tables if they are missing and gives the device its name, or a new one with a new
- * epoch. `device` may be NULL. One transaction of its own; nothing changed on any error. */
-int ob_schema_make(sqlite3 *db, const char *device, struct ob_error *error);
+/* Makes the tables if they are missing, gives the device its name, or a new one with a new epoch, and
+ * stores the limits. `device` and `limits` may be NULL. One transaction of its own; nothing changed on any error. */
+int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
+                   struct ob_error *error);
 
 /* The stored device name, into a buffer of OUTBOX_ATTRIBUTE_MAX + 1 bytes. */
 int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error);

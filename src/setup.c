@@ -177,7 +177,20 @@ void outbox_forwarder_close(outbox_forwarder *f)
     sqlite3_set_last_insert_rowid(db, rowid);
 }
 
-/* ---- Statistics -------------------------------------------------------------------------- */
+/* ---- Statistics ------------------------------------------------------------------------------ */
+
+int64_t outbox_forwarder_acked(const outbox_forwarder *f, outbox_lane lane)
+{
+    const struct ob_window *window = &f->lane[lane].window;
+    int64_t id = 0;
+    for (uint32_t i = 0; i < ob_window_count(window); i++) {
+        const struct ob_entry *entry = ob_window_at(window, i);
+        if (entry->verdict != OB_ACKED)
+            break;
+        id = entry->id;
+    }
+    return id;
+}
 
 static void fill_sending(const outbox_forwarder *f, const struct ob_lane *lane,
                          outbox_lane_sending *sending)

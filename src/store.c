@@ -98,6 +98,8 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
         code = ob_sql_prepare(db, sql[i], &store->statement[i], &store->error);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
         code = ob_table_open(&store->table[i], db, (outbox_lane)i, &store->error);
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = ob_limit_load(db, (outbox_lane)i, &store->limit[i], &store->error);
     /* At the end, so that a connection which cannot be used keeps its settings. */
     if (code == OUTBOX_OK && !is_shared)
         code = configure(store, payload_max);
@@ -329,9 +331,9 @@ static struct ob_ledger ledger_behind(const struct ob_table *table, const struct
     struct ob_ledger ledger = table->head;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
-        ledger.count[entry->verdict == OB_ACKED ? OB_DELIVERED : entry->outcome]++;
-        if (entry->verdict == OB_ACKED)
-            ledger.last = entry->id;
+        ob_ledger_leave(&ledger, entry->id,
+                        entry->verdict == OB_ACKED ? OB_DELIVERED
+                                                   : (enum ob_outcome)entry->outcome);
     }
     ledger.id = ob_window_at(window, count - 1)->id;
     ledger.holes += ledger.id - table->head.id - count;
@@ -449,6 +451,73 @@ int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_wi
         return code == OUTBOX_OK ? OUTBOX_BUSY : code; /* the settle itself is tried again */
     }
     return OUTBOX_OK; /* the head has moved: the caller sees it in *head */
+}
+
+/* ---- Limits ------------------------------------------------------------------------------------------------- */
+
+/* Reads the tombstone that was written by other hands than the settle's. */
+static int adopt_moved(struct ob_table *table)
+{
+    struct ob_lowest lowest;
+    int code = ob_table_lowest(table, &lowest);
+    if (code == OUTBOX_OK && lowest.is_tombstone)
+        ob_table_adopt(table, &lowest.ledger, lowest.text);
+    return code;
+}
+
+static int keep_limit_inside(struct ob_store *store, struct ob_table *table, int64_t acked,
+                             enum ob_head *head, bool *moved)
+{
+    bool broken = false;
+    int64_t last;
+    int code = ob_head_check(table, head, &broken);
+    if (code != OUTBOX_OK || broken || *head != OB_HEAD_SAME)
+        return code; /* the next fetch looks into it */
+    code = ob_table_number(table, OB_SQL_LAST_PENDING, OUTBOX_ID_MAX, 0, &last);
+    if (code == OUTBOX_OK && last > 0)
+        code = ob_limit_keep(table, &store->limit[table->lane], last, acked,
+                             &store->fill[table->lane], moved);
+    if (code == OUTBOX_OK)
+        code = ob_store_commit(store, "committing an eviction");
+    return code;
+}
+
+/* Without a lock, where the ids alone tell. */
+static int look_whether_within(struct ob_store *store, struct ob_table *table, bool *within)
+{
+    const struct ob_limit *limit = &store->limit[table->lane];
+    int64_t last;
+    if (limit->max_bytes > 0 || !table->head_is_known)
+        return OUTBOX_OK;
+    int code = ob_table_number(table, OB_SQL_LAST_PENDING, OUTBOX_ID_MAX, 0, &last);
+    *within = code == OUTBOX_OK && last - table->head.id <= limit->max_events;
+    return code;
+}
+
+int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked, enum ob_head *head)
+{
+    struct ob_table *table = &store->table[lane];
+    bool moved = false, within = false;
+    *head = OB_HEAD_SAME;
+    int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = look_whether_within(store, table, &within);
+    if (code == OUTBOX_OK && within)
+        return OUTBOX_OK;
+    if (code == OUTBOX_OK)
+        code = run(store, OB_SQL_BEGIN_WRITE, "opening an eviction");
+    if (code != OUTBOX_OK)
+        return code;
+    code = keep_limit_inside(store, table, acked, head, &moved);
+    bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
+    ob_store_rollback(store);
+    if (committed && moved) {
+        *head = OB_HEAD_ADVANCED;
+        return adopt_moved(table);
+    }
+    if (code != OUTBOX_OK)
+        store->fill[lane].is_known = false;
+    return code;
 }
 
 /* ---- Barrier, change, checkpoint ---------------------------------------------------------------------------- */

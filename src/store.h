@@ -10,6 +10,7 @@
 #ifndef OB_STORE_H
 #define OB_STORE_H
 
+#include "limit.h"
 #include "message.h"
 #include "sql.h"
 #include "table.h"
@@ -39,6 +40,8 @@ struct ob_store {
     sqlite3_stmt *statement[OB_STORE_STATEMENTS];
     sqlite3_stmt *identity_statement;
     struct ob_table table[OUTBOX_LANES];
+    struct ob_limit limit[OUTBOX_LANES];
+    struct ob_fill fill[OUTBOX_LANES];
 
     enum ob_journal journal;
     int64_t durable_id[OUTBOX_LANES]; /* every event up to it survives a power cut */
@@ -88,6 +91,12 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
  * one transaction. If `head` is not SAME, nothing was settled. */
 int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
                     uint32_t count, enum ob_head *head);
+
+/* Lets the oldest events of the lane leave if rows of other writers have brought it over its limit, in
+ * a transaction of its own. `acked`: as far as the broker has them. OUTBOX_FULL: the limit rejects, so
+ * they stay. If `head` is not SAME the tombstone has moved. */
+int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked,
+                        enum ob_head *head);
 
 /* Whether a power cut could still undo the event or what we wrote about it. */
 bool ob_store_needs_barrier(const struct ob_store *store, outbox_lane lane, int64_t id);

@@ -54,6 +54,8 @@ void ob_table_take_lowest(const struct ob_table *table, sqlite3_stmt *statement,
 {
     lowest->exists = true;
     lowest->id = sqlite3_column_int64(statement, 0);
+    lowest->has_total = sqlite3_column_type(statement, 2) == SQLITE_INTEGER;
+    lowest->total = sqlite3_column_int64(statement, 2);
     const char *text = (const char *)sqlite3_column_text(statement, 1);
     size_t len = text ? (size_t)sqlite3_column_bytes(statement, 1) : 0;
     if (!text || len >= sizeof lowest->text)

@@ -39,8 +39,8 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 
 /* The lowest row, or the first that carries a mark. */
 struct ob_lowest {
-    bool exists, is_tombstone, is_known_text;
-    int64_t id;
+    bool exists, is_tombstone, is_known_text, has_total;
+    int64_t id, total;
     struct ob_ledger ledger; /* if it is a tombstone */
     char text[OB_LEDGER_TEXT];
 };

@@ -48,11 +48,19 @@ static void on_committed(void *context)
         box->service->committed(box->service_context, durable);
 }
 
+/* What was undone may have made room before. */
+static void forget_fill(outbox *box)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        box->fill[i].is_known = false;
+}
+
 static void on_undone(void *context)
 {
     outbox *box = context;
     box->touched = box->is_judged = false;
     forget_puts(box);
+    forget_fill(box);
 }
 
 /* Which events the savepoint took with it is not known here, so none is claimed to be durable:
@@ -61,6 +69,7 @@ static void on_partly_undone(void *context)
 {
     outbox *box = context;
     forget_puts(box);
+    forget_fill(box);
 }
 
 static void on_release_statements(void *context)
@@ -70,6 +79,8 @@ static void on_release_statements(void *context)
         (void)sqlite3_finalize(box->statement[i]); /* repeats what the last step said */
         box->statement[i] = NULL;
     }
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        ob_table_close(&box->table[i]);
 }
 
 static void on_closed(void *context)
@@ -148,25 +159,52 @@ static int check_config(const outbox_config *config, outbox *box)
     if (config->payload_max > OUTBOX_PAYLOAD_CAP)
         return ob_error_set(&box->error, OUTBOX_MISUSE, "payload_max is over %d bytes",
                             OUTBOX_PAYLOAD_CAP);
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        const outbox_limit *limit = &config->limits[i];
+        if (limit->max_events < OUTBOX_UNLIMITED || limit->max_events > OUTBOX_ID_MAX ||
+            limit->max_bytes < OUTBOX_UNLIMITED || limit->max_bytes > OUTBOX_ID_MAX ||
+            (limit->when_full != OUTBOX_REJECT && limit->when_full != OUTBOX_EVICT_OLDEST))
+            return ob_error_set(&box->error, OUTBOX_MISUSE,
+                                "a limit of the %s lane is out of range: 0 to 2^48, or "
+                                "OUTBOX_UNLIMITED",
+                                ob_lane_name((outbox_lane)i));
+    }
     return OUTBOX_OK;
 }
 
+/* Whether the device's name or a limit is to be another one than is stored. */
+static int has_wishes(sqlite3 *db, const outbox_config *config, outbox *box, bool *wishes)
+{
+    char stored[OUTBOX_ATTRIBUTE_MAX + 1];
+    int code = OUTBOX_OK;
+    *wishes = false;
+    if (config->device) {
+        code = ob_schema_device(db, stored, &box->error);
+        *wishes = code == OUTBOX_CORRUPT || strcmp(stored, config->device) != 0;
+        if (code == OUTBOX_CORRUPT) /* it gets this name */
+            code = OUTBOX_OK;
+    }
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
+        struct ob_limit limit;
+        code = ob_limit_load(db, (outbox_lane)i, &limit, &box->error);
+        *wishes = *wishes || ob_limit_apply(&config->limits[i], &limit);
+    }
+    return code;
+}
+
 /* Does the tables' work only where there is some, so that a second attach writes nothing. */
-static int ensure_schema(sqlite3 *db, const char *device, struct ob_error *error)
+static int ensure_schema(sqlite3 *db, const outbox_config *config, outbox *box)
 {
     enum ob_schema_found found;
-    char stored[OUTBOX_ATTRIBUTE_MAX + 1];
-    int code = ob_schema_find(db, &found, error);
-    if (code != OUTBOX_OK)
-        return code;
-    if (found == OB_SCHEMA_MISSING)
-        return ob_schema_make(db, device, error);
-    if (!device)
-        return OUTBOX_OK;
-    code = ob_schema_device(db, stored, error);
-    if (code == OUTBOX_OK && strcmp(stored, device) == 0)
-        return OUTBOX_OK;
-    return code == OUTBOX_OK || code == OUTBOX_CORRUPT ? ob_schema_make(db, device, error) : code;
+    bool wishes = true;
+    int code = ob_schema_find(db, &found, &box->error);
+    if (code == OUTBOX_OK && found == OB_SCHEMA_PRESENT)
+        code = has_wishes(db, config, box, &wishes);
+    if (code == OUTBOX_OK && wishes)
+        code = ob_schema_make(db, config->device, config->limits, &box->error);
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = ob_limit_load(db, (outbox_lane)i, &box->limit[i], &box->error);
+    return code;
 }
 
 static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
@@ -182,7 +220,7 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
      * but itself when the tables cannot be made. */
     code = ob_wakeup_register(&box->wakeup, db, &on_wakeup, box, &box->error);
     if (code == OUTBOX_OK)
-        code = ensure_schema(db, config->device, &box->error);
+        code = ensure_schema(db, config, box);
     if (code != OUTBOX_OK)
         ob_wakeup_unregister(&box->wakeup);
     return code;
@@ -293,6 +331,29 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
     return check_payload(box, event, *media);
 }
 
+static bool has_limit(const outbox *box, outbox_lane lane)
+{
+    return box->limit[lane].max_events > 0 || box->limit[lane].max_bytes > 0;
+}
+
+static int prepare_lane(outbox *box, outbox_lane lane)
+{
+    sqlite3 *db = box->wakeup.db;
+    bool is_measured = box->limit[lane].max_bytes > 0;
+    enum ob_table_sql which = is_measured ? OB_SQL_PUT_MEASURED : OB_SQL_PUT;
+    int place = (is_measured ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane;
+    int code = ob_sql_prepare(db, ob_lane_sql(lane, which), &box->statement[place], &box->error);
+    if (code == OUTBOX_OK && has_limit(box, lane) && !box->table[lane].db)
+        code = ob_table_open(&box->table[lane], db, lane, &box->error);
+    return code;
+}
+
+static sqlite3_stmt *insert_statement(const outbox *box, outbox_lane lane)
+{
+    return box
+        ->statement[(box->limit[lane].max_bytes > 0 ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane];
+}
+
 static int prepare_put(outbox *box)
 {
     static const char *const sql[OB_PUT_STATEMENTS] = {
@@ -301,10 +362,10 @@ static int prepare_put(outbox *box)
         [OB_PUT_RELEASE] = "RELEASE outbox_put",
     };
     int code = ob_wakeup_connect(&box->wakeup, &box->error);
-    for (int i = 0; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
-        const char *text =
-            i < OB_PUT_TOUCH ? ob_lane_sql((outbox_lane)(i - OB_PUT_INSERT), OB_SQL_PUT) : sql[i];
-        code = ob_sql_prepare(box->wakeup.db, text, &box->statement[i], &box->error);
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = prepare_lane(box, (outbox_lane)i);
+    for (int i = OB_PUT_TOUCH; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
+        code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
         if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE) { /* denied, see touch() */
             ob_error_clear(&box->error);
             code = OUTBOX_OK;
@@ -332,7 +393,7 @@ static int bind_payload(sqlite3_stmt *statement, int index, const outbox_event *
 
 static int bind_event(outbox *box, const outbox_event *event, enum ob_media media)
 {
-    sqlite3_stmt *statement = box->statement[OB_PUT_INSERT + event->lane];
+    sqlite3_stmt *statement = insert_statement(box, event->lane);
     int64_t now = ob_sql_now(box->vfs);
     int result = bind_text(statement, 1, event->topic);
     if (result == SQLITE_OK)
@@ -350,24 +411,53 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
         result = bind_text(statement, 7, event->key);
     if (result == SQLITE_OK && event->ttl_ms > 0)
         result = sqlite3_bind_int64(statement, 8, ob_expiry_at_put(event->ttl_ms, now));
+    if (result == SQLITE_OK && box->limit[event->lane].max_bytes > 0)
+        result = sqlite3_bind_int64(statement, 10, ob_limit_bytes(event));
     if (result != SQLITE_OK)
         return ob_error_sqlite(&box->error, box->wakeup.db, result, "binding the event");
     return OUTBOX_OK;
+}
+
+/* Takes the event out again. */
+static int take_back(outbox *box, outbox_lane lane, int64_t id)
+{
+    struct ob_error why = box->error;
+    int64_t ignored;
+    /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
+    int code = ob_sql_number(box->wakeup.db, ob_lane_sql(lane, OB_SQL_TAKE_BACK), id, 0, 0,
+                             &ignored, &box->error);
+    if (code == OUTBOX_OK)
+        box->error = why;
+    return code;
 }
 
 /* The id behind the largest one is what SQLite gives out, unless some other writer has stored one
  * near 2^63: then it gives out random ones, and neither order nor identity would hold. */
 static int refuse_id(outbox *box, outbox_lane lane, int64_t id)
 {
-    int64_t ignored;
-    /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
-    int code = ob_sql_number(box->wakeup.db, ob_lane_sql(lane, OB_SQL_TAKE_BACK), id, 0, 0,
-                             &ignored, &box->error);
+    int code = take_back(box, lane, id);
     if (code != OUTBOX_OK)
         return code;
     return ob_error_set(&box->error, OUTBOX_BAD_ID,
                         "another writer has stored an event with an id out of range (0 to 2^48); "
                         "put again once the forwarder has moved it to outbox_dead");
+}
+
+/* Makes room for the event that was just stored, or takes it out again. */
+static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
+{
+    int64_t acked = 0;
+    bool moved = false;
+    if (!has_limit(box, lane))
+        return OUTBOX_OK;
+    if (box->service)
+        acked = box->service->acked(box->service_context, lane);
+    int code =
+        ob_limit_keep(&box->table[lane], &box->limit[lane], id, acked, &box->fill[lane], &moved);
+    if (code != OUTBOX_FULL)
+        return code;
+    int taken = take_back(box, lane, id);
+    return taken == OUTBOX_OK ? OUTBOX_FULL : taken;
 }
 
 /* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite prepare
@@ -386,7 +476,7 @@ static int touch(outbox *box)
 static int insert(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
 {
     sqlite3 *db = box->wakeup.db;
-    sqlite3_stmt *statement = box->statement[OB_PUT_INSERT + event->lane];
+    sqlite3_stmt *statement = insert_statement(box, event->lane);
     int code = OUTBOX_OK;
     if (!box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
@@ -405,6 +495,9 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
     *id = sqlite3_last_insert_rowid(db);
     if (*id > OUTBOX_ID_MAX || *id <= 0)
         return refuse_id(box, event->lane, *id);
+    code = keep_limit(box, event->lane, *id);
+    if (code != OUTBOX_OK)
+        return code;
     box->last_put[event->lane] = *id;
     box->is_judged = box->touched; /* else nobody tells when the transaction ends */
     return OUTBOX_OK;

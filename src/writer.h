@@ -6,6 +6,7 @@
 #define OB_WRITER_H
 
 #include "error.h"
+#include "limit.h"
 #include "wakeup.h"
 
 #include <outbox/port.h>
@@ -13,7 +14,8 @@
 /* Statements that a put uses, cached while the connection lives. */
 enum ob_writer_statement {
     OB_PUT_INSERT, /* one for each lane */
-    OB_PUT_TOUCH = OB_PUT_INSERT + OUTBOX_LANES,
+    OB_PUT_MEASURED = OB_PUT_INSERT + OUTBOX_LANES,
+    OB_PUT_TOUCH = OB_PUT_MEASURED + OUTBOX_LANES,
     OB_PUT_SAVEPOINT,
     OB_PUT_RELEASE,
     OB_PUT_STATEMENTS
@@ -31,6 +33,10 @@ struct outbox {
     bool is_durable; /* its commit syncs everything up to its last event */
     /* The last event of it in each lane, 0: none or one that may have been undone since. */
     int64_t last_put[OUTBOX_LANES];
+
+    struct ob_limit limit[OUTBOX_LANES];
+    struct ob_fill fill[OUTBOX_LANES];
+    struct ob_table table[OUTBOX_LANES]; /* used where there is a limit */
 
     /* A put's own transaction could not be rolled back; SAVEPOINT outbox_put is open still, unless
      * the application has ended it since. */

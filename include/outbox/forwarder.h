@@ -97,6 +97,10 @@ void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durab
  * in each lane. */
 void outbox_forwarder_flush(outbox_forwarder *forwarder, const int64_t last[OUTBOX_LANES]);
 
+/* The last event of the lane up to which all behind the tombstone are acknowledged, 0 if none is.
+ * They leave the table with the next settle, or with a put that finds the lane full. */
+int64_t outbox_forwarder_acked(const outbox_forwarder *forwarder, outbox_lane lane);
+
 /* Fills the forwarder's part of the statistics; the database's part is left as it is. */
 void outbox_forwarder_stats(const outbox_forwarder *forwarder, outbox_statistics *statistics);
 

@@ -72,7 +72,8 @@ typedef struct outbox outbox;
     X(OUTBOX_LINK, -22, "the broker cannot be reached or ended the connection")                    \
     X(OUTBOX_REFUSED, -23, "the broker refuses an event; the events behind it wait")               \
     X(OUTBOX_SYSTEM, -24, "the operating system failed; the particulars carry its message")        \
-    X(OUTBOX_NOT_DURABLE, -25, "the connection's synchronous setting cannot make events durable")
+    X(OUTBOX_NOT_DURABLE, -25, "the connection's synchronous setting cannot make events durable")  \
+    X(OUTBOX_FULL, -26, "the lane is at its limit; wait until events are sent, or raise the limit")
 
 typedef enum outbox_code {
 #define OUTBOX_CODE_ENUM(name, value, sentence) name = (value),
@@ -104,6 +105,24 @@ typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 #define OUTBOX_PAYLOAD_CAP 16777216 /* payload_max can be raised up to this */
 #define OUTBOX_ID_MAX ((int64_t)1 << 48)
 
+/* What happens to a put that would make its lane hold more than its limit. */
+typedef enum outbox_when_full {
+    OUTBOX_REJECT,      /* it returns OUTBOX_FULL, and nothing is stored [limit-2] */
+    OUTBOX_EVICT_OLDEST /* as many of the oldest leave as must, in the put's transaction [limit-3] */
+} outbox_when_full;
+
+/* How much one lane may hold. 0: as it is stored in the file, OUTBOX_UNLIMITED in a new one. The
+ * limits are stored by the attach that gives them, and hold for every handle that attaches later. */
+typedef struct outbox_limit {
+    int64_t max_events;
+    /* Bytes of topics, payloads and attributes, and OUTBOX_EVENT_BYTES for each event. */
+    int64_t max_bytes;
+    outbox_when_full when_full; /* taken when one of the two above is given */
+} outbox_limit;
+
+#define OUTBOX_UNLIMITED ((int64_t)-1)
+#define OUTBOX_EVENT_BYTES 32
+
 /* ---- Attach ------------------------------------------------------------------------------ */
 
 typedef struct outbox_config {
@@ -114,6 +133,13 @@ typedef struct outbox_config {
     const char *device;
     /* Largest payload that outbox_put() takes, in bytes. 0: OUTBOX_PAYLOAD_MAX. */
     size_t payload_max;
+    /* How much each lane may hold. A limit costs a put nothing while the lane is far from it; a limit
+     * in bytes costs every put a look at the newest row. The cap binds puts: rows of other writers
+     * are let in, and the forwarder then evicts the oldest, or reports OUTBOX_FULL where the lane
+     * rejects. An event that alone is over max_bytes is rejected under both policies. Announcements
+     * of drops (see outbox_forwarding.announce_topic) come on top: at most one for each reason.
+     * [limit-1] */
+    outbox_limit limits[OUTBOX_LANES];
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;
     size_t sentence_size;
@@ -193,7 +219,7 @@ typedef struct outbox_event {
  * update hook, authorizer and sqlite3_changes() do see the row. [put-5]
  *
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
- * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL or OUTBOX_BAD_ID: nothing was written and the
+ * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL, OUTBOX_BAD_ID or OUTBOX_FULL: nothing was written and the
  * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
  * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may
  * have rolled the whole transaction back, as after a failing INSERT of your own

@@ -120,6 +120,9 @@ typedef struct outbox_service {
     void (*stats)(void *context, outbox_statistics *statistics);
     /* Waits until the events of each lane up to `last[lane]` have left its table. */
     int (*flush)(void *context, const int64_t last[OUTBOX_LANES], unsigned timeout_ms);
+    /* The last event of the lane up to which the broker has acknowledged all behind its tombstone; 0:
+     * none. A put that finds the lane full counts these as delivered. Must not block. */
+    int64_t (*acked)(void *context, outbox_lane lane);
     /* Ends the thread and frees `context`. */
     void (*stop)(void *context);
 } outbox_service;

@@ -60,6 +60,7 @@ struct service {
     bool opened; /* the thread has opened everything, or failed and has closed it again */
     int code;    /* how opening went */
     outbox_statistics statistics;
+    int64_t acked[OUTBOX_LANES]; /* see outbox_service.acked */
 };
 
 static void hold(struct service *service)
@@ -152,6 +153,9 @@ static uint32_t step(struct service *service, const struct flags *flags)
     (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
     memset(&statistics, 0, sizeof statistics);
     outbox_forwarder_stats(service->engine.forwarder, &statistics);
+    int64_t acked[OUTBOX_LANES];
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        acked[i] = outbox_forwarder_acked(service->engine.forwarder, (outbox_lane)i);
 
     hold(service);
     bool moved = false;
@@ -159,6 +163,7 @@ static uint32_t step(struct service *service, const struct flags *flags)
         moved =
             moved || statistics.sending[i].settled_id != service->statistics.sending[i].settled_id;
     service->statistics = statistics;
+    memcpy(service->acked, acked, sizeof acked);
     if (moved)
         (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
     let_go(service);
@@ -296,11 +301,21 @@ static void service_stop(void *context)
     free_service(service);
 }
 
+static int64_t service_acked(void *context, outbox_lane lane)
+{
+    struct service *service = context;
+    hold(service);
+    int64_t acked = service->acked[lane];
+    let_go(service);
+    return acked;
+}
+
 static const outbox_service methods = {
     .version = 1,
     .committed = service_committed,
     .stats = service_stats,
     .flush = service_flush,
+    .acked = service_acked,
     .stop = service_stop,
 };
 

@@ -429,6 +429,15 @@ static int on_flush(void *context, const int64_t last[OUTBOX_LANES], unsigned ti
     return OUTBOX_OK;
 }
 
+/* Another process: nobody tells. On one connection: the forwarder itself. */
+static int64_t on_acked(void *context, outbox_lane lane)
+{
+    const struct sim *sim = context;
+    return sim->profile->one_connection && sim->node.forwarder
+               ? outbox_forwarder_acked(sim->node.forwarder, lane)
+               : 0;
+}
+
 static void on_stop(void *context)
 {
     (void)context;
@@ -464,7 +473,7 @@ bool app_make_database(struct sim *sim)
 
 static bool attach(struct sim *sim, struct writer *writer)
 {
-    static const outbox_service service = {1, on_committed, on_stats, on_flush, on_stop};
+    static const outbox_service service = {1, on_committed, on_stats, on_flush, on_acked, on_stop};
     char sentence[200] = "";
     outbox_config config = {.device = "sim",
                             .payload_max = sim->settings.payload_max,

@@ -55,13 +55,20 @@ static int listener_flush(void *context, const int64_t last[OUTBOX_LANES], unsig
     return OUTBOX_TIMEOUT;
 }
 
+static int64_t listener_acked(void *context, outbox_lane lane)
+{
+    (void)context, (void)lane;
+    return 0;
+}
+
 static void listener_stop(void *context)
 {
     ((struct listener *)context)->stops++;
 }
 
-static const outbox_service listening = {1, listener_committed, listener_stats, listener_flush,
-                                         listener_stop};
+static const outbox_service listening = {
+    1, listener_committed, listener_stats, listener_flush, listener_acked, listener_stop,
+};
 
 static void listen_to(struct bench *bench, struct listener *listener)
 {

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * limit.c - measures a lane, and lets its oldest events leave.
+ *
+ * What leaves is counted in the tombstone in the same transaction, which is the application's where a
+ * put makes room: if that rolls back, the events are there again and nothing was counted. An event
+ * that is in flight may be evicted; if its PUBACK comes later, the recipient has it and is told all the
+ * same that it was evicted.
+ */
+#include "limit.h"
+
+#include "sql.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- What is stored ------------------------------------------------------------------------------ */
+
+enum { MAX_EVENTS, MAX_BYTES, EVICTS, MEMBERS };
+
+static const char *const load_sql[OUTBOX_LANES][MEMBERS] = {
+#define LOAD(name) "SELECT value FROM main.outbox_meta WHERE name = '" name "'"
+    [OUTBOX_NORMAL] = {LOAD("normal_max_events"), LOAD("normal_max_bytes"), LOAD("normal_evicts")},
+    [OUTBOX_URGENT] = {LOAD("urgent_max_events"), LOAD("urgent_max_bytes"), LOAD("urgent_evicts")},
+#undef LOAD
+};
+
+static const char *const store_sql[OUTBOX_LANES][MEMBERS] = {
+#define STORE(name)                                                                                \
+    "INSERT INTO main.outbox_meta(name, value) VALUES('" name "', ?1)"                             \
+    " ON CONFLICT(name) DO UPDATE SET value = excluded.value"
+    [OUTBOX_NORMAL] = {STORE("normal_max_events"), STORE("normal_max_bytes"),
+                       STORE("normal_evicts")},
+    [OUTBOX_URGENT] = {STORE("urgent_max_events"), STORE("urgent_max_bytes"),
+                       STORE("urgent_evicts")},
+#undef STORE
+};
+
+int ob_limit_load(sqlite3 *db, outbox_lane lane, struct ob_limit *limit, struct ob_error *error)
+{
+    int64_t member[MEMBERS] = {0};
+    int code = OUTBOX_OK;
+    for (int i = 0; i < MEMBERS && code == OUTBOX_OK; i++)
+        code = ob_sql_number(db, load_sql[lane][i], 0, 0, 0, &member[i], error);
+    *limit = (struct ob_limit){.max_events = member[MAX_EVENTS] > 0 ? member[MAX_EVENTS] : 0,
+                               .max_bytes = member[MAX_BYTES] > 0 ? member[MAX_BYTES] : 0,
+                               .evicts = member[EVICTS] != 0};
+    return code;
+}
+
+int ob_limit_store(sqlite3 *db, outbox_lane lane, const struct ob_limit *limit,
+                   struct ob_error *error)
+{
+    const int64_t member[MEMBERS] = {limit->max_events, limit->max_bytes, limit->evicts};
+    int code = OUTBOX_OK;
+    for (int i = 0; i < MEMBERS && code == OUTBOX_OK; i++) {
+        int64_t ignored;
+        code = ob_sql_number(db, store_sql[lane][i], member[i], 0, 0, &ignored, error);
+    }
+    return code;
+}
+
+static int64_t apply(int64_t wanted, int64_t stored)
+{
+    return wanted == 0 ? stored : wanted < 0 ? 0 : wanted;
+}
+
+bool ob_limit_apply(const outbox_limit *wanted, struct ob_limit *limit)
+{
+    struct ob_limit before = *limit;
+    if (wanted->max_events == 0 && wanted->max_bytes == 0)
+        return false;
+    limit->max_events = apply(wanted->max_events, limit->max_events);
+    limit->max_bytes = apply(wanted->max_bytes, limit->max_bytes);
+    limit->evicts = wanted->when_full == OUTBOX_EVICT_OLDEST;
+    return limit->max_events != before.max_events || limit->max_bytes != before.max_bytes ||
+           limit->evicts != before.evicts;
+}
+
+/* ---- Bytes ---------------------------------------------------------------------------------------- */
+
+static int64_t length_of(const char *text)
+{
+    return text ? (int64_t)strlen(text) : 0;
+}
+
+int64_t ob_limit_bytes(const outbox_event *event)
+{
+    return OUTBOX_EVENT_BYTES + length_of(event->topic) + (int64_t)event->payload_len +
+           length_of(event->type) + length_of(event->content_type) + length_of(event->key);
+}
+
+/* Adds up from the row `last` back to one that has a total, or to the tombstone. */
+static int add_up(struct ob_table *table, int64_t last, int64_t *total)
+{
+    sqlite3_stmt *statement = NULL;
+    bool row = false, is_base = false;
+    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_BACKWARDS), &statement,
+                              table->error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = sqlite3_bind_int64(statement, 1, last);
+    if (bound != SQLITE_OK)
+        code = ob_error_sqlite(table->error, table->db, bound, "binding the newest event");
+    *total = 0;
+    while (code == OUTBOX_OK && !is_base) {
+        code = ob_sql_step(statement, &row, table->error, "measuring events");
+        if (code != OUTBOX_OK || !row)
+            break;
+        is_base = sqlite3_column_type(statement, 1) == SQLITE_INTEGER ||
+                  sqlite3_column_int(statement, 3) != 0;
+        *total += sqlite3_column_int64(statement, is_base ? 1 : 2);
+    }
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+/* The running total of the newest row, which gets one if it has none. */
+static int measure(struct ob_table *table, int64_t last, int64_t *total)
+{
+    int code = ob_table_number(table, OB_SQL_TOTAL, last, -1, total);
+    if (code != OUTBOX_OK || *total >= 0)
+        return code;
+    code = add_up(table, last, total);
+    return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, last, *total) : code;
+}
+
+/* ---- Room ----------------------------------------------------------------------------------------- */
+
+/* The bytes that were put up to the tombstone. It has no total where there was no limit when it was an
+ * event, or where it was made anew; then it gets one. */
+static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, int64_t *total)
+{
+    *total = lowest->total;
+    if (lowest->has_total)
+        return OUTBOX_OK;
+    int code = ob_table_number(table, OB_SQL_FIRST_TOTAL, lowest->id, 0, total);
+    return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, lowest->id, *total) : code;
+}
+
+/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can tell
+ * how full the lane is. */
+static int look(struct ob_table *table, const struct ob_limit *limit, struct ob_lowest *lowest,
+                struct ob_fill *fill)
+{
+    int code = ob_table_lowest(table, lowest);
+    fill->is_known = false;
+    if (code != OUTBOX_OK || !lowest->is_tombstone)
+        return code;
+    fill->floor = lowest->id;
+    if (limit->max_bytes > 0)
+        code = find_floor(table, lowest, &fill->floor_total);
+    fill->is_known = code == OUTBOX_OK;
+    return code;
+}
+
+/* What has to be compared. */
+struct measured {
+    int64_t last, total; /* the newest row, and the bytes put up to it */
+};
+
+static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
+                      const struct measured *newest)
+{
+    return (limit->max_events == 0 || newest->last - fill->floor <= limit->max_events) &&
+           (limit->max_bytes == 0 || newest->total - fill->floor_total <= limit->max_bytes);
+}
+
+/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else helps. */
+static int find_cut(struct ob_table *table, const struct ob_limit *limit,
+                    const struct measured *newest, const struct ob_fill *fill, int64_t *cut)
+{
+    sqlite3_stmt *statement = NULL;
+    int64_t total = fill->floor_total;
+    bool row = false;
+    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_TOTALS), &statement,
+                              table->error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = sqlite3_bind_int64(statement, 1, fill->floor);
+    if (bound != SQLITE_OK)
+        code = ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
+    *cut = newest->last;
+    while (code == OUTBOX_OK) {
+        code = ob_sql_step(statement, &row, table->error, "looking for the oldest events");
+        if (code != OUTBOX_OK || !row)
+            break;
+        if (sqlite3_column_type(statement, 1) == SQLITE_INTEGER)
+            total = sqlite3_column_int64(statement, 1);
+        else
+            total += sqlite3_column_int64(statement, 2);
+        if (newest->total - total > limit->max_bytes)
+            continue;
+        *cut = sqlite3_column_int64(statement, 0);
+        break;
+    }
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+/* Counts the rows up to `cut` as gone: delivered as far as they are acked, evicted the others. */
+static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
+                         struct ob_ledger *ledger)
+{
+    sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
+    bool row = false;
+    int64_t rows = 0;
+    int bound = sqlite3_bind_int64(statement, 1, ledger->id);
+    if (bound == SQLITE_OK)
+        bound = sqlite3_bind_int64(statement, 2, cut);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(table->error, table->db, bound, "binding the oldest events");
+    for (;;) {
+        int code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
+        if (code != OUTBOX_OK)
+            return code;
+        if (!row)
+            break;
+        int64_t id = sqlite3_column_int64(statement, 0);
+        ob_ledger_leave(ledger, id, id <= acked ? OB_DELIVERED : OB_EVICTED);
+        rows++;
+    }
+    ledger->holes += cut - ledger->id - rows;
+    ledger->id = cut;
+    return OUTBOX_OK;
+}
+
+static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
+                 bool *moved)
+{
+    char text[OB_LEDGER_TEXT];
+    if (cut <= lowest->id)
+        return OUTBOX_OK;
+    *moved = true;
+    int code = count_leaving(table, cut, acked, &lowest->ledger);
+    if (code == OUTBOX_OK)
+        code = ob_table_delete_passed(table, cut);
+    return code == OUTBOX_OK ? ob_table_entomb(table, &lowest->ledger, text) : code;
+}
+
+static int is_full(struct ob_table *table, const struct ob_limit *limit)
+{
+    return ob_error_set(
+        table->error, OUTBOX_FULL,
+        "the %s lane holds all that its limit allows (%lld events, %lld bytes; 0 is "
+        "no limit); wait until events are sent, or raise the limit",
+        ob_lane_name(table->lane), (long long)limit->max_events, (long long)limit->max_bytes);
+}
+
+static int evict(struct ob_table *table, const struct ob_limit *limit, const struct ob_fill *fill,
+                 const struct measured *newest, int64_t acked, struct ob_lowest *lowest,
+                 bool *moved)
+{
+    int64_t cut = limit->max_events > 0 ? newest->last - limit->max_events : 0, by_bytes = 0;
+    int code = OUTBOX_OK;
+    if (limit->max_bytes > 0 && newest->total - fill->floor_total > limit->max_bytes)
+        code = find_cut(table, limit, newest, fill, &by_bytes);
+    if (by_bytes > cut)
+        cut = by_bytes;
+    if (code == OUTBOX_OK && cut >= newest->last)
+        return is_full(table, limit);
+    return code == OUTBOX_OK ? leave(table, cut, acked, lowest, moved) : code;
+}
+
+int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t last, int64_t acked,
+                  struct ob_fill *fill, bool *moved)
+{
+    struct measured newest = {.last = last};
+    struct ob_lowest lowest;
+    *moved = false;
+    int code = limit->max_bytes > 0 ? measure(table, last, &newest.total) : OUTBOX_OK;
+    if (code != OUTBOX_OK || (fill->is_known && is_within(limit, fill, &newest)))
+        return code;
+    code = look(table, limit, &lowest, fill);
+    if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
+        return code;
+    /* What the broker has is not pending: it must not be why an event is rejected. */
+    if (acked > lowest.id && acked < last) {
+        code = leave(table, acked, acked, &lowest, moved);
+        if (code == OUTBOX_OK)
+            code = look(table, limit, &lowest, fill);
+        if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
+            return code;
+    }
+    if (!limit->evicts)
+        return is_full(table, limit);
+    code = evict(table, limit, fill, &newest, acked, &lowest, moved);
+    fill->is_known = false; /* looked at again by the next one */
+    return code;
+}

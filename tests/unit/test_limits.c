@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_limits.c - lanes that may hold so much and no more: puts that are rejected, oldest events that
+ * leave, rows of writers that did not ask. [limit-1]
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct rig rig;
+
+/* Attaches anew with a limit for the normal lane. */
+static void limit(struct bench *bench, int64_t max_events, int64_t max_bytes,
+                  outbox_when_full when_full)
+{
+    outbox_config config = {
+        .limits[OUTBOX_NORMAL] = {max_events, max_bytes, when_full},
+    };
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+}
+
+static int put_code(struct bench *bench, int64_t *id)
+{
+    return outbox_put(bench->box,
+                      &(outbox_event){.topic = "abcd", .payload = "0123456789", .payload_len = 10},
+                      id);
+}
+
+static int64_t put(struct bench *bench)
+{
+    int64_t id = 0;
+    int code = put_code(bench, &id);
+    if (code != OUTBOX_OK)
+        fail_msg("put: %s", outbox_errmsg(bench->box));
+    return id;
+}
+
+static outbox_lane_counts counts(struct bench *bench)
+{
+    outbox_statistics now;
+    assert_int_equal(outbox_inspect(bench->db, &now, NULL, 0), OUTBOX_OK);
+    return now.lanes[OUTBOX_NORMAL];
+}
+
+static int64_t oldest(struct bench *bench)
+{
+    return bench_number(bench->db, "SELECT min(id) FROM outbox_event WHERE ledger IS NULL");
+}
+
+/* [P4] */
+static void check_law(struct bench *bench)
+{
+    assert_int_equal(bench_number(bench->db,
+                                  "SELECT id = (ledger->>'base') + (ledger->>'delivered')"
+                                  " + (ledger->>'expired') + (ledger->>'evicted')"
+                                  " + (ledger->>'superseded') + (ledger->>'dead')"
+                                  " + (ledger->>'holes') FROM outbox_event ORDER BY id LIMIT 1"),
+                     1);
+}
+
+/* ---- Reject ---------------------------------------------------------------------------------------- */
+
+/* [limit-2] [put-7] */
+static void test_a_put_over_the_limit_is_rejected_and_stores_nothing(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_REJECT);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    int64_t id = -1;
+    assert_int_equal(put_code(bench, &id), OUTBOX_FULL);
+    assert_int_equal(id, -1);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "normal lane"));
+    assert_true(sqlite3_get_autocommit(bench->db));
+    assert_int_equal(counts(bench).pending, 3);
+    assert_int_equal(counts(bench).last_id, 3);
+}
+
+/* [limit-2] the application decides what becomes of its transaction */
+static void test_a_rejected_put_leaves_the_transaction_as_it_was(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 1, 0, OUTBOX_REJECT);
+    bench_sql(bench->db, "CREATE TABLE mine(x); BEGIN; INSERT INTO mine VALUES(1)");
+    put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM mine"), 1);
+    assert_int_equal(counts(bench).pending, 1);
+}
+
+static void test_each_lane_has_a_limit_of_its_own(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 1, 0, OUTBOX_REJECT);
+    put(bench);
+    outbox_event event = {.topic = "a", .lane = OUTBOX_URGENT};
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+}
+
+static void test_what_is_settled_makes_room_again(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2, 0, OUTBOX_REJECT);
+    put(bench), put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(put(bench), 3);
+}
+
+/* ---- Evict ----------------------------------------------------------------------------------------- */
+
+/* [limit-3] [P4] */
+static void test_the_oldest_leave_and_are_counted(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 100, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 1000; i++)
+        put(bench);
+    assert_int_equal(counts(bench).pending, 100);
+    assert_int_equal(counts(bench).evicted, 900);
+    assert_int_equal(counts(bench).accepted, 1000);
+    assert_int_equal(oldest(bench), 901);
+    check_law(bench);
+}
+
+/* [limit-3] [P1] */
+static void test_an_eviction_rolls_back_with_its_put(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 5, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 5; i++)
+        put(bench);
+    bench_sql(bench->db, "BEGIN");
+    put(bench), put(bench);
+    assert_int_equal(oldest(bench), 3);
+    bench_sql(bench->db, "ROLLBACK");
+    assert_int_equal(oldest(bench), 1);
+    assert_int_equal(counts(bench).evicted, 0);
+    bench_sql(bench->db, "BEGIN");
+    put(bench);
+    bench_sql(bench->db, "SAVEPOINT s");
+    put(bench), put(bench);
+    bench_sql(bench->db, "ROLLBACK TO s");
+    put(bench);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(counts(bench).pending, 5);
+    assert_int_equal(counts(bench).evicted, 2);
+    check_law(bench);
+}
+
+static void test_events_in_flight_may_be_evicted_and_the_others_go_on(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 4, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 4; i++)
+        put(bench);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 2);
+    assert_int_equal(rig.link.sent_count, 2);
+    for (int i = 0; i < 3; i++)
+        put(bench); /* 1 and 2 are in flight, 3 was read */
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    for (int i = 2; i < 20; i++) {
+        rig_run(&rig, 1100);
+        if (i < rig.link.sent_count)
+            fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    }
+    assert_int_equal(counts(bench).evicted, 3);
+    assert_int_equal(counts(bench).pending, 0);
+    assert_int_equal(counts(bench).delivered, 4);
+    check_law(bench);
+}
+
+struct acked {
+    int64_t id;
+};
+
+static int64_t told_acked(void *context, outbox_lane lane)
+{
+    return lane == OUTBOX_NORMAL ? ((struct acked *)context)->id : 0;
+}
+
+static void ignore_commit(void *context, const int64_t durable[OUTBOX_LANES])
+{
+    (void)context, (void)durable;
+}
+
+static void ignore_stop(void *context)
+{
+    (void)context;
+}
+
+/* What the broker has is delivered, whoever removes it: it must neither be called evicted nor be why a
+ * put is rejected. */
+static void test_what_is_acked_counts_as_delivered_when_a_put_makes_room(void **state)
+{
+    struct bench *bench = *state;
+    struct acked acked = {3};
+    const outbox_service service = {
+        .version = 1, .committed = ignore_commit, .acked = told_acked, .stop = ignore_stop};
+    limit(bench, 5, 0, OUTBOX_REJECT);
+    assert_int_equal(outbox_bind(bench->box, &service, &acked), OUTBOX_OK);
+    for (int i = 0; i < 8; i++)
+        put(bench);
+    assert_int_equal(counts(bench).delivered, 3);
+    assert_int_equal(counts(bench).evicted, 0);
+    assert_int_equal(counts(bench).pending, 5);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+    check_law(bench);
+}
+
+/* ---- Bytes ----------------------------------------------------------------------------------------- */
+
+enum { EACH = OUTBOX_EVENT_BYTES + 4 + 10 };
+
+static void test_a_limit_in_bytes_rejects(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 0, 3 * EACH, OUTBOX_REJECT);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(counts(bench).pending, 3);
+}
+
+static void test_a_limit_in_bytes_lets_as_many_leave_as_must(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 0, 10 * EACH, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 25; i++)
+        put(bench);
+    assert_int_equal(counts(bench).pending, 10);
+    char large[2 * EACH] = {0};
+    outbox_event event = {.topic = "abcd",
+                          .payload = large,
+                          .payload_len = 3 * EACH - OUTBOX_EVENT_BYTES - 4 > (int)sizeof large
+                                             ? sizeof large
+                                             : 3 * EACH - OUTBOX_EVENT_BYTES - 4};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    assert_int_equal(counts(bench).pending, 8);
+    check_law(bench);
+}
+
+static void test_an_event_that_alone_is_over_the_limit_is_rejected(void **state)
+{
+    struct bench *bench = *state;
+    char large[1000] = {0};
+    limit(bench, 0, 500, OUTBOX_EVICT_OLDEST);
+    put(bench);
+    outbox_event event = {.topic = "abcd", .payload = large, .payload_len = sizeof large};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_FULL);
+    assert_int_equal(counts(bench).pending, 1);
+    assert_int_equal(counts(bench).evicted, 0);
+}
+
+static void test_bytes_of_rows_without_a_total_are_counted_too(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 4; i++)
+        put(bench); /* no limit yet */
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('abcd', '0123456789')");
+    limit(bench, 0, 6 * EACH, OUTBOX_REJECT);
+    put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(counts(bench).pending, 6);
+}
+
+static void test_bytes_are_right_again_after_a_settle(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 0, 4 * EACH, OUTBOX_REJECT);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 2);
+    for (int round = 0; round < 5; round++) {
+        int from = rig.link.sent_count;
+        for (int i = 0; i < 4; i++)
+            put(bench);
+        assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+        outbox_forwarder_committed(bench->forwarder, NULL);
+        for (int i = 0; i < 3; i++) {
+            int to = rig.link.sent_count;
+            rig_ack_from(&rig, from);
+            from = to;
+        }
+        rig_ack_from(&rig, from);
+        assert_int_equal(counts(bench).pending, 0);
+    }
+}
+
+/* ---- The limit itself ------------------------------------------------------------------------------ */
+
+static void test_a_limit_is_stored_in_the_file(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2, 0, OUTBOX_REJECT);
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+    put(bench), put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    limit(bench, OUTBOX_UNLIMITED, 0, OUTBOX_REJECT);
+    put(bench);
+}
+
+static void test_a_limit_out_of_range_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    char sentence[200] = "";
+    outbox *box;
+    outbox_config config = {.limits[OUTBOX_URGENT] = {.max_events = -2},
+                            .sentence = sentence,
+                            .sentence_size = sizeof sentence};
+    sqlite3 *db = bench_connect(bench);
+    assert_int_equal(outbox_attach(db, &config, &box), OUTBOX_MISUSE);
+    assert_non_null(strstr(sentence, "urgent"));
+    config.limits[OUTBOX_URGENT] = (outbox_limit){1, 0, (outbox_when_full)7};
+    assert_int_equal(outbox_attach(db, &config, &box), OUTBOX_MISUSE);
+    sqlite3_close(db);
+}
+
+/* ---- Rows of writers that did not ask ---------------------------------------------------------------- */
+
+static void insert(struct bench *bench, int count)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql,
+             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
+             " INSERT INTO outbox_event(topic, payload) SELECT 'abcd', '0123456789' FROM n",
+             count);
+    bench_sql(bench->db, sql);
+}
+
+/* [limit-1] */
+static void test_the_forwarder_evicts_what_other_writers_put_over_the_limit(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 10, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, NULL);
+    rig.link.refuse_open = true;
+    rig_run(&rig, 100);
+    insert(bench, 500);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).pending, 10);
+    assert_int_equal(counts(bench).evicted, 490);
+    check_law(bench);
+}
+
+/* [limit-1] */
+static void test_the_forwarder_evicts_by_bytes_too(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 0, 10 * EACH, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, NULL);
+    rig.link.refuse_open = true;
+    rig_run(&rig, 100);
+    put(bench);
+    insert(bench, 50);
+    rig_run(&rig, 2100);
+    put(bench);
+    assert_in_range(counts(bench).pending, 1, 10);
+    assert_int_equal(counts(bench).accepted, 52);
+    check_law(bench);
+}
+
+/* [limit-1] */
+static void test_the_forwarder_reports_rows_over_a_limit_that_rejects(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 10, 0, OUTBOX_REJECT);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 1);
+    insert(bench, 30);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).evicted, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_FULL);
+    for (int i = 0; i < 40; i++) {
+        rig_run(&rig, 1100);
+        if (i < rig.link.sent_count)
+            fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    }
+    assert_int_equal(counts(bench).delivered, 30);
+    put(bench);
+    rig_run(&rig, 2100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
+static int teardown(void **state)
+{
+    struct bench *bench = *state;
+    if (bench->forwarder)
+        rig_stop(&rig);
+    return bench_close(state);
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_a_put_over_the_limit_is_rejected_and_stores_nothing),
+        CASE(test_a_rejected_put_leaves_the_transaction_as_it_was),
+        CASE(test_each_lane_has_a_limit_of_its_own),
+        CASE(test_what_is_settled_makes_room_again),
+        CASE(test_the_oldest_leave_and_are_counted),
+        CASE(test_an_eviction_rolls_back_with_its_put),
+        CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
+        CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
+        CASE(test_a_limit_in_bytes_rejects),
+        CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
+        CASE(test_an_event_that_alone_is_over_the_limit_is_rejected),
+        CASE(test_bytes_of_rows_without_a_total_are_counted_too),
+        CASE(test_bytes_are_right_again_after_a_settle),
+        CASE(test_a_limit_is_stored_in_the_file),
+        CASE(test_a_limit_out_of_range_is_refused),
+        CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
+        CASE(test_the_forwarder_evicts_by_bytes_too),
+        CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
