@@ -6,6 +6,7 @@
  * acknowledged leaves the table in batches, with a pause behind each so that the application gets
  * its turn. After a crash at any point the table has every event that no settle has counted.
  */
+#include "announce.h"
 #include "expiry.h"
 #include "machine.h"
 
@@ -18,10 +19,16 @@ enum {
     LINK_RETRY_MS = 5,    /* the link had no room */
     SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
-    URGENT_RUN_MAX = 7    /* urgent events in a row while normal ones wait */
+    ANNOUNCE_PAUSE_MS = 1000,
+    URGENT_RUN_MAX = 7 /* urgent events in a row while normal ones wait */
 };
 
 /* ---- Sending ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 static int64_t wall_now(const outbox_forwarder *f)
 {
@@ -251,6 +258,35 @@ void ob_drain_settle(outbox_forwarder *f)
     }
 }
 
+/* ---- Announcing ------------------------------------------------------------------------------------------------------- */
+
+static bool wants_to_announce(const outbox_forwarder *f, const struct ob_lane *lane)
+{
+    return f->state == OB_ONLINE && lane->announce_topic && lane->announce_topic[0] != '\0' &&
+           ob_announce_is_due(&f->store.table[lane->number]);
+}
+
+static uint64_t announce_at(const outbox_forwarder *f, const struct ob_lane *lane)
+{
+    return later(lane->announced_at + ANNOUNCE_PAUSE_MS,
+                 later(f->settle_not_before, f->store_not_before));
+}
+
+static void announce(outbox_forwarder *f, struct ob_lane *lane)
+{
+    enum ob_head head;
+    if (!wants_to_announce(f, lane) || ob_store_is_blocked(&f->store) ||
+        !ob_machine_has_come(f, announce_at(f, lane)))
+        return;
+    int code = ob_announce(&f->store, lane->number, lane->announce_topic, &head);
+    lane->announced_at = f->now;
+    lane->more = true;
+    if (code != OUTBOX_OK)
+        ob_machine_store_failed(f, code);
+    else if (head != OB_HEAD_SAME)
+        ob_machine_follow_head(f, lane, head);
+}
+
 /* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
 
 static bool looks_for_others(const outbox_forwarder *f)
@@ -335,18 +371,15 @@ void ob_drain_keep_house(outbox_forwarder *f)
     if (must_look_for_others(f) &&
         (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
         look_for_others(f);
-    for (int i = 0; i < OUTBOX_LANES; i++)
+    for (int i = 0; i < OUTBOX_LANES; i++) {
         keep_limit(f, &f->lane[i]);
+        announce(f, &f->lane[i]);
+    }
     if (wants_checkpoint(f) && ob_machine_has_come(f, f->active_at + CHECKPOINT_MS))
         checkpoint(f);
 }
 
 /* ---- The next turn ------------------------------------------------------------------------------ */
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* When the lane can go on sending, where it is held up by something that passes with time alone. */
 static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_ms)
@@ -382,6 +415,8 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
         if (f->state == OB_ONLINE && ob_machine_in_flight(f) < window_size(f))
             next_send(f, &f->lane[i], next_ms);
         next_settle(f, &f->lane[i], next_ms);
+        if (wants_to_announce(f, &f->lane[i]))
+            ob_machine_sooner(f, announce_at(f, &f->lane[i]), next_ms);
         if (f->lane[i].must_be_measured && has_limit(f, &f->lane[i]))
             ob_machine_sooner(f, f->store_not_before, next_ms);
     }

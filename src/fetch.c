@@ -8,6 +8,8 @@
 #include "expiry.h"
 #include "machine.h"
 
+#include <string.h>
+
 enum { FETCH_MAX = 256 /* rows of one fetch */ };
 
 struct taking {
@@ -91,6 +93,8 @@ static bool take_row(void *context, const struct ob_row *row)
             return false; /* it is the first one of the next fetch */
     }
     add(lane, row->id, message, unfit);
+    if (message && !taking->f->config.announce_topic && lane->announce_topic)
+        memcpy(lane->announce_topic, message->topic, row->topic.len + 1);
     return unfit != OB_FIT || message;
 }
 

@@ -108,10 +108,7 @@ static int transact(struct ob_store *store, struct ob_table *table, mending mend
 {
     struct ob_ledger ledger = table->head;
     char text[OB_LEDGER_TEXT];
-    int code = ob_store_end_left_over(store);
-    if (code == OUTBOX_OK)
-        code = ob_sql_step(store->statement[OB_SQL_BEGIN_WRITE], NULL, &store->error,
-                           "opening a transaction");
+    int code = ob_store_begin_write(store, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
     code = mend(store, table, context, &ledger);

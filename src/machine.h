@@ -36,6 +36,9 @@ struct ob_lane {
     int64_t flushed_id;                 /* a flush ended here, behind the last event there was */
     size_t oversize; /* payload of the event read last, if it is over payload_max, or OB_UNREAD */
 
+    char *announce_topic; /* where drops are announced; NULL or empty: nowhere (yet) */
+    uint64_t announced_at;
+
     /* An event that was refused is sent alone, and those ahead of it too. */
     int64_t alone_id; /* 0: none */
     int refused_reason;

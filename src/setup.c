@@ -50,7 +50,9 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
            (config->foreign_check_ms <= longest_ms || config->foreign_check_ms == OUTBOX_NEVER) &&
            config->backoff_min_ms <= config->backoff_max_ms &&
            config->backoff_max_ms <= longest_ms &&
-           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN);
+           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN) &&
+           (!config->announce_topic || config->announce_topic[0] == '\0' ||
+            ob_text_is_topic(config->announce_topic, strlen(config->announce_topic)));
 }
 
 static size_t align(size_t size)
@@ -67,14 +69,22 @@ static uint32_t ring_capacity(const outbox_forwarder_config *config)
     return capacity;
 }
 
+/* The topic that is given, or room for one of each lane; none where nothing is announced. */
+static size_t topic_room(const outbox_forwarder_config *config)
+{
+    if (config->announce_topic)
+        return strlen(config->announce_topic) + 1;
+    return config->mode == OUTBOX_PLAIN ? 0 : OUTBOX_TOPIC_MAX + 1;
+}
+
 size_t outbox_forwarder_size(const outbox_forwarder_config *config)
 {
     outbox_forwarder_config full;
     if (!fill_defaults(config, &full))
         return 0;
     return align(sizeof(outbox_forwarder)) +
-           OUTBOX_LANES *
-               (align(ring_capacity(&full) * sizeof(struct ob_entry)) + align(full.buffer_size));
+           OUTBOX_LANES * (align(ring_capacity(&full) * sizeof(struct ob_entry)) +
+                           align(full.buffer_size) + align(topic_room(&full)));
 }
 
 static int check_init(sqlite3 *db, size_t size, const outbox_forwarder_config *config,
@@ -95,6 +105,18 @@ static int check_init(sqlite3 *db, size_t size, const outbox_forwarder_config *c
     return OUTBOX_OK;
 }
 
+static char *lay_out_topic(const outbox_forwarder *f, struct ob_lane *lane, char *at)
+{
+    size_t room = topic_room(&f->config);
+    if (room == 0)
+        return at;
+    lane->announce_topic = at;
+    at[0] = '\0';
+    if (f->config.announce_topic)
+        memcpy(at, f->config.announce_topic, room);
+    return at + align(room);
+}
+
 static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *given)
 {
     char *at = memory;
@@ -109,6 +131,7 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
         at += align(capacity * sizeof(struct ob_entry));
         f->lane[i].buffer = (struct ob_buffer){at, f->config.buffer_size, 0};
         at += align(f->config.buffer_size);
+        at = lay_out_topic(f, &f->lane[i], at);
     }
     return f;
 }

@@ -154,6 +154,12 @@ void ob_store_rollback(struct ob_store *store)
     (void)ob_sql_rollback(store->db);
 }
 
+int ob_store_begin_write(struct ob_store *store, const char *doing)
+{
+    int code = ob_store_end_left_over(store);
+    return code == OUTBOX_OK ? run(store, OB_SQL_BEGIN_WRITE, doing) : code;
+}
+
 int ob_store_end_left_over(struct ob_store *store)
 {
     if (sqlite3_get_autocommit(store->db))
@@ -425,9 +431,7 @@ int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_wi
     struct settle settle = {.table = table, .window = window, .count = count, .head = OB_HEAD_SAME};
     assert(count > 0 && !ob_store_is_blocked(store));
     *head = OB_HEAD_SAME;
-    int code = ob_store_end_left_over(store);
-    if (code == OUTBOX_OK)
-        code = run(store, OB_SQL_BEGIN_WRITE, "opening a settle");
+    int code = ob_store_begin_write(store, "opening a settle");
     if (code != OUTBOX_OK)
         return code;
     code = settle_inside(store, &settle);
@@ -505,7 +509,7 @@ int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked,
     if (code == OUTBOX_OK && within)
         return OUTBOX_OK;
     if (code == OUTBOX_OK)
-        code = run(store, OB_SQL_BEGIN_WRITE, "opening an eviction");
+        code = ob_store_begin_write(store, "opening an eviction");
     if (code != OUTBOX_OK)
         return code;
     code = keep_limit_inside(store, table, acked, head, &moved);

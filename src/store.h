@@ -67,6 +67,9 @@ bool ob_store_is_blocked(const struct ob_store *store);
  * call below that needs a transaction, or must not be in one, begins with it. */
 int ob_store_end_left_over(struct ob_store *store);
 
+/* Opens a transaction that holds the write lock, once no other is left over. */
+int ob_store_begin_write(struct ob_store *store, const char *doing);
+
 /* Runs COMMIT. */
 int ob_store_commit(struct ob_store *store, const char *doing);
 

@@ -47,6 +47,9 @@ typedef struct outbox_forwarder_config {
     /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in the
      * worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
+    /* As in outbox_forwarding; copied. Where it is NULL in mode OUTBOX_STRUCTURED, each lane keeps the
+     * topic that was read last. [announce-1] */
+    const char *announce_topic;
     /* WAL frames over which the forwarder checkpoints by itself, PASSIVE, when no other connection
      * wrote for a second. 0: 4,000, four times SQLite's own limit. */
     unsigned checkpoint_frames;

@@ -262,6 +262,12 @@ typedef struct outbox_forwarding {
      * then they go out with this process's next commit. */
     unsigned foreign_check_ms;
     size_t payload_max; /* 0: that of the handle */
+    /* Where drops are announced (expired, evicted, superseded, dead letters): for each lane and
+     * reason one event of type outbox.dropped, sent in order with the others, whose JSON data has
+     * reason, count, and from and to, the first and last id. While one is unsent, further drops are
+     * added to the next. [announce-1] NULL: the topic of the event of that lane that was read last,
+     * and in mode OUTBOX_PLAIN nothing. "": nothing. The counts are kept in every case. */
+    const char *announce_topic;
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
     int (*on_open)(void *context, sqlite3 *db);

@@ -158,6 +158,7 @@ static int make_forwarder(struct outbox_linux_engine *engine, const struct outbo
         .connect_timeout_ms = wanted->connect_timeout_ms,
         .foreign_check_ms = wanted->foreign_check_ms,
         .payload_max = plan->payload_max,
+        .announce_topic = wanted->announce_topic,
     };
     size_t size = outbox_forwarder_size(&config);
     if (size == 0)

@@ -167,6 +167,7 @@ static void draw_forwarder(struct settings *settings, const struct profile *prof
         .backoff_min_ms = ONE_OF(200, 50),
         .backoff_max_ms = ONE_OF(3000, 1000),
         .payload_max = settings->payload_max,
+        .announce_topic = "",
         .buffer_size = ONE_OF(0, 8192),
         .checkpoint_frames = ONE_OF(4000, 30),
         .shared_connection = profile->one_connection,

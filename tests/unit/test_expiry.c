@@ -93,7 +93,7 @@ static void test_an_event_that_is_too_old_is_counted_and_not_sent(void **state)
     put(bench, 1000);
     put(bench, 5000);
     wall_ms += 1000;
-    rig_start(&rig, bench, NULL);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
     rig_connect(&rig, 10);
     assert_int_equal(rig.link.sent_count, 2);
     assert_int_equal(rig.link.sent[1].id, 3);

@@ -160,7 +160,7 @@ static void test_events_in_flight_may_be_evicted_and_the_others_go_on(void **sta
     limit(bench, 4, 0, OUTBOX_EVICT_OLDEST);
     for (int i = 0; i < 4; i++)
         put(bench);
-    rig_start(&rig, bench, NULL);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
     rig_connect(&rig, 2);
     assert_int_equal(rig.link.sent_count, 2);
     for (int i = 0; i < 3; i++)

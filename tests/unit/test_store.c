@@ -65,7 +65,7 @@ static void test_rows_that_can_never_be_sent_leave_as_dead_letters_with_a_reason
               "INSERT INTO outbox_event(topic, payload, content_type) VALUES"
               " ('a', '{', 'application/json'), ('a', 'x', ''), ('a', '{}', 'application/json');"
               "INSERT INTO outbox_event(topic, payload, ledger) VALUES('a', 'x', 'mine')");
-    start(state, NULL);
+    start(state, &(outbox_forwarder_config){.announce_topic = ""});
     rig_connect(&rig, 100);
     assert_int_equal(rig.link.sent_count, 3);
     rig_ack_from(&rig, 0);
