@@ -16,6 +16,7 @@ struct taking {
     outbox_forwarder *f;
     struct ob_lane *lane;
     bool identified;   /* f->identity was read in this fetch */
+    bool keeps_last;   /* an event was read that supersedes others */
     int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
     int code;
 };
@@ -67,6 +68,51 @@ static struct ob_entry *add(struct ob_lane *lane, int64_t id, const outbox_messa
     return ob_window_at(&lane->window, ob_window_count(&lane->window) - 1);
 }
 
+/* ---- Only the last one counts ---------------------------------------------------------------------------------- */
+
+/* Older events of the same key that were read and not sent will not be sent. */
+static void supersede(struct taking *taking, const struct ob_row *newer)
+{
+    const struct ob_window *window = &taking->lane->window;
+    taking->keeps_last = true;
+    for (uint32_t i = ob_window_count(window); i > 0; i--) {
+        struct ob_entry *entry = ob_window_at(window, i - 1);
+        if (entry->verdict != OB_AWAITING && entry->verdict != OB_DROPPED)
+            return; /* sent, as are all before it */
+        const char *key = entry->verdict == OB_AWAITING && entry->message
+                              ? ob_message_of(entry->message)->key
+                              : NULL;
+        if (key && strlen(key) == newer->key.len &&
+            memcmp(key, newer->key.bytes, newer->key.len) == 0)
+            ob_window_drop(entry, OB_SUPERSEDED);
+    }
+}
+
+/* A row behind the batch. One that will not be sent itself takes no other's place. */
+static bool look_at_row(void *context, const struct ob_row *row)
+{
+    struct taking *taking = context;
+    if (row->keep_last && !row->is_too_large && row->payload.len <= taking->f->config.payload_max &&
+        row->key.storage == SQLITE_TEXT && ob_message_check(row) == OB_FIT)
+        supersede(taking, row);
+    return true;
+}
+
+/* Rows behind those that were read may make some of them old. */
+static void look_ahead(struct taking *taking)
+{
+    struct ob_lane *lane = taking->lane;
+    struct ob_fetch request = {
+        .take = look_at_row, .context = taking, .after = lane->cursor, .limit = OUTBOX_LOOK_AHEAD};
+    int code = ob_store_fetch(&taking->f->store, lane->number, &request);
+    if (code != OUTBOX_OK)
+        ob_machine_store_failed(taking->f, code);
+    else if (request.head != OB_HEAD_SAME)
+        ob_machine_follow_head(taking->f, lane, request.head);
+}
+
+/* ---- The rows --------------------------------------------------------------------------------------------------- */
+
 /* One row into the window, its message into the buffer. False ends the fetch. */
 static bool take_row(void *context, const struct ob_row *row)
 {
@@ -92,6 +138,8 @@ static bool take_row(void *context, const struct ob_row *row)
         if (!message && lane->buffer.used > 0)
             return false; /* it is the first one of the next fetch */
     }
+    if (message && ob_message_of(message)->key)
+        supersede(taking, row);
     add(lane, row->id, message, unfit);
     if (message && !taking->f->config.announce_topic && lane->announce_topic)
         memcpy(lane->announce_topic, message->topic, row->topic.len + 1);
@@ -160,6 +208,8 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
         return false;
     }
     lane->more = !request.at_end;
+    if (taking.keeps_last && lane->more)
+        look_ahead(&taking);
     miss_deleted(f, lane, request.at_end);
     if (ob_drain_is_idle(f))
         ob_machine_store_works(f); /* else the next settle will tell */

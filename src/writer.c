@@ -324,6 +324,9 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
         code = check_attribute(box, "content type", event->content_type);
     if (code == OUTBOX_OK)
         code = check_attribute(box, "key", event->key);
+    if (code == OUTBOX_OK && event->keep_last && !event->key)
+        code = ob_error_set(&box->error, OUTBOX_BAD_ATTRIBUTE,
+                            "keep_last is set and there is no key: give one");
     if (code != OUTBOX_OK)
         return code;
     *media = event->content_type ? ob_text_media(event->content_type, strlen(event->content_type))
@@ -411,6 +414,8 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
         result = bind_text(statement, 7, event->key);
     if (result == SQLITE_OK && event->ttl_ms > 0)
         result = sqlite3_bind_int64(statement, 8, ob_expiry_at_put(event->ttl_ms, now));
+    if (result == SQLITE_OK && event->keep_last)
+        result = sqlite3_bind_int(statement, 9, 1);
     if (result == SQLITE_OK && box->limit[event->lane].max_bytes > 0)
         result = sqlite3_bind_int64(statement, 10, ob_limit_bytes(event));
     if (result != SQLITE_OK)

@@ -202,9 +202,15 @@ typedef struct outbox_event {
      * if the clock was not set when it was put, nor while the clock is not set, which is before the
      * year 2025. [expiry-3] At most OUTBOX_TTL_MAX. */
     int64_t ttl_ms;
+    /* Non-zero: only the newest event of this key matters. Older ones of the same lane and key that
+     * are marked so too, and that were not sent yet, are not sent but counted as superseded, if the
+     * newer one is among the OUTBOX_LOOK_AHEAD rows behind the batch that is read. [latest-1] Needs a
+     * key. */
+    int keep_last;
 } outbox_event;
 
 #define OUTBOX_TTL_MAX ((int64_t)1 << 46) /* ms, some two thousand years */
+#define OUTBOX_LOOK_AHEAD 1024
 
 /* Adds an event to the transaction that is open on the handle's connection.
  *
