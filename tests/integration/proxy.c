@@ -36,6 +36,8 @@
 
 enum { CLIENT, BROKER, SIDES };
 
+typedef enum ending { NOT_YET, BY_FIN, BY_RESET } ending;
+
 typedef struct flow {
     unsigned char bytes[16384];
     size_t start, end; /* what is not written yet */
@@ -56,7 +58,8 @@ struct proxy {
     pthread_mutex_t mutex; /* for what follows */
     pthread_cond_t change;
     unsigned ordered, done; /* numbers of orders */
-    int end, cut;           /* orders */
+    int end;                /* orders */
+    ending cut;
     proxy_mood mood;
     unsigned long bytes_until_cut;
     unsigned cuts, connections;
@@ -65,7 +68,8 @@ struct proxy {
 /* What the thread knows of its orders during one round. */
 typedef struct round {
     proxy_mood mood;
-    int cut, end;
+    ending cut;
+    int end;
     unsigned order;
     unsigned long bytes_until_cut;
 } round;
@@ -95,19 +99,32 @@ static void unlock(proxy *p)
 
 /* ---- Connections -------------------------------------------------------------------------------- */
 
-/* `reset` makes the peers see a broken connection instead of an orderly end. */
-static void close_pair(pair *connection, int reset)
+/* close() alone resets the connection when something was not read. */
+static void finish(int fd)
+{
+    char rest[4096];
+
+    (void)shutdown(fd, SHUT_WR);
+    while (recv(fd, rest, sizeof rest, MSG_DONTWAIT) > 0) {
+    }
+}
+
+/* A reset makes the peers see a broken connection instead of an orderly end. */
+static void close_pair(pair *connection, ending how)
 {
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
 
     for (int side = 0; side < SIDES; side++) {
-        if (connection->fd[side] < 0) {
+        int fd = connection->fd[side];
+        if (fd < 0) {
             continue;
         }
-        if (reset) {
-            (void)setsockopt(connection->fd[side], SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+        if (how == BY_RESET) {
+            (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+        } else {
+            finish(fd);
         }
-        (void)close(connection->fd[side]);
+        (void)close(fd);
         connection->fd[side] = -1;
     }
 }
@@ -158,6 +175,7 @@ static void accept_client(proxy *p, const round *now)
     connection->fd[BROKER] = broker;
     lock(p);
     p->connections++;
+    (void)pthread_cond_broadcast(&p->change);
     unlock(p);
 }
 
@@ -253,7 +271,7 @@ static void serve_pair(pair *connection, const struct pollfd *polled, round *now
         }
     }
     if (!alive) {
-        close_pair(connection, 0);
+        close_pair(connection, BY_FIN);
     }
 }
 
@@ -286,17 +304,17 @@ static void take_orders(proxy *p, round *now)
                    .end = p->end,
                    .order = p->ordered,
                    .bytes_until_cut = p->bytes_until_cut};
-    p->cut = 0;
+    p->cut = NOT_YET;
     unlock(p);
 }
 
-static unsigned cut_all(proxy *p)
+static unsigned cut_all(proxy *p, ending how)
 {
     unsigned hit = 0;
 
     for (int i = 0; i < PAIRS_MAX; i++) {
         hit += p->pairs[i].fd[CLIENT] >= 0;
-        close_pair(&p->pairs[i], 1);
+        close_pair(&p->pairs[i], how);
     }
     return hit > 0;
 }
@@ -304,7 +322,14 @@ static unsigned cut_all(proxy *p)
 /* Carries the orders out, except for the end, and reports them done. */
 static void obey(proxy *p, round *now)
 {
-    unsigned hit = now->cut || now->end ? cut_all(p) : 0;
+    unsigned hit = 0;
+
+    if (now->end) {
+        now->cut = BY_RESET;
+    }
+    if (now->cut != NOT_YET) {
+        hit = cut_all(p, now->cut);
+    }
 
     lock(p);
     p->cuts += hit;
@@ -316,7 +341,7 @@ static void obey(proxy *p, round *now)
 static void report_bytes(proxy *p, const round *now)
 {
     int due = now->bytes_until_cut == 0;
-    unsigned hit = due ? cut_all(p) : 0;
+    unsigned hit = due ? cut_all(p, BY_RESET) : 0;
 
     lock(p);
     /* A new order may have come meanwhile; it starts its own count. */
@@ -382,12 +407,22 @@ void proxy_set(proxy *p, proxy_mood mood)
     await_obedience(p);
 }
 
-void proxy_cut(proxy *p)
+static void cut_by(proxy *p, ending how)
 {
     lock(p);
-    p->cut = 1;
+    p->cut = how;
     p->bytes_until_cut = NO_CUT_PLANNED;
     await_obedience(p);
+}
+
+void proxy_cut(proxy *p)
+{
+    cut_by(p, BY_RESET);
+}
+
+void proxy_hang_up(proxy *p)
+{
+    cut_by(p, BY_FIN);
 }
 
 void proxy_cut_after(proxy *p, unsigned long bytes)
@@ -405,7 +440,8 @@ unsigned proxy_cuts(proxy *p)
     return cuts;
 }
 
-void proxy_await_cuts(proxy *p, unsigned cuts)
+/* Waits until a counter, which is under the mutex, has reached a number. */
+static void await_count(proxy *p, const unsigned *counter, unsigned wanted)
 {
     struct timespec deadline;
     int rc = 0;
@@ -413,12 +449,22 @@ void proxy_await_cuts(proxy *p, unsigned cuts)
     assert_int_equal(clock_gettime(CLOCK_REALTIME, &deadline), 0);
     deadline.tv_sec += PATIENCE_S;
     lock(p);
-    while (p->cuts < cuts && rc == 0) {
+    while (*counter < wanted && rc == 0) {
         rc = pthread_cond_timedwait(&p->change, &p->mutex, &deadline);
     }
-    unsigned seen = p->cuts;
+    unsigned seen = *counter;
     unlock(p);
-    assert_in_range(seen, cuts, UINT_MAX);
+    assert_in_range(seen, wanted, UINT_MAX);
+}
+
+void proxy_await_cuts(proxy *p, unsigned cuts)
+{
+    await_count(p, &p->cuts, cuts);
+}
+
+void proxy_await_connections(proxy *p, unsigned connections)
+{
+    await_count(p, &p->connections, connections);
 }
 
 unsigned proxy_connections(proxy *p)

@@ -4,7 +4,8 @@
  *
  * A thread that passes bytes between its own free loopback port and the broker's. It takes from one
  * side only what the other side has room for, so nothing but the two kernels buffers. A cut resets
- * both sides and throws away what was on its way. Each call returns when it has taken effect.
+ * both sides, a hang-up ends them in order, and both throw away what was on its way. Each call
+ * returns when it has taken effect, which takes microseconds: a test may cut thousands of times.
  */
 #ifndef OUTBOX_TESTS_PROXY_H
 #define OUTBOX_TESTS_PROXY_H
@@ -29,14 +30,18 @@ void proxy_set(proxy *p, proxy_mood mood);
 /* Resets every connection; what proxy_cut_after() planned is off. */
 void proxy_cut(proxy *p);
 
+/* The same by FIN: to each side it looks as if the other had ended the connection in order. */
+void proxy_hang_up(proxy *p);
+
 /* Will reset every connection when the clients have sent `bytes` more bytes. */
 void proxy_cut_after(proxy *p, unsigned long bytes);
 
-/* Cuts that hit at least one connection, and connections taken, since the start. */
+/* Cuts and hang-ups that hit at least one connection, and connections taken, since the start. */
 unsigned proxy_cuts(proxy *p);
 unsigned proxy_connections(proxy *p);
 
-/* Waits until there were `cuts` cuts; fails the test when that takes more than a minute. */
+/* Waits until there were so many; fails the test when that takes more than a minute. */
 void proxy_await_cuts(proxy *p, unsigned cuts);
+void proxy_await_connections(proxy *p, unsigned connections);
 
 #endif
