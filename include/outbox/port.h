@@ -51,6 +51,8 @@ typedef struct outbox_message {
     const char *content_type;          /* MQTT 5: Content Type; NULL: none */
     const outbox_property *properties; /* MQTT 5: User Properties; a 3.1.1 link leaves them out */
     size_t property_count;
+    /* MQTT 5, 3.3.2.3.3: Message Expiry Interval; 0: none; a 3.1.1 link leaves it out */
+    uint32_t expiry_seconds;
 } outbox_message;
 
 /* What a call on a link answers. Never a bare count: zero means success and nothing else. */

@@ -15,6 +15,9 @@
 
 #define STRING_MAX 65535        /* MQTT 5, 1.5.4 */
 #define REMAINING_MAX 268435455 /* MQTT 5, 1.5.5: what four bytes of seven bits hold */
+/* Paho 1.3.12 divides the number as a signed one: of 0xffffffff it sends 0x000000ff. A message of 68
+ * years is old enough. */
+#define EXPIRY_MAX INT32_MAX
 
 /* Bytes of a Variable Byte Integer. */
 static size_t length_size(size_t value)
@@ -35,6 +38,8 @@ static int properties_size(const outbox_message *m, size_t *total)
     int fits = 1;
     if (m->is_utf8)
         *total += 2; /* identifier and one byte */
+    if (m->expiry_seconds != 0)
+        *total += 5; /* identifier and four bytes */
     if (m->content_type != NULL) {
         *total += 1;
         fits &= add_string(total, m->content_type);
@@ -76,6 +81,12 @@ int outbox_paho_properties(const outbox_message *m, MQTTProperties *properties)
     property.value.byte = 1;
     if (m->is_utf8 && MQTTProperties_add(properties, &property) != 0)
         return 0;
+    if (m->expiry_seconds != 0) {
+        property.identifier = MQTTPROPERTY_CODE_MESSAGE_EXPIRY_INTERVAL;
+        property.value.integer4 = m->expiry_seconds < EXPIRY_MAX ? m->expiry_seconds : EXPIRY_MAX;
+        if (MQTTProperties_add(properties, &property) != 0)
+            return 0;
+    }
     if (m->content_type != NULL) {
         property.identifier = MQTTPROPERTY_CODE_CONTENT_TYPE;
         property.value.data = borrow(m->content_type);

@@ -30,7 +30,7 @@
 
 #define PATIENCE_MS 60000
 #define LINES "arrivals.txt"
-#define FORMAT "%r\\t%q\\t%F\\t%U\\t%C\\t%t\\t%P\\t%x"
+#define FORMAT "%r\\t%q\\t%F\\t%E\\t%U\\t%C\\t%t\\t%P\\t%x"
 
 struct recorder {
     const char *folder;
@@ -49,8 +49,8 @@ struct recorder {
 
 static const char SCHEMA[] =
     "CREATE TABLE arrival(n INTEGER PRIMARY KEY, id INTEGER, topic TEXT, payload BLOB, qos INTEGER,"
-    "  retain INTEGER, utf8 INTEGER, content_type TEXT, properties TEXT, event TEXT,"
-    "  at_ns INTEGER);"
+    "  retain INTEGER, utf8 INTEGER, expiry INTEGER, content_type TEXT, properties TEXT,"
+    "  event TEXT, at_ns INTEGER);"
     "CREATE TABLE first(id INTEGER PRIMARY KEY, n INTEGER);"
     "CREATE INDEX arrival_id ON arrival(id);"
     "CREATE TRIGGER first_arrival AFTER INSERT ON arrival WHEN NEW.id IS NOT NULL BEGIN"
@@ -62,7 +62,8 @@ static const char INSERT[] =
     "END"
     "  FROM message)"
     "INSERT INTO arrival SELECT NULL, ifnull(CAST(json_extract(event, '$.id') AS INTEGER), :id),"
-    " :topic, :payload, :qos, :retain, :utf8, :content_type, :properties, event, :at FROM json";
+    " :topic, :payload, :qos, :retain, :utf8, :expiry, :content_type, :properties, event, :at"
+    " FROM json";
 
 /* Decodes into `bytes`; returns their number, or -1 when the text is no base64. */
 static int decode_base64(const char *text, unsigned char *bytes)
@@ -179,23 +180,24 @@ static void bind_property_id(recorder *r, const char *properties)
 
 static void take_line(recorder *r, char *line)
 {
-    char *field[8];
+    char *field[9];
 
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         field[i] = strsep(&line, "\t");
         assert_non_null(field[i]);
     }
     bind_number(r, ":retain", atoi(field[0]));
     bind_number(r, ":qos", atoi(field[1]));
     bind_number(r, ":utf8", atoi(field[2]));
-    bind_number(r, ":at", nanoseconds(field[3]));
-    bind(r, ":content_type", field[4]);
-    bind(r, ":topic", field[5]);
-    bind(r, ":properties", field[6]);
-    bind_property_id(r, field[6]);
-    int length = decode_payload(field[7]);
+    bind(r, ":expiry", field[3]);
+    bind_number(r, ":at", nanoseconds(field[4]));
+    bind(r, ":content_type", field[5]);
+    bind(r, ":topic", field[6]);
+    bind(r, ":properties", field[7]);
+    bind_property_id(r, field[7]);
+    int length = decode_payload(field[8]);
     int place = sqlite3_bind_parameter_index(r->insert, ":payload");
-    assert_int_equal(sqlite3_bind_blob(r->insert, place, field[7], length, SQLITE_TRANSIENT),
+    assert_int_equal(sqlite3_bind_blob(r->insert, place, field[8], length, SQLITE_TRANSIENT),
                      SQLITE_OK);
 
     assert_int_equal(sqlite3_step(r->insert), SQLITE_DONE);

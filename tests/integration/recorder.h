@@ -10,6 +10,7 @@
  *   arrival(n            1, 2, 3 ... in the order of arrival
  *           id           the event's number, from the JSON document or the user properties
  *           topic, payload, qos, retain, utf8 (payload format indicator), content_type
+ *           expiry       what is left of it, in seconds; NULL: none
  *           properties   MQTT 5 user properties, as "name:value name:value"
  *           event        the payload as text if it is a JSON object, else NULL
  *           at_ns)       wall time of the arrival in ns

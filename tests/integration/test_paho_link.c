@@ -486,6 +486,33 @@ static void test_properties_are_on_the_wire_of_mqtt_5(void **state)
     assert_int_equal(p.retain, 1);
 }
 
+static void test_the_expiry_is_on_the_wire_of_mqtt_5(void **state)
+{
+    rig *r = *state;
+    begin(r, &obedient);
+    (void)go_online(r);
+    outbox_message message = hello;
+    message.is_utf8 = 1;
+    message.content_type = "text/plain";
+    message.expiry_seconds = 86400;
+    assert_int_equal(publish(r, 1, &message), OUTBOX_LINK_OK);
+    expect_acked(r, 1, 0);
+    message.expiry_seconds = UINT32_MAX;
+    message.is_utf8 = 0;
+    message.content_type = NULL;
+    assert_int_equal(publish(r, 2, &message), OUTBOX_LINK_OK);
+    expect_acked(r, 2, 0);
+    static const char day[] = "\x01\x01\x02\x00\x01\x51\x80\x03\x00\x0atext/plain";
+    scripted_publish p =
+        scripted_broker_parse(scripted_broker_packet(r->broker, SCRIPTED_PUBLISH, 0), 5);
+    assert_int_equal(p.properties_size, sizeof(day) - 1);
+    assert_memory_equal(p.properties, day, sizeof(day) - 1);
+    p = scripted_broker_parse(scripted_broker_packet(r->broker, SCRIPTED_PUBLISH, 1), 5);
+    assert_int_equal(p.properties_size, 5);
+    /* Paho would make four minutes of the whole; 68 years must do. */
+    assert_memory_equal(p.properties, "\x02\x7f\xff\xff\xff", 5);
+}
+
 static void test_a_3_1_1_publish_leaves_the_properties_out(void **state)
 {
     rig *r = *state;
@@ -498,6 +525,7 @@ static void test_a_3_1_1_publish_leaves_the_properties_out(void **state)
     message.content_type = "text/plain";
     message.properties = &property;
     message.property_count = 1;
+    message.expiry_seconds = 60;
     assert_int_equal(publish(r, 1, &message), OUTBOX_LINK_OK);
     expect_acked(r, 1, 0);
     scripted_packet packet = scripted_broker_packet(r->broker, SCRIPTED_PUBLISH, 0);
@@ -527,6 +555,7 @@ static void test_the_packet_size_is_exact(void **state)
             message.content_type = i % 4 < 2 ? "text/plain" : NULL;
             message.properties = properties;
             message.property_count = i % 3;
+            message.expiry_seconds = i % 5 < 2 ? 3600 : 0;
             size_t before = scripted_broker_count(r->broker, SCRIPTED_PUBLISH);
             assert_int_equal(publish(r, 1, &message), OUTBOX_LINK_OK);
             expect_acked(r, 1, 0);
@@ -681,6 +710,7 @@ int main(void)
         TEST(test_a_packet_may_be_as_large_as_the_server_allows_and_not_a_byte_larger),
         TEST(test_a_retained_event_is_not_sent_to_a_server_that_retains_nothing),
         TEST(test_properties_are_on_the_wire_of_mqtt_5),
+        TEST(test_the_expiry_is_on_the_wire_of_mqtt_5),
         TEST(test_a_3_1_1_publish_leaves_the_properties_out),
         TEST(test_the_packet_size_is_exact),
         TEST(test_what_mqtt_cannot_encode_has_no_size),
