@@ -110,6 +110,8 @@ static void take_events(outbox_forwarder *f)
         case OUTBOX_LINK_CLOSED:
             on_closed(f, &event);
             break;
+        case OUTBOX_LINK_ALIVE:
+            break;
         }
     }
     f->full_step = true;

@@ -58,7 +58,7 @@ typedef struct outbox_message {
 /* What a call on a link answers. Never a bare count: zero means success and nothing else. */
 typedef enum outbox_link_result {
     OUTBOX_LINK_OK,
-    OUTBOX_LINK_AGAIN,     /* publish: no room now. poll: nothing happened */
+    OUTBOX_LINK_AGAIN,     /* publish, probe: no room now. poll: nothing happened */
     OUTBOX_LINK_TOO_LARGE, /* publish: this connection can never take this message */
     OUTBOX_LINK_DOWN       /* the connection is gone or was never there; a CLOSED event follows */
 } outbox_link_result;
@@ -66,7 +66,8 @@ typedef enum outbox_link_result {
 typedef enum outbox_link_event_kind {
     OUTBOX_LINK_OPENED, /* CONNACK with success */
     OUTBOX_LINK_ACKED,  /* PUBACK */
-    OUTBOX_LINK_CLOSED  /* refused, lost or never reached; nothing follows until the next open */
+    OUTBOX_LINK_CLOSED, /* refused, lost or never reached; nothing follows until the next open */
+    OUTBOX_LINK_ALIVE   /* the server has answered something that was sent after probe() */
 } outbox_link_event_kind;
 
 typedef struct outbox_link_event {
@@ -80,6 +81,12 @@ typedef struct outbox_link_event {
     uint32_t token;
     /* ACKED and CLOSED. CLOSED: the CONNACK or DISCONNECT reason, or 0 when there was none. */
     int reason;
+    /* CLOSED: non-zero only if the connection was up (its CONNACK was seen) and the other side ended
+     * it, by FIN, by RST or by a DISCONNECT of MQTT 5. Zero after a time-out of any kind, after a
+     * failure on our side, where the connection was never up, and wherever the link cannot tell: so
+     * non-zero can be relied on, and zero tells nothing. Whoever ends the stream in the server's
+     * name (a proxy, a firewall, a NAT that forgot us) is taken for it. */
+    int by_peer;
     char sentence[120]; /* CLOSED: for people */
 } outbox_link_event;
 
@@ -101,6 +108,11 @@ typedef struct outbox_link_methods {
     /* Ends the connection, politely when it is up. Every token is void from then on and no event
      * comes until the next open. Allowed in every state, also twice. */
     void (*close)(outbox_link *link);
+    /* Asks the server for a sign of life on the open connection; never blocks. OUTBOX_LINK_OK: an
+     * ALIVE will come, or CLOSED. OUTBOX_LINK_AGAIN: not open yet, no room now, or the ALIVE of an
+     * earlier probe was not taken yet. A link that writes the stream itself sends PINGREQ and waits
+     * for PINGRESP; another may use whatever the server must answer. */
+    outbox_link_result (*probe)(outbox_link *link);
 } outbox_link_methods;
 
 /* A port's link begins with this. */

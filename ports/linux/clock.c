@@ -22,12 +22,17 @@ static struct timespec since_boot(void)
     return now;
 }
 
+uint64_t outbox_linux_now_ms(void)
+{
+    struct timespec now = since_boot();
+    return (uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U;
+}
+
 /* Wraps every 49.7 days, which the core expects. */
 static uint32_t now_ms(void *context)
 {
     (void)context;
-    struct timespec now = since_boot();
-    return (uint32_t)((uint64_t)now.tv_sec * 1000U + (uint64_t)now.tv_nsec / 1000000U);
+    return (uint32_t)outbox_linux_now_ms();
 }
 
 static uint32_t random_bits(void *context)

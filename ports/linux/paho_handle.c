@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define FIRST_REFUSAL 0x80 /* reason codes from here on are refusals */
+#define PROBE_FILTER "outbox/probe"
 
 static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
 
@@ -117,6 +118,33 @@ static void on_publish_failed5(void *ticket, MQTTAsync_failureData5 *data)
 {
     if (data != NULL && data->code == MQTTASYNC_SUCCESS && (int)data->reasonCode >= FIRST_REFUSAL)
         outbox_paho_queue_acked(ticket, (int)data->reasonCode);
+    else
+        outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
+}
+
+static void on_probed3(void *ticket, MQTTAsync_successData *data)
+{
+    (void)data;
+    outbox_paho_queue_alive(ticket);
+}
+
+static void on_probed5(void *ticket, MQTTAsync_successData5 *data)
+{
+    (void)data;
+    outbox_paho_queue_alive(ticket);
+}
+
+static void on_probe_failed3(void *ticket, MQTTAsync_failureData *data)
+{
+    (void)data;
+    outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
+}
+
+/* An UNSUBACK that refuses is a sign of life as well. Paho 1.3.12 calls it a success anyway. */
+static void on_probe_failed5(void *ticket, MQTTAsync_failureData5 *data)
+{
+    if (data != NULL && data->code == MQTTASYNC_SUCCESS && (int)data->reasonCode >= FIRST_REFUSAL)
+        outbox_paho_queue_alive(ticket);
     else
         outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
 }
@@ -294,6 +322,20 @@ int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message 
                             message->retain != 0, &options);
     MQTTProperties_free(&options.properties);
     return rc;
+}
+
+int outbox_paho_handle_probe(MQTTAsync handle, int version, void *ticket)
+{
+    MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+    options.context = ticket;
+    if (version == 5) {
+        options.onSuccess5 = on_probed5;
+        options.onFailure5 = on_probe_failed5;
+    } else {
+        options.onSuccess = on_probed3;
+        options.onFailure = on_probe_failed3;
+    }
+    return MQTTAsync_unsubscribe(handle, PROBE_FILTER, &options);
 }
 
 /* ---- About Paho ---------------------------------------------------------------------------- */

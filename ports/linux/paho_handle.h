@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * paho_handle.h - a handle of MQTTAsync for one connection: make, send, destroy.
+ * paho_handle.h - a handle of MQTTAsync for one connection: make, send, probe, destroy.
  *
  * Its callbacks push into the queue that gave the ticket. Codes are those of Paho.
  */
@@ -31,6 +31,11 @@ void outbox_paho_handle_destroy(MQTTAsync *handle);
 /* Sends at QoS 1 what outbox_paho_packet_size() had a size for. Copies all. */
 int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message *message,
                             void *ticket);
+
+/* Sends something that the server must answer, whatever it thinks of it. Paho pings when it wants to,
+ * and tells nobody of the answer. What is left without a trace at the server is an UNSUBSCRIBE from
+ * what was never subscribed to: it must send UNSUBACK (MQTT 3.1.1 and 5, 3.10.4). */
+int outbox_paho_handle_probe(MQTTAsync handle, int version, void *ticket);
 
 /* The sentence of a code of Paho. */
 const char *outbox_paho_strerror(int rc);

@@ -149,6 +149,12 @@ static int opened(paho_link *link, const outbox_paho_event *got, outbox_link_eve
     return 1;
 }
 
+static int alive(outbox_link_event *event)
+{
+    event->kind = OUTBOX_LINK_ALIVE;
+    return 1;
+}
+
 static int acked(const outbox_paho_event *got, outbox_link_event *event)
 {
     event->kind = OUTBOX_LINK_ACKED;
@@ -208,6 +214,8 @@ static int closed(paho_link *link, const outbox_paho_event *got, outbox_link_eve
         (void)begin(link);
         return 0;
     }
+    event->by_peer =
+        link->state == ONLINE && outbox_paho_is_by_peer(got, link->settings.keep_alive);
     if (link->state == CONNECTING)
         forget_server(link);
     link->state = ENDED;
@@ -237,6 +245,7 @@ static outbox_link_result link_poll(outbox_link *base, outbox_link_event *event)
     while (outbox_paho_queue_take(link->queue, &got)) {
         int filled = got.kind == OUTBOX_LINK_OPENED  ? opened(link, &got, event)
                      : got.kind == OUTBOX_LINK_ACKED ? acked(&got, event)
+                     : got.kind == OUTBOX_LINK_ALIVE ? alive(event)
                                                      : closed(link, &got, event);
         if (filled)
             return OUTBOX_LINK_OK;
@@ -251,9 +260,9 @@ static void link_close(outbox_link *base)
     link->state = IDLE;
 }
 
-static outbox_link_result send_message(paho_link *link, const outbox_message *message, void *ticket)
+/* What it means for the link that Paho answered with this code when it was to send something. */
+static outbox_link_result sent(paho_link *link, int rc)
 {
-    int rc = outbox_paho_handle_send(link->handle, link->settings.version, message, ticket);
     switch (rc) {
     case MQTTASYNC_SUCCESS:
         return OUTBOX_LINK_OK;
@@ -309,7 +318,23 @@ static outbox_link_result link_publish(outbox_link *base, uint32_t token,
         outbox_paho_queue_reserve(link->queue, token, size, window, &ticket);
     if (result != OUTBOX_LINK_OK)
         return result;
-    result = send_message(link, message, ticket);
+    result =
+        sent(link, outbox_paho_handle_send(link->handle, link->settings.version, message, ticket));
+    if (result != OUTBOX_LINK_OK)
+        outbox_paho_queue_cancel(link->queue, ticket);
+    return result;
+}
+
+static outbox_link_result link_probe(outbox_link *base)
+{
+    paho_link *link = of(base);
+    void *ticket;
+    if (link->state != ONLINE)
+        return link->state == CONNECTING ? OUTBOX_LINK_AGAIN : OUTBOX_LINK_DOWN;
+    outbox_link_result result = outbox_paho_queue_probe(link->queue, &ticket);
+    if (result != OUTBOX_LINK_OK)
+        return result;
+    result = sent(link, outbox_paho_handle_probe(link->handle, link->settings.version, ticket));
     if (result != OUTBOX_LINK_OK)
         outbox_paho_queue_cancel(link->queue, ticket);
     return result;
@@ -323,6 +348,7 @@ static const outbox_link_methods methods = {
     .publish = link_publish,
     .poll = link_poll,
     .close = link_close,
+    .probe = link_probe,
 };
 
 static int refuse(int code, char *sentence, size_t size, const char *what)

@@ -10,13 +10,16 @@
  *   ticket, 32 bits, as a pointer may have no more:
  *      31..26  place in the registry
  *      25..10  generation: counts the connections of that place
- *       9..0   index of the publish, or CONNECTION
+ *       9..0   index of the publish, or PROBE, or CONNECTION
  *
- * An index is given out again only after its ACKED was taken, so the events of a connection always
- * have room: one OPENED, one ACKED for each index, one CLOSED. Nothing here outlives the process;
+ * An index is given out again only after its ACKED was taken, and PROBE after its ALIVE, so the
+ * events of a connection always have room: one OPENED, one ACKED for each index, one ALIVE, one
+ * CLOSED. Nothing here outlives the process;
  * after a crash the forwarder reads from the database what was not acknowledged.
  */
 #include "paho_queue.h"
+
+#include "clock.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -29,9 +32,11 @@
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 #define GENERATION_MASK ((1u << GENERATION_BITS) - 1)
 #define CONNECTION INDEX_MASK /* the index that stands for the connection itself */
+#define PROBE (CONNECTION - 1)
 #define NONE UINT16_MAX
+#define FRESH_MS_MAX 15000u /* see outbox_paho_is_by_peer() */
 
-_Static_assert(OUTBOX_PAHO_WINDOW_MAX <= CONNECTION, "an index names each publish in flight");
+_Static_assert(OUTBOX_PAHO_WINDOW_MAX <= PROBE, "an index names each publish in flight");
 _Static_assert(OUTBOX_PAHO_LINKS_MAX <= 1u << (32 - INDEX_BITS - GENERATION_BITS), "and a place");
 
 typedef enum flight_state { FREE, SENT, ACKED } flight_state;
@@ -52,8 +57,11 @@ struct outbox_paho_queue {
     void (*wake)(void *context);
     void *wake_context;
     step opened, closed;
+    flight_state probe;   /* of the one that may be under way */
+    uint64_t heard_at_ms; /* when the server answered last */
     outbox_paho_limits limits;
     outbox_paho_end end;
+    uint64_t silent_ms; /* at the end */
     int end_reason;
     char text[120], note[120];
     unsigned capacity, in_flight;
@@ -123,6 +131,8 @@ static flight *find_flight(outbox_paho_queue *q, void *ticket)
 static void forget(outbox_paho_queue *q)
 {
     q->opened = q->closed = NOT_YET;
+    q->probe = FREE;
+    q->heard_at_ms = 0;
     q->text[0] = q->note[0] = '\0';
     q->in_flight = 0;
     q->bytes = 0;
@@ -219,11 +229,29 @@ static void release(outbox_paho_queue *q, unsigned index)
     q->free = (uint16_t)index;
 }
 
+outbox_link_result outbox_paho_queue_probe(outbox_paho_queue *q, void **ticket)
+{
+    outbox_link_result result = OUTBOX_LINK_OK;
+    enter();
+    if (q->closed != NOT_YET) {
+        result = OUTBOX_LINK_DOWN;
+    } else if (q->probe != FREE) {
+        result = OUTBOX_LINK_AGAIN;
+    } else {
+        q->probe = SENT;
+        *ticket = ticket_of(q, PROBE);
+    }
+    leave();
+    return result;
+}
+
 void outbox_paho_queue_cancel(outbox_paho_queue *q, void *ticket)
 {
     enter();
     assert(find(ticket) == q);
-    if (find_flight(q, ticket) != NULL)
+    if (index_of(ticket) == PROBE)
+        q->probe = FREE;
+    else if (find_flight(q, ticket) != NULL)
         release(q, index_of(ticket));
     leave();
 }
@@ -249,10 +277,17 @@ static void take_acked(outbox_paho_queue *q, outbox_paho_event *event)
     release(q, index);
 }
 
+static void take_alive(outbox_paho_queue *q, outbox_paho_event *event)
+{
+    event->kind = OUTBOX_LINK_ALIVE;
+    q->probe = FREE;
+}
+
 static void take_closed(outbox_paho_queue *q, outbox_paho_event *event)
 {
     event->kind = OUTBOX_LINK_CLOSED;
     event->end = q->end;
+    event->silent_ms = q->silent_ms;
     event->reason = q->end_reason;
     (void)snprintf(event->text, sizeof(event->text), "%s", q->text);
     q->closed = TAKEN;
@@ -267,12 +302,23 @@ int outbox_paho_queue_take(outbox_paho_queue *q, outbox_paho_event *event)
         take_opened(q, event);
     else if (q->first_acked != NONE)
         take_acked(q, event);
+    else if (q->probe == ACKED)
+        take_alive(q, event);
     else if (q->closed == WAITING)
         take_closed(q, event);
     else
         taken = 0;
     leave();
     return taken;
+}
+
+int outbox_paho_is_by_peer(const outbox_paho_event *event, unsigned keep_alive)
+{
+    uint64_t fresh_ms = (uint64_t)keep_alive * 1000 / 2;
+    if (fresh_ms > FRESH_MS_MAX)
+        fresh_ms = FRESH_MS_MAX;
+    return event->end == OUTBOX_PAHO_DISMISSED ||
+           (event->end == OUTBOX_PAHO_LOST && event->silent_ms < fresh_ms);
 }
 
 /* ---- The callbacks' side ------------------------------------------------------------------- */
@@ -303,6 +349,7 @@ void outbox_paho_queue_opened(void *ticket, const outbox_paho_limits *limits)
         q = NULL;
     if (q != NULL) {
         q->opened = WAITING;
+        q->heard_at_ms = outbox_linux_now_ms();
         q->limits = *limits;
     }
     leave_and_wake(q);
@@ -317,6 +364,7 @@ void outbox_paho_queue_acked(void *ticket, int reason)
         q = NULL;
     } else {
         uint16_t index = (uint16_t)index_of(ticket);
+        q->heard_at_ms = outbox_linux_now_ms();
         f->state = ACKED;
         f->reason = (uint8_t)reason;
         if (q->last_acked == NONE)
@@ -324,6 +372,19 @@ void outbox_paho_queue_acked(void *ticket, int reason)
         else
             q->flights[q->last_acked].next = index;
         q->last_acked = index;
+    }
+    leave_and_wake(q);
+}
+
+void outbox_paho_queue_alive(void *ticket)
+{
+    enter();
+    outbox_paho_queue *q = find(ticket);
+    if (q != NULL && (index_of(ticket) != PROBE || q->probe != SENT || q->closed != NOT_YET))
+        q = NULL;
+    if (q != NULL) {
+        q->heard_at_ms = outbox_linux_now_ms();
+        q->probe = ACKED;
     }
     leave_and_wake(q);
 }
@@ -339,6 +400,7 @@ void outbox_paho_queue_ended(void *ticket, outbox_paho_end end, int reason, cons
             text = q->note;
         q->closed = WAITING;
         q->end = end;
+        q->silent_ms = outbox_linux_now_ms() - q->heard_at_ms;
         q->end_reason = reason;
         (void)snprintf(q->text, sizeof(q->text), "%s", text != NULL ? text : "");
     }

@@ -37,7 +37,7 @@ typedef enum outbox_paho_end {
     OUTBOX_PAHO_UNREACHED, /* no CONNACK; `text` says how far it came */
     OUTBOX_PAHO_REFUSED,   /* CONNACK with `reason` */
     OUTBOX_PAHO_DISMISSED, /* DISCONNECT with `reason` */
-    OUTBOX_PAHO_LOST,      /* the stream broke or fell silent */
+    OUTBOX_PAHO_LOST,      /* the stream broke or fell silent; Paho does not say which */
     OUTBOX_PAHO_LOCAL      /* we could not begin; `text` is the whole sentence */
 } outbox_paho_end;
 
@@ -47,8 +47,17 @@ typedef struct outbox_paho_event {
     uint32_t token;            /* ACKED */
     int reason;                /* ACKED, CLOSED */
     outbox_paho_end end;       /* CLOSED */
-    char text[120];            /* CLOSED */
+    uint64_t silent_ms; /* CLOSED: since the last answer of the server that Paho told us of */
+    char text[120];     /* CLOSED */
 } outbox_paho_event;
+
+/* Whether it was the other side that ended a connection which had been up, with a keep-alive of so
+ * many seconds. After a DISCONNECT it was. When the stream was lost, Paho calls back in the same way
+ * for FIN, RST and a ping without an answer. But a ping is given up a whole keep-alive after it was
+ * sent, and TCP gives up later still (after a quarter of an hour, unless the system was told
+ * otherwise). So it was the other side if an answer came shortly before: within half a keep-alive,
+ * and within 15 s. Later than that nobody can tell, and the result is 0. */
+int outbox_paho_is_by_peer(const outbox_paho_event *event, unsigned keep_alive);
 
 /* Makes a queue for at most `window` publishes in flight. wake(context) is called, with no lock of
  * ours held, after each event. NULL: no memory, or OUTBOX_PAHO_LINKS_MAX queues exist. */
@@ -68,18 +77,24 @@ void *outbox_paho_queue_begin(outbox_paho_queue *queue);
 outbox_link_result outbox_paho_queue_reserve(outbox_paho_queue *queue, uint32_t token, size_t bytes,
                                              unsigned window, void **ticket);
 
-/* Takes the ticket back: the publish was not sent. */
+/* Gives the ticket of a probe. OUTBOX_LINK_AGAIN: there is one already whose ALIVE was not taken.
+ * OUTBOX_LINK_DOWN: the connection has ended. */
+outbox_link_result outbox_paho_queue_probe(outbox_paho_queue *queue, void **ticket);
+
+/* Takes the ticket back: the publish or the probe was not sent. */
 void outbox_paho_queue_cancel(outbox_paho_queue *queue, void *ticket);
 
-/* Takes the next event: OPENED, then each ACKED, then CLOSED once. Returns 0 when there is none. */
+/* Takes the next event: OPENED, then each ACKED and ALIVE, then CLOSED once. Returns 0 when there is
+ * none. */
 int outbox_paho_queue_take(outbox_paho_queue *queue, outbox_paho_event *event);
 
 /* ---- For callbacks, from any thread ------------------------------------------------------ */
 
 void outbox_paho_queue_opened(void *ticket, const outbox_paho_limits *limits);
 void outbox_paho_queue_acked(void *ticket, int reason);
+void outbox_paho_queue_alive(void *ticket);
 
-/* Takes the ticket of the connection or of one of its publishes. The first end counts. */
+/* Takes the ticket of the connection, or of a publish or probe on it. The first end counts. */
 void outbox_paho_queue_ended(void *ticket, outbox_paho_end end, int reason, const char *text);
 
 /* A complaint that explains the end which follows it, and which Paho does not pass on. */

@@ -102,6 +102,9 @@ static outbox_link_result on_poll(outbox_link *link, outbox_link_event *event)
         .kind = OUTBOX_LINK_OPENED, .receive_maximum = 65535, .maximum_qos = 1, .protocol = 5};
     if (world->is_closing) {
         *event = (outbox_link_event){.kind = OUTBOX_LINK_CLOSED, .sentence = "gone"};
+    } else if (world->is_open && !world->is_opening && world->is_probed) {
+        *event = (outbox_link_event){.kind = OUTBOX_LINK_ALIVE};
+        world->is_probed = false;
     } else if (!world->is_opening) {
         if (!world->is_open || world->first == world->end)
             return OUTBOX_LINK_AGAIN;
@@ -117,8 +120,19 @@ static outbox_link_result on_poll(outbox_link *link, outbox_link_event *event)
 static void on_close(outbox_link *link)
 {
     struct world *world = world_of(link);
-    world->is_open = world->is_opening = world->is_closing = false;
+    world->is_open = world->is_opening = world->is_closing = world->is_probed = false;
     world->first = world->end = 0;
+}
+
+static outbox_link_result on_probe(outbox_link *link)
+{
+    struct world *world = world_of(link);
+    if (!world->is_open)
+        return OUTBOX_LINK_DOWN;
+    if (world->is_probed)
+        return OUTBOX_LINK_AGAIN;
+    world->is_probed = true;
+    return OUTBOX_LINK_OK;
 }
 
 /* ---- The application ------------------------------------------------------------------------------------------ */
@@ -339,7 +353,8 @@ void world_step(struct world *world, int steps)
 
 void world_begin(struct world *world, const struct mode *mode)
 {
-    static const outbox_link_methods methods = {1, on_open, on_publish, on_poll, on_close};
+    static const outbox_link_methods methods = {1,       on_open,  on_publish,
+                                                on_poll, on_close, on_probe};
     memset(world, 0, sizeof *world);
     world->mode = mode;
     world->link.methods = &methods;

@@ -33,7 +33,7 @@ struct world {
     outbox_forwarder *forwarder;
     void *memory;
     outbox_link link;
-    bool is_open, is_opening, is_closing;
+    bool is_open, is_opening, is_closing, is_probed;
     uint32_t tokens[TOKENS];
     int reasons[TOKENS];
     unsigned first, end;

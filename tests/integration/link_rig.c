@@ -105,6 +105,11 @@ outbox_link_result publish(rig *r, uint32_t token, const outbox_message *message
     return r->link->methods->publish(r->link, token, message);
 }
 
+outbox_link_result probe(rig *r)
+{
+    return r->link->methods->probe(r->link);
+}
+
 long long now_ms(void)
 {
     struct timespec now;

@@ -37,6 +37,7 @@ void make_link_to(rig *r, unsigned port);
 
 outbox_link_result open_link(rig *r);
 outbox_link_result publish(rig *r, uint32_t token, const outbox_message *message);
+outbox_link_result probe(rig *r);
 void close_link(rig *r);
 
 /* Polls, sleeping until the link wakes us, until an event came or the time is over (returns 0). */

@@ -71,8 +71,14 @@ static void wake_waiters(scripted_broker *b)
 
 static void hang_up(scripted_broker *b)
 {
+    static const struct linger hard = {.l_onoff = 1, .l_linger = 0};
     if (b->client < 0)
         return;
+    lock(b);
+    int reset = b->rules.reset;
+    unlock(b);
+    if (reset)
+        (void)setsockopt(b->client, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
     (void)close(b->client);
     b->client = -1;
     b->used = 0;
@@ -107,10 +113,15 @@ static void on_publish(scripted_broker *b, const scripted_rules *rules, const un
     size_t at = 1;
     while (packet[at++] & 0x80) {
     }
-    at += 2 + (size_t)(packet[at] << 8 | packet[at + 1]);
+    const unsigned char *topic = packet + at + 2;
+    size_t topic_size = (size_t)(packet[at] << 8 | packet[at + 1]);
+    at += 2 + topic_size;
     unsigned number = ++b->publishes;
-    if (rules->cut_after != 0 && number >= rules->cut_after &&
-        (rules->cut_connection == 0 || rules->cut_connection == connection)) {
+    int is_poison = rules->poison != NULL && strlen(rules->poison) == topic_size &&
+                    memcmp(rules->poison, topic, topic_size) == 0;
+    int is_cut = rules->cut_after != 0 && number >= rules->cut_after &&
+                 (rules->cut_connection == 0 || rules->cut_connection == connection);
+    if (is_poison || is_cut) {
         hang_up(b);
         return;
     }
@@ -125,6 +136,24 @@ static void on_publish(scripted_broker *b, const scripted_rules *rules, const un
         puback[1] = 3;
     if (reason != SCRIPTED_NO_PUBACK)
         answer(b, puback, 2 + (size_t)puback[1]);
+}
+
+static void on_unsubscribe(scripted_broker *b, const scripted_rules *rules,
+                           const unsigned char *packet)
+{
+    /* fixed header 2; no UNSUBSCRIBE of the tests is longer than 127 bytes */
+    unsigned char unsuback[64] = {0xb0, 2, packet[2], packet[3]};
+    scripted_bytes tail = rules->unsuback5_tail;
+    if (rules->no_unsuback)
+        return;
+    if (tail.size == 0)
+        tail = SCRIPTED("\x00\x11"); /* no properties; no subscription existed */
+    if (b->version == 5) {
+        assert(tail.size <= sizeof(unsuback) - 4);
+        memcpy(unsuback + 4, tail.bytes, tail.size);
+        unsuback[1] = (unsigned char)(2 + tail.size);
+    }
+    answer(b, unsuback, 2 + (size_t)unsuback[1]);
 }
 
 /* Keeps the packet and answers it. */
@@ -145,6 +174,8 @@ static void take_packet(scripted_broker *b, const unsigned char *bytes, size_t s
         on_connect(b, &rules, kept);
     else if (kept[0] >> 4 == SCRIPTED_PUBLISH)
         on_publish(b, &rules, kept, connection);
+    else if (kept[0] >> 4 == SCRIPTED_UNSUBSCRIBE)
+        on_unsubscribe(b, &rules, kept);
     else if (kept[0] >> 4 == SCRIPTED_PINGREQ)
         answer(b, "\xd0\x00", 2);
 }
@@ -244,6 +275,12 @@ static void listen_somewhere(scripted_broker *b)
     assert_int_equal(listen(b->listener, 16), 0);
     assert_int_equal(getsockname(b->listener, (struct sockaddr *)&address, &size), 0);
     b->port = ntohs(address.sin_port);
+}
+
+scripted_rules scripted_poisoned(const char *topic)
+{
+    return (scripted_rules){
+        .connack5 = {"\x20\x02\x00\x01", 4}, .connack3 = SCRIPTED_CONNACK3, .poison = topic};
 }
 
 scripted_broker *scripted_broker_start(const scripted_rules *rules)

@@ -3,7 +3,8 @@
  * scripted_broker.h - an MQTT broker that does what a test tells it, right or wrong.
  *
  * One thread, one connection at a time, on a free port of the loopback interface. It keeps every
- * packet that it reads, so that a test can look at the bytes.
+ * packet that it reads, so that a test can look at the bytes. What no rule forbids it answers as a
+ * broker must: CONNECT, PUBLISH, UNSUBSCRIBE, PINGREQ.
  */
 #ifndef OUTBOX_TESTS_SCRIPTED_BROKER_H
 #define OUTBOX_TESTS_SCRIPTED_BROKER_H
@@ -35,12 +36,21 @@ typedef struct scripted_rules {
     unsigned cut_connection;           /* only on this connection, from 1; 0: on each */
     unsigned farewell_after;           /* sends `farewell` on this publish and closes; 0: never */
     scripted_bytes farewell;
+    const char *poison;            /* closes on a publish to this topic, unanswered; NULL: none */
+    int reset;                     /* closes by RST instead of FIN */
+    int no_unsuback;               /* does not answer UNSUBSCRIBE */
+    scripted_bytes unsuback5_tail; /* MQTT 5: properties and reasons; size 0: "\x00\x11" */
 } scripted_rules;
+
+/* A broker of MQTT 3.1.1 that does all that it should, but hangs up on a publish to `topic`: all that
+ * it can do about an event that it will never take. It turns MQTT 5 away. */
+scripted_rules scripted_poisoned(const char *topic);
 
 /* Packet types, as in the upper half of the first byte. */
 enum {
     SCRIPTED_CONNECT = 1,
     SCRIPTED_PUBLISH = 3,
+    SCRIPTED_UNSUBSCRIBE = 10,
     SCRIPTED_PINGREQ = 12,
     SCRIPTED_DISCONNECT = 14
 };
@@ -65,7 +75,7 @@ unsigned scripted_broker_port(const scripted_broker *broker);
 /* Holds for what comes from now on. */
 void scripted_broker_set(scripted_broker *broker, const scripted_rules *rules);
 
-/* Closes the connection that is there. */
+/* Closes the connection that is there; by RST if the rules say so. */
 void scripted_broker_cut(scripted_broker *broker);
 
 /* Waits until `count` packets of a type were read, in all connections; or fails the test. */

@@ -43,9 +43,9 @@ static void push_ack(struct sim *sim, uint32_t token, int reason, uint64_t due, 
     push_down(&sim->link, ack, due, event);
 }
 
-static void push_closed(struct sim *sim, int reason, const char *why, uint64_t due)
+static void push_closed(struct sim *sim, int reason, bool by_peer, const char *why, uint64_t due)
 {
-    outbox_link_event closed = {.kind = OUTBOX_LINK_CLOSED, .reason = reason};
+    outbox_link_event closed = {.kind = OUTBOX_LINK_CLOSED, .reason = reason, .by_peer = by_peer};
     sqlite3_snprintf(sizeof closed.sentence, closed.sentence, "%s", why);
     push_down(&sim->link, closed, due, 0);
 }
@@ -58,10 +58,20 @@ static int refusal(struct sim *sim)
     return reasons[sim_choose(&sim->choices, TAG_BROKER, sizeof reasons / sizeof reasons[0])];
 }
 
-/* A PUBLISH arrives. */
+static void answer_probe(struct sim *sim, uint64_t at)
+{
+    trace_event(sim, "probe", 0, 0);
+    push_down(&sim->link, (outbox_link_event){.kind = OUTBOX_LINK_ALIVE}, at + delay(sim), 0);
+}
+
+/* A PUBLISH or a probe arrives. */
 static void receive(struct sim *sim, const struct up *publish, uint64_t at)
 {
     struct link *link = &sim->link;
+    if (publish->event == 0) {
+        answer_probe(sim, at);
+        return;
+    }
     bool refuses = is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
     int reason = refuses ? refusal(sim) : 0;
     if (refuses) {
@@ -108,7 +118,7 @@ static void answer_connect(struct sim *sim)
     if (is_now(sim, link->hang_until))
         return;
     if (is_now(sim, link->down_until))
-        push_closed(sim, reasons[sim_choose(&sim->choices, TAG_BROKER, 6)], "refused", due);
+        push_closed(sim, reasons[sim_choose(&sim->choices, TAG_BROKER, 6)], false, "refused", due);
     else
         push_down(link, opened, due, 0);
 }
@@ -128,20 +138,32 @@ static void flush_up(struct sim *sim)
     link->up_first = link->up_end = 0;
 }
 
-void link_lose(struct sim *sim, int reason, const char *why)
+static void lose(struct sim *sim, int reason, bool by_peer, const char *why)
 {
     struct link *link = &sim->link;
     if (!link->is_open)
         return;
     tell(sim, "the connection ends: %s", why);
+    by_peer = by_peer && link->is_up;
     if (link->is_up)
         flush_up(sim);
     link->is_up = false;
     /* Of the answers the front arrives as well, then the end. */
     uint32_t waiting = link->down_end - link->down_first;
     link->down_end -= sim_choose(&sim->choices, TAG_LINK, waiting + 1);
-    push_closed(sim, reason, why, sim->device.now_us);
+    push_closed(sim, reason, by_peer, why, sim->device.now_us);
     link->is_stalled = false;
+}
+
+void link_hang_up(struct sim *sim, int reason, const char *why)
+{
+    /* Over a silent line it cannot be heard: for the device that ends as a time-out. */
+    lose(sim, reason, !sim->link.is_stalled, why);
+}
+
+void link_lose(struct sim *sim, const char *why)
+{
+    lose(sim, 0, false, why);
 }
 
 static void end(struct sim *sim)
@@ -149,7 +171,7 @@ static void end(struct sim *sim)
     struct link *link = &sim->link;
     if (link->is_up)
         flush_up(sim);
-    link->is_open = link->is_up = link->is_stalled = false;
+    link->is_open = link->is_up = link->is_stalled = link->is_probed = false;
     link->down_first = link->down_end = 0;
     link->unacked = 0;
 }
@@ -194,6 +216,16 @@ static outbox_link_result on_open(outbox_link *base)
     return OUTBOX_LINK_OK;
 }
 
+static void push_up(struct link *link, uint32_t token, uint32_t event)
+{
+    assert(link->up_end - link->up_first < QUEUE);
+    uint64_t due = link->sim->device.now_us + delay(link->sim);
+    uint32_t last = link->up_end - 1;
+    if (link->up_end != link->up_first && due < link->up[last % QUEUE].due)
+        due = link->up[last % QUEUE].due;
+    link->up[link->up_end++ % QUEUE] = (struct up){.token = token, .event = event, .due = due};
+}
+
 static outbox_link_result on_publish(outbox_link *base, uint32_t token,
                                      const outbox_message *message)
 {
@@ -219,12 +251,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
                link->receive_maximum);
     if (!link->is_up) /* the network is gone, nobody has noticed yet */
         return OUTBOX_LINK_OK;
-    assert(link->up_end - link->up_first < QUEUE);
-    uint64_t due = sim->device.now_us + delay(sim);
-    uint32_t last = link->up_end - 1;
-    if (link->up_end != link->up_first && due < link->up[last % QUEUE].due)
-        due = link->up[last % QUEUE].due;
-    link->up[link->up_end++ % QUEUE] = (struct up){.token = token, .event = event, .due = due};
+    push_up(link, token, event);
     return OUTBOX_LINK_OK;
 }
 
@@ -247,6 +274,9 @@ static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
     } else if (event->kind == OUTBOX_LINK_CLOSED) {
         link->is_open = link->is_up = false;
         link->unacked = 0;
+    } else if (event->kind == OUTBOX_LINK_ALIVE) {
+        link->is_probed = false;
+        tell(sim, "the broker shows that it is alive");
     } else if (down->answers && event->token != link->acked_token) {
         link->acked_token = event->token;
         link->unacked -= link->unacked > 0;
@@ -264,9 +294,26 @@ static void on_close(outbox_link *base)
     end(link->sim);
 }
 
+static outbox_link_result on_probe(outbox_link *base)
+{
+    struct link *link = (struct link *)base;
+    struct sim *sim = link->sim;
+    if (!link->is_open || !sim->device.powered || !sim->device.is_alive[PROCESS_FORWARDER])
+        return OUTBOX_LINK_DOWN;
+    if (!link->is_up || link->is_probed)
+        return OUTBOX_LINK_AGAIN;
+    if (is_now(sim, link->room_until) && sim_chance(&sim->choices, TAG_LINK, 700))
+        return OUTBOX_LINK_AGAIN;
+    tell(sim, "the broker is asked for a sign of life");
+    link->is_probed = true;
+    push_up(link, 0, 0);
+    return OUTBOX_LINK_OK;
+}
+
 void link_init(struct sim *sim)
 {
-    static const outbox_link_methods methods = {1, on_open, on_publish, on_poll, on_close};
+    static const outbox_link_methods methods = {1,       on_open,  on_publish,
+                                                on_poll, on_close, on_probe};
     sim->link.base.methods = &methods;
     sim->link.sim = sim;
 }
@@ -296,7 +343,7 @@ void link_step(struct sim *sim)
     struct link *link = &sim->link;
     if (link->is_stalled) {
         if (sim->device.now_us >= link->stall_noticed)
-            link_lose(sim, 0, "no answer to a ping");
+            link_lose(sim, "no answer to a ping");
         return;
     }
     while (link->up_first != link->up_end &&
@@ -313,5 +360,5 @@ void link_heal(struct sim *sim)
     link->drop_until = link->small_until = link->window_until = link->qos_until = 0;
     link->room_until = link->stray_until = 0;
     if (link->is_stalled || link->maximum_packet)
-        link_lose(sim, 0, "the network is repaired");
+        link_lose(sim, "the network is repaired");
 }

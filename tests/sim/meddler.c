@@ -73,6 +73,13 @@ static void on_close(outbox_link *base)
     link->acked = link->sent;
 }
 
+/* It lives for a moment, in which there is nothing to ask. */
+static outbox_link_result on_probe(outbox_link *base)
+{
+    (void)base;
+    return OUTBOX_LINK_AGAIN;
+}
+
 /* ---- A second forwarder --------------------------------------------------------------------------------------- */
 
 static void serve(struct sim *sim, outbox_forwarder *forwarder)
@@ -89,7 +96,8 @@ static void serve(struct sim *sim, outbox_forwarder *forwarder)
 
 static void forward(struct sim *sim, sqlite3 *db)
 {
-    static const outbox_link_methods methods = {1, on_open, on_publish, on_poll, on_close};
+    static const outbox_link_methods methods = {1,       on_open,  on_publish,
+                                                on_poll, on_close, on_probe};
     struct second_link link = {.base = {&methods},
                                .sim = sim,
                                .most = 1 + sim_choose(&sim->choices, TAG_NEMESIS, EVENTS_MAX)};

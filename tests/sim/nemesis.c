@@ -190,7 +190,8 @@ static bool begin_spell(struct sim *sim, enum act act)
 static void disconnect(struct sim *sim)
 {
     static const int reasons[] = {0, 0x8b, 0x8d, 0x8e, 0x93, 0x95};
-    link_lose(sim, reasons[pick(sim, sizeof reasons / sizeof reasons[0])], "the broker restarts");
+    int reason = reasons[pick(sim, sizeof reasons / sizeof reasons[0])];
+    link_hang_up(sim, reason, "the broker restarts");
 }
 
 static void begin(struct sim *sim, enum act act)
@@ -204,7 +205,7 @@ static void begin(struct sim *sim, enum act act)
         arm_end(sim, act);
         break;
     case ACT_CUT_LINK:
-        link_lose(sim, 0, "the network is gone");
+        link_lose(sim, "the network is gone");
         break;
     case ACT_STALL_LINK:
         link_stall(sim);

@@ -204,7 +204,7 @@ struct node {
 
 enum { QUEUE = 4096 };
 
-struct up { /* a PUBLISH on its way */
+struct up { /* a PUBLISH on its way, or a probe: event 0 */
     uint32_t token, event;
     uint64_t due;
 };
@@ -226,7 +226,7 @@ struct link {
     outbox_link base;
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
-    bool is_stalled;
+    bool is_stalled, is_probed;
     struct talk talk;
     unsigned receive_maximum, unacked;
     uint32_t maximum_packet;
@@ -342,7 +342,8 @@ void link_step(struct sim *sim);  /* moves what is due */
 uint64_t link_due(const struct sim *sim);
 void link_stall(struct sim *sim);
 /* The network ends the connection, or the broker with this reason. */
-void link_lose(struct sim *sim, int reason, const char *why);
+void link_hang_up(struct sim *sim, int reason, const char *why); /* the broker does */
+void link_lose(struct sim *sim, const char *why);                /* the network does */
 void link_heal(struct sim *sim);
 
 /* ---- nemesis.c -------------------------------------------------------------------------------------------------- */

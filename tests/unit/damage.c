@@ -203,8 +203,15 @@ static void judge_close(outbox_link *link)
     judge->first = judge->end = 0;
 }
 
-static const outbox_link_methods judge_methods = {1, judge_open, judge_publish, judge_poll,
-                                                  judge_close};
+/* The forwarder that is judged has no reason to ask. */
+static outbox_link_result judge_probe(outbox_link *link)
+{
+    (void)link;
+    return OUTBOX_LINK_AGAIN;
+}
+
+static const outbox_link_methods judge_methods = {1,          judge_open,  judge_publish,
+                                                  judge_poll, judge_close, judge_probe};
 
 static uint32_t judge_now(void *context)
 {

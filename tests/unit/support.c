@@ -193,13 +193,25 @@ static void fake_close(outbox_link *link)
 {
     struct fake_link *fake = (struct fake_link *)link;
     fake->closes++;
-    fake->is_open = false;
+    fake->is_open = fake->is_probed = false;
     fake->event_first = fake->event_end = 0;
+}
+
+static outbox_link_result fake_probe(outbox_link *link)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    assert_true(fake->is_open);
+    if (fake->is_probed)
+        return OUTBOX_LINK_AGAIN;
+    fake->is_probed = true;
+    fake->probes++;
+    return OUTBOX_LINK_OK;
 }
 
 void fake_link_init(struct fake_link *fake)
 {
-    static const outbox_link_methods methods = {1, fake_open, fake_publish, fake_poll, fake_close};
+    static const outbox_link_methods methods = {1,         fake_open,  fake_publish,
+                                                fake_poll, fake_close, fake_probe};
     memset(fake, 0, sizeof *fake);
     fake->link.methods = &methods;
     fake->room = -1;
@@ -230,10 +242,28 @@ void fake_link_acked(struct fake_link *fake, uint32_t token, int reason)
     event->reason = reason;
 }
 
-void fake_link_closed(struct fake_link *fake, const char *sentence)
+void fake_link_alive(struct fake_link *fake)
+{
+    assert_true(fake->is_probed);
+    fake->is_probed = false;
+    (void)new_event(fake, OUTBOX_LINK_ALIVE);
+}
+
+static outbox_link_event *new_closed(struct fake_link *fake, const char *sentence)
 {
     outbox_link_event *event = new_event(fake, OUTBOX_LINK_CLOSED);
     snprintf(event->sentence, sizeof event->sentence, "%s", sentence);
+    return event;
+}
+
+void fake_link_closed(struct fake_link *fake, const char *sentence)
+{
+    (void)new_closed(fake, sentence);
+}
+
+void fake_link_hung_up(struct fake_link *fake, const char *sentence)
+{
+    new_closed(fake, sentence)->by_peer = 1;
 }
 
 /* ---- A forwarder over all of it ------------------------------------------------------------------------ */

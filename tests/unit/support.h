@@ -68,9 +68,10 @@ struct fake_sent {
 
 struct fake_link {
     outbox_link link;
-    int opens, closes;
+    int opens, closes, probes;
     int answered; /* value of `opens` when OPENED was given last */
     bool is_open;
+    bool is_probed;        /* and not answered yet */
     bool refuse_open;      /* open() says DOWN */
     int room;              /* publishes that are taken before AGAIN; -1: any number */
     size_t maximum_packet; /* publish says TOO_LARGE above this payload; 0: never */
@@ -84,7 +85,9 @@ struct fake_link {
 void fake_link_init(struct fake_link *fake);
 void fake_link_opened(struct fake_link *fake, unsigned receive_maximum);
 void fake_link_acked(struct fake_link *fake, uint32_t token, int reason);
+void fake_link_alive(struct fake_link *fake); /* answers a probe */
 void fake_link_closed(struct fake_link *fake, const char *sentence);
+void fake_link_hung_up(struct fake_link *fake, const char *sentence); /* closed, by the broker */
 
 /* ---- A forwarder over all of it ------------------------------------------------------------------ */
 

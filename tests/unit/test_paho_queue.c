@@ -75,6 +75,13 @@ static void expect_acked(fixture *f, uint32_t token, int reason)
     assert_int_equal(event.reason, reason);
 }
 
+static void *reserve_probe(fixture *f)
+{
+    void *ticket = NULL;
+    assert_int_equal(outbox_paho_queue_probe(f->queue, &ticket), OUTBOX_LINK_OK);
+    return ticket;
+}
+
 static void end(void *ticket)
 {
     outbox_paho_queue_ended(ticket, OUTBOX_PAHO_LOST, 0, NULL);
@@ -244,6 +251,160 @@ static void test_a_ticket_that_was_taken_back_acks_nothing(void **state)
         (void)reserve(f, i); /* its place is free again */
 }
 
+/* ---- Probes -------------------------------------------------------------------------------- */
+
+static void test_alive_comes_after_the_acked_and_before_the_end(void **state)
+{
+    fixture *f = *state;
+    void *publish = reserve(f, 7), *probe = reserve_probe(f);
+    outbox_paho_queue_opened(f->connection, &limits);
+    outbox_paho_queue_alive(probe);
+    outbox_paho_queue_acked(publish, 0);
+    end(f->connection);
+    assert_int_equal(f->wakes, 4);
+    (void)expect(f, OUTBOX_LINK_OPENED);
+    expect_acked(f, 7, 0);
+    (void)expect(f, OUTBOX_LINK_ALIVE);
+    (void)expect(f, OUTBOX_LINK_CLOSED);
+    expect_nothing(f);
+}
+
+static void test_there_is_one_probe_until_its_alive_was_taken(void **state)
+{
+    fixture *f = *state;
+    void *other, *ticket = reserve_probe(f);
+    assert_int_equal(outbox_paho_queue_probe(f->queue, &other), OUTBOX_LINK_AGAIN);
+    outbox_paho_queue_alive(ticket);
+    outbox_paho_queue_alive(ticket);
+    assert_int_equal(f->wakes, 1);
+    assert_int_equal(outbox_paho_queue_probe(f->queue, &other), OUTBOX_LINK_AGAIN);
+    (void)expect(f, OUTBOX_LINK_ALIVE);
+    expect_nothing(f);
+    outbox_paho_queue_alive(ticket);
+    expect_nothing(f); /* nobody has asked */
+    (void)reserve_probe(f);
+}
+
+static void test_a_probe_that_was_taken_back_brings_no_alive(void **state)
+{
+    fixture *f = *state;
+    void *ticket = reserve_probe(f);
+    outbox_paho_queue_cancel(f->queue, ticket);
+    outbox_paho_queue_alive(ticket);
+    expect_nothing(f);
+    (void)reserve_probe(f);
+}
+
+static void test_a_probe_of_an_old_connection_brings_no_alive(void **state)
+{
+    fixture *f = *state;
+    void *old = reserve_probe(f);
+    f->connection = outbox_paho_queue_begin(f->queue);
+    void *present = reserve_probe(f);
+    outbox_paho_queue_alive(old);
+    end(old);
+    expect_nothing(f);
+    outbox_paho_queue_alive(present);
+    (void)expect(f, OUTBOX_LINK_ALIVE);
+}
+
+static void test_a_probe_that_failed_ends_the_connection(void **state)
+{
+    fixture *f = *state;
+    void *ticket = reserve_probe(f);
+    end(ticket);
+    outbox_paho_queue_alive(ticket);
+    assert_int_equal(expect(f, OUTBOX_LINK_CLOSED).end, OUTBOX_PAHO_LOST);
+    expect_nothing(f);
+    assert_int_equal(outbox_paho_queue_probe(f->queue, &ticket), OUTBOX_LINK_DOWN);
+}
+
+static void test_the_tickets_of_publish_and_connection_are_no_probes(void **state)
+{
+    fixture *f = *state;
+    void *publish = reserve(f, 1);
+    (void)reserve_probe(f);
+    outbox_paho_queue_alive(publish);
+    outbox_paho_queue_alive(f->connection);
+    expect_nothing(f);
+}
+
+/* ---- Who ended it -------------------------------------------------------------------------- */
+
+static void test_a_loss_soon_after_an_answer_is_the_other_sides(void **state)
+{
+    (void)state;
+    static const struct {
+        outbox_paho_end end;
+        uint64_t silent_ms;
+        unsigned keep_alive;
+        int by_peer;
+    } cases[] = {
+        {OUTBOX_PAHO_LOST, 0, 30, 1},
+        {OUTBOX_PAHO_LOST, 14999, 30, 1},
+        {OUTBOX_PAHO_LOST, 15000, 30, 0},
+        {OUTBOX_PAHO_LOST, 15000, 65535, 0},
+        {OUTBOX_PAHO_LOST, 499, 1, 1},
+        {OUTBOX_PAHO_LOST, 500, 1, 0},
+        {OUTBOX_PAHO_LOST, (uint64_t)UINT32_MAX + 1, 30, 0}, /* 49 days and a bit */
+        {OUTBOX_PAHO_DISMISSED, 3600000, 30, 1},
+        {OUTBOX_PAHO_UNREACHED, 0, 30, 0},
+        {OUTBOX_PAHO_REFUSED, 0, 30, 0},
+        {OUTBOX_PAHO_LOCAL, 0, 30, 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        outbox_paho_event event = {.end = cases[i].end, .silent_ms = cases[i].silent_ms};
+        if (outbox_paho_is_by_peer(&event, cases[i].keep_alive) != cases[i].by_peer)
+            fail_msg("case %zu", i);
+    }
+}
+
+/* Without an answer the silence is as long as the machine runs. */
+static uint64_t silence_after(fixture *f, void (*answer)(fixture *f))
+{
+    f->connection = outbox_paho_queue_begin(f->queue);
+    answer(f);
+    end(f->connection);
+    outbox_paho_event event;
+    do
+        assert_int_equal(outbox_paho_queue_take(f->queue, &event), 1);
+    while (event.kind != OUTBOX_LINK_CLOSED);
+    return event.silent_ms;
+}
+
+static void no_answer(fixture *f)
+{
+    (void)reserve(f, 1);
+    (void)reserve_probe(f);
+}
+
+static void answer_connect(fixture *f)
+{
+    outbox_paho_queue_opened(f->connection, &limits);
+}
+
+static void answer_publish(fixture *f)
+{
+    outbox_paho_queue_acked(reserve(f, 1), 0);
+}
+
+static void answer_probe(fixture *f)
+{
+    outbox_paho_queue_alive(reserve_probe(f));
+}
+
+static void test_every_answer_breaks_the_silence(void **state)
+{
+    fixture *f = *state;
+    uint64_t endless = silence_after(f, no_answer);
+    assert_true(silence_after(f, answer_connect) < endless);
+    assert_true(silence_after(f, answer_publish) < endless);
+    assert_true(silence_after(f, answer_probe) < endless);
+    assert_true(silence_after(f, no_answer) >= endless);
+}
+
+/* ---- Words --------------------------------------------------------------------------------- */
+
 static void test_a_note_explains_why_a_broker_was_not_reached(void **state)
 {
     fixture *f = *state;
@@ -300,8 +461,10 @@ static void test_the_largest_window_has_a_ticket_for_each_publish(void **state)
             OUTBOX_LINK_OK);
     for (uint32_t i = OUTBOX_PAHO_WINDOW_MAX; i-- > 0;)
         outbox_paho_queue_acked(tickets[i], 0);
+    outbox_paho_queue_alive(reserve_probe(f));
     for (uint32_t i = OUTBOX_PAHO_WINDOW_MAX; i-- > 0;)
         expect_acked(f, i, 0);
+    (void)expect(f, OUTBOX_LINK_ALIVE);
     expect_nothing(f);
 }
 
@@ -427,6 +590,14 @@ int main(void)
         TEST(test_a_smaller_window_of_the_server_holds_too),
         TEST(test_bytes_in_flight_are_bounded_but_for_a_single_publish),
         TEST(test_a_ticket_that_was_taken_back_acks_nothing),
+        TEST(test_alive_comes_after_the_acked_and_before_the_end),
+        TEST(test_there_is_one_probe_until_its_alive_was_taken),
+        TEST(test_a_probe_that_was_taken_back_brings_no_alive),
+        TEST(test_a_probe_of_an_old_connection_brings_no_alive),
+        TEST(test_a_probe_that_failed_ends_the_connection),
+        TEST(test_the_tickets_of_publish_and_connection_are_no_probes),
+        TEST(test_a_loss_soon_after_an_answer_is_the_other_sides),
+        TEST(test_every_answer_breaks_the_silence),
         TEST(test_a_note_explains_why_a_broker_was_not_reached),
         TEST(test_a_note_does_not_hide_a_refusal),
         TEST(test_long_texts_are_cut),
