@@ -65,30 +65,20 @@ static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_
     return code == OUTBOX_OK;
 }
 
-/* Whether the lane has something to send that must go alone, and whose time has come. */
-static bool wants_to_go_alone(outbox_forwarder *f, struct ob_lane *lane)
-{
-    uint32_t token;
-    if (!lane->alone_id)
-        return false;
-    const struct ob_entry *entry = ob_window_next(&lane->window, &token);
-    return entry && (entry->id != lane->alone_id || ob_machine_has_come(f, lane->alone_not_before));
-}
-
 static struct ob_lane *other_lane(outbox_forwarder *f, const struct ob_lane *lane)
 {
     return &f->lane[lane->number == OUTBOX_URGENT ? OUTBOX_NORMAL : OUTBOX_URGENT];
 }
 
 /* What was refused must be the only one in flight; nothing else begins while it waits for that. */
-static bool may_go(outbox_forwarder *f, struct ob_lane *lane)
+static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_entry *entry)
 {
     struct ob_lane *other = other_lane(f, lane);
-    if ((other->alone_id && other->window.in_flight > 0) || other->waits_for_acks)
+    if ((other->refusal.alone_id && other->window.in_flight > 0) || other->waits_for_acks)
         return false;
-    if (lane->alone_id)
-        return ob_machine_in_flight(f) == 0 && wants_to_go_alone(f, lane);
-    return !wants_to_go_alone(f, other);
+    if (lane->refusal.alone_id)
+        return ob_machine_in_flight(f) == 0 && ob_refusal_may_go(f, lane, entry->id);
+    return !ob_refusal_has_turn(f, other);
 }
 
 enum turn {
@@ -104,9 +94,9 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
     if (lane->waits_for_acks)
         return TURN_OVER;
     if (entry->message)
-        ob_machine_refuse(f, lane, entry->id, OB_REASON_TOO_LARGE);
+        ob_refusal_of(f, lane, entry->id, OB_REASON_TOO_LARGE);
     else
-        ob_machine_hold_oversized(f, lane, entry->id);
+        ob_refusal_hold_large(f, lane, entry->id);
     return TURN_OVER;
 }
 
@@ -167,7 +157,7 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
     }
     if (!ob_machine_has_come(f, f->link_not_before))
         return TURN_OVER;
-    return may_go(f, lane) ? publish(f, lane, entry, token) : TURN_PASSED;
+    return may_go(f, lane, entry) ? publish(f, lane, entry, token) : TURN_PASSED;
 }
 
 void ob_drain_send(outbox_forwarder *f)
@@ -211,8 +201,10 @@ static void after_settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t cou
         lane->flush_id = 0;
     if (lane->flush_id && ob_window_count(&lane->window) == 0)
         lane->more = true; /* or nothing is left up to there */
-    if (lane->alone_id && settled_id >= lane->alone_id)
-        ob_machine_passed_refusal(f, lane);
+    if (lane->refusal.alone_id && settled_id >= lane->refusal.alone_id)
+        ob_refusal_passed(f, lane);
+    if (lane->refusal.dead_id <= settled_id)
+        lane->refusal.dead_id = 0;
 }
 
 static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
@@ -387,11 +379,13 @@ static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_
     uint32_t token;
     uint64_t at = later(f->store_not_before, f->link_not_before);
     const struct ob_entry *entry = ob_window_next(&lane->window, &token);
-    bool others_in_flight = ob_machine_in_flight(f) > 0;
-    if (others_in_flight && (lane->waits_for_acks || (entry && !may_go(f, lane))))
+    if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || (entry && !may_go(f, lane, entry))))
         return;
-    if (entry && entry->id == lane->alone_id)
-        at = later(at, lane->alone_not_before);
+    if (entry && entry->id == lane->refusal.alone_id) {
+        if (lane->refusal.is_suspect && !ob_refusal_may_go(f, lane, entry->id))
+            return; /* it waits for signs of life */
+        at = later(at, lane->refusal.not_before);
+    }
     if (entry || (lane->more && !ob_window_is_full(&lane->window)))
         ob_machine_sooner(f, at, next_ms);
 }

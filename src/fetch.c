@@ -113,37 +113,66 @@ static void look_ahead(struct taking *taking)
 
 /* ---- The rows --------------------------------------------------------------------------------------------------- */
 
-/* One row into the window, its message into the buffer. False ends the fetch. */
+/* Why it cannot be sent, as far as that is known before its message is built. */
+static enum ob_unfit check(const struct ob_lane *lane, const struct ob_row *row)
+{
+    if (row->id == lane->refusal.dead_id)
+        return lane->refusal.dead_why;
+    return row->is_too_large ? OB_FIT : ob_message_check(row);
+}
+
+static bool is_over_the_limit(const outbox_forwarder *f, const struct ob_row *row)
+{
+    return row->is_too_large || row->payload.len > f->config.payload_max;
+}
+
+/* Its message into the buffer. False: not in this fetch. */
+static bool make_message(struct taking *taking, const struct ob_row *row,
+                         const outbox_message **message)
+{
+    if (is_over_the_limit(taking->f, row))
+        return true;
+    if (!identify(taking, row->id))
+        return false;
+    *message = build(taking, row);
+    return *message || taking->lane->buffer.used == 0; /* else it is the first one of the next */
+}
+
+static void take_message(struct taking *taking, const struct ob_row *row,
+                         const outbox_message *message)
+{
+    struct ob_lane *lane = taking->lane;
+    if (ob_message_of(message)->key)
+        supersede(taking, row);
+    add(lane, row->id, message, OB_FIT);
+    lane->refusal.large_run = 0;
+    if (!taking->f->config.announce_topic && lane->announce_topic)
+        memcpy(lane->announce_topic, message->topic, row->topic.len + 1);
+}
+
+/* One row into the window. False ends the fetch. */
 static bool take_row(void *context, const struct ob_row *row)
 {
     struct taking *taking = context;
     struct ob_lane *lane = taking->lane;
-    size_t payload_max = taking->f->config.payload_max;
+    const outbox_message *message = NULL;
     if (is_misplaced(taking, row->id))
         return false;
-    const outbox_message *message = NULL;
-    enum ob_unfit unfit = row->is_too_large ? OB_FIT : ob_message_check(row);
-
-    lane->oversize = row->is_too_large                ? OB_UNREAD
-                     : row->payload.len > payload_max ? row->payload.len
-                                                      : 0;
+    enum ob_unfit unfit = check(lane, row);
     if (unfit == OB_FIT && has_expired(taking->f, row)) {
         ob_window_drop(add(lane, row->id, NULL, OB_FIT), OB_EXPIRED);
         return true;
     }
-    if (unfit == OB_FIT && lane->oversize == 0) {
-        if (!identify(taking, row->id))
-            return false;
-        message = build(taking, row);
-        if (!message && lane->buffer.used > 0)
-            return false; /* it is the first one of the next fetch */
+    if (unfit == OB_FIT && !make_message(taking, row, &message))
+        return false;
+    if (message) {
+        take_message(taking, row, message);
+        return true;
     }
-    if (message && ob_message_of(message)->key)
-        supersede(taking, row);
-    add(lane, row->id, message, unfit);
-    if (message && !taking->f->config.announce_topic && lane->announce_topic)
-        memcpy(lane->announce_topic, message->topic, row->topic.len + 1);
-    return unfit != OB_FIT || message;
+    if (unfit == OB_FIT && ob_refusal_of_large(taking->f, lane, row->id))
+        unfit = OB_UNFIT_LARGE;
+    add(lane, row->id, NULL, unfit)->reason = (uint8_t)lane->refusal.dead_reason;
+    return unfit != OB_FIT; /* else it blocks the lane */
 }
 
 /* What somebody asked for may be deleted by hand while it waits: the refused event; the one up to
@@ -155,12 +184,13 @@ static void miss_deleted(outbox_forwarder *f, struct ob_lane *lane, bool at_end)
         lane->flushed_id = lane->flush_id;
         lane->flush_id = 0;
     }
-    if (!lane->alone_id || (!at_end && lane->cursor < lane->alone_id))
+    int64_t alone_id = lane->refusal.alone_id;
+    if (!alone_id || (!at_end && lane->cursor < alone_id))
         return;
     for (uint32_t i = 0; i < count; i++)
-        if (ob_window_at(&lane->window, i)->id == lane->alone_id)
+        if (ob_window_at(&lane->window, i)->id == alone_id)
             return;
-    ob_machine_passed_refusal(f, lane);
+    ob_refusal_passed(f, lane);
 }
 
 /* Takes back what was read, but for the first `count` entries. */

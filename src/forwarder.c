@@ -39,6 +39,7 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
         return;
     f->receive_maximum = event->receive_maximum ? event->receive_maximum : 1;
     f->stats.connects++;
+    ob_refusal_opened(f);
     expect_more(f);
     f->looked_at = f->now;
     if (!f->store_is_in_trouble)
@@ -66,7 +67,7 @@ static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
     if (!entry)
         return; /* unknown, old or repeated: it says nothing about an event */
     if (event->reason >= 0x80) {
-        ob_machine_refuse(f, lane, entry->id, event->reason);
+        ob_refusal_of(f, lane, entry->id, event->reason);
         return;
     }
     if (ob_window_settleable(&lane->window) == 0)
@@ -75,13 +76,12 @@ static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
     f->stats.acknowledged++;
     lane->acked_at = f->now;
     f->attempts = 0;
-    if (lane->alone_id && entry->id >= lane->alone_id)
-        ob_machine_passed_refusal(f, lane);
+    ob_refusal_acked(f, lane, entry->id);
 }
 
 static bool holds_one(const outbox_forwarder *f)
 {
-    return f->lane[OUTBOX_NORMAL].alone_id || f->lane[OUTBOX_URGENT].alone_id;
+    return f->lane[OUTBOX_NORMAL].refusal.alone_id || f->lane[OUTBOX_URGENT].refusal.alone_id;
 }
 
 static void on_closed(outbox_forwarder *f, const outbox_link_event *event)
@@ -91,6 +91,8 @@ static void on_closed(outbox_forwarder *f, const outbox_link_event *event)
     /* While an event is refused, that is what the operator must see. */
     if (!holds_one(f) || f->state == OB_CONNECTING)
         ob_machine_trouble(f, OUTBOX_LINK, "%s", event->sentence);
+    if (f->state == OB_ONLINE)
+        ob_refusal_after_loss(f, event->by_peer != 0);
     ob_machine_back_off(f);
 }
 
@@ -111,6 +113,7 @@ static void take_events(outbox_forwarder *f)
             on_closed(f, &event);
             break;
         case OUTBOX_LINK_ALIVE:
+            ob_refusal_alive(f);
             break;
         }
     }
@@ -154,6 +157,7 @@ static void act(outbox_forwarder *f)
         break;
     case OB_ONLINE:
         watch_acks(f);
+        ob_refusal_probe(f);
         ob_drain_send(f);
         break;
     case OB_BACKOFF:
@@ -177,6 +181,8 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->since + f->backoff_ms, &next);
     if (ob_machine_in_flight(f) > 0)
         ob_machine_sooner(f, f->watch_at, &next);
+    if (f->state == OB_ONLINE)
+        ob_refusal_next(f, &next);
     /* Inside a transaction of a shared connection there is nothing to do with the table. Its end need
      * not be told: it may be a ROLLBACK, or a COMMIT without any put. */
     if (ob_store_is_blocked(&f->store))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * machine.c - the forwarder's states, times, troubles and refusals, for the two files that act.
+ * machine.c - the forwarder's states, times and troubles, for the files that act.
  *
  *              start                OPENED
  *     IDLE ------------> CONNECTING ------> ONLINE
@@ -112,9 +112,9 @@ void ob_machine_clear_trouble(outbox_forwarder *f)
 {
     f->store_is_in_trouble = false;
     for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
-        if (!f->lane[i].alone_id)
+        if (!f->lane[i].refusal.alone_id)
             continue;
-        ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->lane[i].refusal.sentence);
+        ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->lane[i].refusal.error.sentence);
         return;
     }
     ob_error_clear(&f->error);
@@ -162,7 +162,7 @@ void ob_machine_enter(outbox_forwarder *f, enum ob_state state)
 
 /* Full jitter: anything from 0 to a bound that doubles with the attempts, so that a fleet does not
  * come back at once. */
-static uint32_t pause_length(outbox_forwarder *f, unsigned attempts)
+uint32_t ob_machine_pause_length(const outbox_forwarder *f, unsigned attempts)
 {
     uint32_t bound = f->config.backoff_min_ms;
     for (unsigned i = 0; i < attempts && bound < f->config.backoff_max_ms; i++)
@@ -200,7 +200,7 @@ void ob_machine_back_off(outbox_forwarder *f)
             f->attempts = 0; /* it was a good connection */
     }
     ob_machine_drop_link(f);
-    f->backoff_ms = pause_length(f, f->attempts);
+    f->backoff_ms = ob_machine_pause_length(f, f->attempts);
     f->attempts++;
     ob_machine_enter(f, OB_BACKOFF);
 }
@@ -218,15 +218,6 @@ void ob_machine_connect(outbox_forwarder *f)
     ob_machine_back_off(f);
 }
 
-void ob_machine_passed_refusal(outbox_forwarder *f, struct ob_lane *lane)
-{
-    lane->alone_id = 0;
-    lane->refused_reason = 0;
-    lane->refusals = 0;
-    if (!f->store_is_in_trouble)
-        ob_machine_clear_trouble(f);
-}
-
 /* Some of the events that left may be our own: a COMMIT can fail and have happened all the same. In
  * every case they are counted, and must be neither settled nor sent again. */
 void ob_machine_advance(outbox_forwarder *f, struct ob_lane *lane)
@@ -237,8 +228,10 @@ void ob_machine_advance(outbox_forwarder *f, struct ob_lane *lane)
         lane->cursor = id;
     lane->more = true;
     lane->waits_for_acks = false; /* what waited may be gone */
-    if (lane->alone_id && lane->alone_id <= id)
-        ob_machine_passed_refusal(f, lane);
+    if (lane->refusal.alone_id && lane->refusal.alone_id <= id)
+        ob_refusal_passed(f, lane);
+    if (lane->refusal.dead_id <= id)
+        lane->refusal.dead_id = 0;
     if (lane->flush_id <= id)
         lane->flush_id = 0;
 }
@@ -252,8 +245,9 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     lane->buffer.used = 0;
     lane->more = true;
     lane->waits_for_acks = false;
-    if (lane->alone_id)
-        ob_machine_passed_refusal(f, lane); /* if it is still there, it will be refused again */
+    lane->refusal.dead_id = 0;
+    if (lane->refusal.alone_id)
+        ob_refusal_passed(f, lane); /* if it is still there, it will be refused again */
     lane->flushed_id = 0;
     if (in_flight)
         ob_machine_back_off(f);
@@ -269,48 +263,4 @@ void ob_machine_follow_head(outbox_forwarder *f, struct ob_lane *lane, enum ob_h
     ob_machine_say(f, OUTBOX_LOG_WARNING, OUTBOX_OK,
                    "the outbox was changed by hand or restored; a new epoch begins");
     ob_machine_start_over(f, lane);
-}
-
-/* ---- Refusals -------------------------------------------------------------------------------------------- */
-
-static void hold(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason)
-{
-    lane->refusals = lane->alone_id == id ? lane->refusals + 1 : 1;
-    lane->alone_id = id;
-    lane->refused_reason = reason;
-    lane->alone_not_before = f->now + pause_length(f, lane->refusals - 1);
-    f->stats.refusals++;
-    ob_machine_trouble(f, OUTBOX_REFUSED, "%s", lane->refusal.sentence);
-    ob_machine_back_off(f);
-}
-
-void ob_machine_refuse(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason)
-{
-    ob_error_set(&lane->refusal, OUTBOX_REFUSED,
-                 "the broker refuses %s event %lld (reason 0x%02x%s); those behind it wait",
-                 ob_lane_name(lane->number), (long long)id, (unsigned)reason,
-                 reason == OB_REASON_TOO_LARGE ? ": beyond what it accepts" : "");
-    hold(f, lane, id, reason);
-}
-
-void ob_machine_hold_oversized(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
-{
-    const char *name = ob_lane_name(lane->number);
-    long long event = id, limit = (long long)f->config.payload_max;
-    if (lane->oversize == OB_UNREAD)
-        ob_error_set(&lane->refusal, OUTBOX_REFUSED,
-                     "%s event %lld is too large to be read, far over this forwarder's own "
-                     "payload_max of %lld; those behind it wait",
-                     name, event, limit);
-    else if (lane->oversize > 0)
-        ob_error_set(&lane->refusal, OUTBOX_REFUSED,
-                     "%s event %lld has %lld bytes of payload, over this forwarder's own "
-                     "payload_max of %lld; those behind it wait",
-                     name, event, (long long)lane->oversize, limit);
-    else
-        ob_error_set(&lane->refusal, OUTBOX_REFUSED,
-                     "%s event %lld does not fit into this forwarder's own buffer_size of %lld; "
-                     "those behind it wait",
-                     name, event, (long long)f->config.buffer_size);
-    hold(f, lane, id, OB_REASON_TOO_LARGE);
 }

@@ -3,9 +3,10 @@
  * machine.h - the forwarder's state, and what its files call of each other.
  *
  *   forwarder.c  what the link says, the step
+ *   refusal.c    events that the broker does not want
  *   fetch.c      while online: reads events into the windows
  *   drain.c      while online: publish, settle, look for other writers, checkpoint
- *   machine.c    states, times, troubles and refusals, for both
+ *   machine.c    states, times and troubles, for all
  *   setup.c      configuration, memory, begin and end, statistics
  *
  * All of it is memory. Whatever a crash takes of it is read again from the table.
@@ -20,7 +21,24 @@
 enum ob_state { OB_IDLE, OB_CONNECTING, OB_ONLINE, OB_BACKOFF, OB_STATES };
 
 #define OB_REASON_TOO_LARGE 0x95 /* MQTT 5, 2.4: Packet too large */
-#define OB_UNREAD ((size_t)-1)   /* so large that SQLite was not asked for it */
+
+/* What is known of an event that the broker does not want, refusal.c. */
+struct ob_refusal {
+    int64_t alone_id; /* it is sent alone, and those ahead of it too; 0: there is none */
+    int reason;       /* with which it was refused last; 0: the broker hung up */
+    unsigned times;   /* refused in a row, or hung up on */
+    uint64_t not_before;
+    bool is_suspect;       /* nobody has refused it, see forwarder.h */
+    struct ob_error error; /* why it is alone */
+
+    int64_t dead_id; /* it becomes a dead letter when it is read again; 0: none */
+    enum ob_unfit dead_why;
+    int dead_reason;
+    unsigned dead_run; /* so many dead letters in a row, all for `run_reason` */
+    int run_reason;
+    unsigned large_run; /* the same for those over our own limits; the last of them */
+    int64_t large_id;
+};
 
 /* One lane as the forwarder works on it; its table is in the store. */
 struct ob_lane {
@@ -34,17 +52,11 @@ struct ob_lane {
     uint64_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
     int64_t flush_id;                   /* settle at once up to here, 0: nothing asked */
     int64_t flushed_id;                 /* a flush ended here, behind the last event there was */
-    size_t oversize; /* payload of the event read last, if it is over payload_max, or OB_UNREAD */
 
     char *announce_topic; /* where drops are announced; NULL or empty: nowhere (yet) */
     uint64_t announced_at;
 
-    /* An event that was refused is sent alone, and those ahead of it too. */
-    int64_t alone_id; /* 0: none */
-    int refused_reason;
-    unsigned refusals; /* how often in a row */
-    uint64_t alone_not_before;
-    struct ob_error refusal; /* why it is alone */
+    struct ob_refusal refusal;
 };
 
 struct outbox_forwarder {
@@ -60,6 +72,10 @@ struct outbox_forwarder {
     uint32_t backoff_ms;      /* length of this pause */
     unsigned attempts;        /* pauses since the last progress */
     unsigned receive_maximum; /* the server's */
+    int hangups;              /* connections in a row that the other side ended, see refusal.c */
+    bool acked_one;           /* on this connection */
+    uint64_t probed_at, round_trip; /* the last probe, 0: none on this connection; what it took */
+    unsigned signs_of_life;
     unsigned urgent_run;      /* urgent events sent since the last normal one */
     bool full_step;           /* this step ended at one of its bounds */
     bool store_is_in_trouble; /* `error` is the database's */
@@ -100,16 +116,13 @@ void ob_machine_enter(outbox_forwarder *f, enum ob_state state);
 void ob_machine_check(const outbox_forwarder *f);
 void ob_machine_connect(outbox_forwarder *f);
 
-/* Ends the connection: and waits for a jittered while; because of one event that the broker refuses
- * or that is over a limit of our own; for good. What is acked in an unbroken run stays to be
+/* Ends the connection: and waits for a jittered while; for good. What is acked in an unbroken run stays to be
  * settled; the rest is void. */
 void ob_machine_back_off(outbox_forwarder *f);
-void ob_machine_refuse(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason);
-void ob_machine_hold_oversized(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_machine_drop_link(outbox_forwarder *f);
 
-/* The refused event was taken after all, or is gone. */
-void ob_machine_passed_refusal(outbox_forwarder *f, struct ob_lane *lane);
+/* A pause after so many attempts before it. */
+uint32_t ob_machine_pause_length(const outbox_forwarder *f, unsigned attempts);
 
 /* The events up to the tombstone have left by a removal that was not the settle's: forgets these
  * and goes on with the others. */
@@ -126,6 +139,35 @@ unsigned ob_machine_in_flight(const outbox_forwarder *f);
 
 /* The tombstone of the lane as it was seen last. */
 const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct ob_lane *lane);
+
+/* ---- refusal.c ----------------------------------------------------------------------------- */
+
+/* The broker refuses an event that is in flight, or the link cannot send it. Ends the connection. */
+void ob_refusal_of(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason);
+
+/* An event is over a limit of our own: true if it is to be a dead letter, false if it must wait. */
+bool ob_refusal_of_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
+void ob_refusal_hold_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
+
+/* The connection was lost, before its windows are voided; whether by the other side. */
+void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer);
+
+/* A connection is up. The server gave a sign of life. An event was taken. */
+void ob_refusal_opened(outbox_forwarder *f);
+void ob_refusal_alive(outbox_forwarder *f);
+void ob_refusal_acked(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
+
+/* The refused event was taken after all, or is gone. */
+void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane);
+
+/* Whether the event that goes next in the lane must go alone and has its turn, so that nothing else may
+ * begin; whether it may be sent as soon as nothing is in flight. */
+bool ob_refusal_has_turn(outbox_forwarder *f, struct ob_lane *lane);
+bool ob_refusal_may_go(const outbox_forwarder *f, const struct ob_lane *lane, int64_t id);
+
+/* Asks for the signs of life that a suspect needs, and when it wants to be called again. */
+void ob_refusal_probe(outbox_forwarder *f);
+void ob_refusal_next(const outbox_forwarder *f, uint32_t *next_ms);
 
 /* ---- fetch.c ------------------------------------------------------------------------------- */
 

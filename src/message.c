@@ -28,6 +28,26 @@ const char *ob_unfit_sentence(enum ob_unfit unfit)
     return sentences[unfit];
 }
 
+void ob_unfit_text(enum ob_unfit unfit, int reason, char text[OB_REASON_TEXT])
+{
+    static const struct {
+        int reason;
+        const char *name; /* MQTT 5, table 3-4 */
+    } names[] = {{0x87, "not authorized"},
+                 {0x90, "topic name invalid"},
+                 {0x95, "packet too large"},
+                 {0x99, "payload format invalid"}};
+    const char *name = "unknown";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].reason == reason)
+            name = names[i].name;
+    if (unfit == OB_UNFIT_REFUSED)
+        sqlite3_snprintf(OB_REASON_TEXT, text, "%s: reason 0x%02x, %s", ob_unfit_sentence(unfit),
+                         (unsigned)reason, name);
+    else
+        sqlite3_snprintf(OB_REASON_TEXT, text, "%s", ob_unfit_sentence(unfit));
+}
+
 /* ---- The check ---------------------------------------------------------------------------------- */
 
 static bool attribute_is_fit(const struct ob_value *value)

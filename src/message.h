@@ -37,7 +37,10 @@ struct ob_row {
       "type, content type or key is no text, empty, too long or not clean UTF-8")                  \
     X(OB_UNFIT_MARK, "the row carries the mark of the tombstone")                                  \
     X(OB_UNFIT_LATE, "the id is below events that were sent already")                              \
-    X(OB_UNFIT_ID, "the id is over 2^48")
+    X(OB_UNFIT_ID, "the id is over 2^48")                                                          \
+    X(OB_UNFIT_REFUSED, "the broker refused it")                                                   \
+    X(OB_UNFIT_HUNG_UP, "the broker hung up each time that it was sent alone")                     \
+    X(OB_UNFIT_LARGE, "it is over the forwarder's payload_max or buffer_size")
 
 enum ob_unfit {
 #define OB_UNFIT_ENUM(name, sentence) name,
@@ -47,6 +50,10 @@ enum ob_unfit {
 };
 
 const char *ob_unfit_sentence(enum ob_unfit unfit);
+
+/* The same, with the broker's reason code and its name where it is one of those. */
+#define OB_REASON_TEXT 120
+void ob_unfit_text(enum ob_unfit unfit, int reason, char text[OB_REASON_TEXT]);
 
 /* The same rules as outbox_put(), for rows of writers that did not ask. */
 enum ob_unfit ob_message_check(const struct ob_row *row);

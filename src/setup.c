@@ -33,6 +33,7 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
         {&config->backoff_min_ms, 1000},
         {&config->backoff_max_ms, 60000},
         {&config->checkpoint_frames, 4000},
+        {&config->dead_letters_max, 3},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (*fields[i].field == 0)
@@ -223,8 +224,8 @@ static void fill_sending(const outbox_forwarder *f, const struct ob_lane *lane,
     sending->settled_id = table->head_is_known ? table->head.id : 0;
     if (lane->flushed_id > sending->settled_id)
         sending->settled_id = lane->flushed_id;
-    sending->refused_id = lane->alone_id;
-    sending->refused_reason = lane->refused_reason;
+    sending->refused_id = lane->refusal.alone_id;
+    sending->refused_reason = lane->refusal.reason;
 }
 
 void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statistics)

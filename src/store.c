@@ -352,11 +352,12 @@ static int bury_unfit(struct ob_store *store, struct ob_table *table,
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
+        char reason[OB_REASON_TEXT];
         int64_t moved;
         if (entry->verdict != OB_DROPPED || entry->outcome != OB_DEAD)
             continue;
-        int code = ob_head_bury(store, table, entry->id, entry->id,
-                                ob_unfit_sentence((enum ob_unfit)entry->unfit), &moved);
+        ob_unfit_text((enum ob_unfit)entry->unfit, entry->reason, reason);
+        int code = ob_head_bury(store, table, entry->id, entry->id, reason, &moved);
         if (code != OUTBOX_OK)
             return code;
     }

@@ -15,11 +15,28 @@
  *
  * In flight at most `window` events, or the server's Receive Maximum if that is less. [step-2]
  * After a loss every token is void: what was not settled is read again from the table and sent
- * again, in order. [step-3] An event that the broker refuses (PUBACK reason 0x80 or more, or larger
- * than the server's Maximum Packet Size) is never dropped: nothing behind it is settled, the link is
- * closed, and after a pause it is sent again, alone. An event over this forwarder's own payload_max
- * or buffer_size, which another writer or a handle with a larger limit has stored, is held in the
- * same way with reason 0x95; it is not sent, and the sentence names the limit. [step-4]
+ * again, in order. [step-3] A refusal by the broker ends the connection, so that nothing behind the
+ * refused event is settled. [step-4] What happens to the event then depends on the reason code (MQTT 5,
+ * 3.4.2.1):
+ *
+ *   0x80, 0x83, 0x97 and others   it is tried again, alone, with a growing pause, for ever
+ *   0x87 not authorized           the same, eight times; then it is a dead letter [poison-1]
+ *   0x90, 0x95, 0x99              a dead letter at once: no broker will take it [poison-1]
+ *   0x91 identifier in use        it is not the event's fault: connects anew
+ *   none: the broker hangs up     see below [poison-3]
+ *
+ * The dead letter is in outbox_dead with its reason, the events behind it go on, and after
+ * `dead_letters_max` in a row for one reason the lane stops at the next such event and tries that again
+ * and again. [poison-2] An event over this forwarder's own payload_max or buffer_size, which another
+ * writer or a handle with a larger limit has stored, is a dead letter too, and not sent.
+ *
+ * A broker may refuse an event by hanging up, on MQTT 3.1.1 it can do nothing else. After two
+ * connections in a row that the other side ended while events were in flight, without a PUBACK, the
+ * oldest of these is sent alone: on a connection that has been up for a second, or for twenty round trips
+ * if that is longer, and that has answered a probe just before. Where the other side ends five such
+ * connections in a row within a tenth of the time that they had been up, the event is a dead letter. A
+ * bad network ends connections at any time, so it buries nothing. [poison-3] By default this delays the
+ * others by less than half a minute.
  */
 #ifndef OUTBOX_FORWARDER_H
 #define OUTBOX_FORWARDER_H
@@ -43,13 +60,14 @@ typedef struct outbox_forwarder_config {
     unsigned foreign_check_ms;   /* 0: 1,000; OUTBOX_NEVER: off */
     unsigned backoff_min_ms;     /* first pause is random in 0..this; 0: 1,000 */
     unsigned backoff_max_ms;     /* 0: 60,000 */
-    size_t payload_max;          /* events over it are held, see above; 0: OUTBOX_PAYLOAD_MAX */
+    size_t payload_max;          /* events over it are dead letters; 0: OUTBOX_PAYLOAD_MAX */
     /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in the
      * worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
     /* As in outbox_forwarding; copied. Where it is NULL in mode OUTBOX_STRUCTURED, each lane keeps the
      * topic that was read last. [announce-1] */
     const char *announce_topic;
+    unsigned dead_letters_max; /* 0: 3; OUTBOX_NEVER: without a bound. See above. [poison-2] */
     /* WAL frames over which the forwarder checkpoints by itself, PASSIVE, when no other connection
      * wrote for a second. 0: 4,000, four times SQLite's own limit. */
     unsigned checkpoint_frames;

@@ -268,12 +268,19 @@ typedef struct outbox_forwarding {
      * then they go out with this process's next commit. */
     unsigned foreign_check_ms;
     size_t payload_max; /* 0: that of the handle */
+    unsigned backoff_max_ms; /* longest pause between two attempts to connect; 0: 60,000 */
     /* Where drops are announced (expired, evicted, superseded, dead letters): for each lane and
      * reason one event of type outbox.dropped, sent in order with the others, whose JSON data has
      * reason, count, and from and to, the first and last id. While one is unsent, further drops are
      * added to the next. [announce-1] NULL: the topic of the event of that lane that was read last,
      * and in mode OUTBOX_PLAIN nothing. "": nothing. The counts are kept in every case. */
     const char *announce_topic;
+    /* An event that the broker refuses for good (reason 0x90, 0x99, 0x95, or larger than
+     * payload_max, or 0x87 several times; on MQTT 3.1.1 an event on which the broker hangs up again
+     * and again) goes to outbox_dead. After so many in a row for one reason the lane stops: the next
+     * one waits and is tried again and again with a pause of up to backoff_max_ms. 0: 3;
+     * OUTBOX_NEVER: without a bound. [poison-1] [poison-2] */
+    unsigned dead_letters_max;
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
     int (*on_open)(void *context, sqlite3 *db);

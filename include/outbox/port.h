@@ -46,7 +46,6 @@ typedef struct outbox_message {
     const void *payload;
     size_t payload_len;
     int retain;
-    uint32_t expiry_seconds;           /* MQTT 5: Message Expiry Interval; 0: none */
     int is_utf8;                       /* MQTT 5: Payload Format Indicator 1 */
     const char *content_type;          /* MQTT 5: Content Type; NULL: none */
     const outbox_property *properties; /* MQTT 5: User Properties; a 3.1.1 link leaves them out */

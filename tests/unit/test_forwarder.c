@@ -182,33 +182,6 @@ static void test_a_refused_event_is_sent_again_alone_and_then_all_goes_on(void *
     assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
 }
 
-/* [step-4] */
-static void test_an_event_larger_than_the_server_takes_waits_and_is_reported(void **state)
-{
-    struct bench *bench = *state;
-    char large[400];
-    memset(large, 'x', sizeof large - 1);
-    large[sizeof large - 1] = '\0';
-    put_many(bench, 1);
-    bench_put(bench, "plant/7/temp", large);
-    put_many(bench, 1);
-    start(state, NULL);
-    rig.link.maximum_packet = 400;
-    rig_connect(&rig, 10);
-    assert_int_equal(rig.link.sent_count, 1);
-    assert_true(rig.link.is_open);
-    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
-    assert_int_equal(rig_step(&rig), OUTBOX_REFUSED);
-    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 2);
-    assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_reason, 0x95);
-    assert_int_equal(rig.link.sent_count, 1);
-    rig.link.maximum_packet = 0;
-    rig_run(&rig, 1001);
-    fake_link_opened(&rig.link, 10);
-    rig_step(&rig);
-    assert_int_equal(rig.link.sent[1].id, 2);
-}
-
 static void test_an_event_that_is_too_large_is_waited_for_without_spinning(void **state)
 {
     struct bench *bench = *state;
@@ -758,7 +731,6 @@ int main(void)
         CASE(test_a_repeated_ack_counts_once),
         CASE(test_nothing_behind_a_refused_event_is_settled),
         CASE(test_a_refused_event_is_sent_again_alone_and_then_all_goes_on),
-        CASE(test_an_event_larger_than_the_server_takes_waits_and_is_reported),
         CASE(test_an_event_that_is_too_large_is_waited_for_without_spinning),
         CASE(test_a_puback_that_never_comes_ends_the_connection),
         CASE(test_a_connack_that_never_comes_ends_the_attempt),

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_poison.c - events that the broker does not want: what is tried again, what becomes a dead letter,
+ * when a lane stops, and that a bad network buries nothing.
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct rig rig;
+
+static void put(struct bench *bench, const char *topic)
+{
+    bench_put(bench, topic, "x");
+}
+
+static void start(struct bench *bench, unsigned dead_letters_max)
+{
+    rig_start(&rig, bench,
+              &(outbox_forwarder_config){.announce_topic = "",
+                                         .payload_max = 100,
+                                         .buffer_size = 8192,
+                                         .dead_letters_max = dead_letters_max});
+}
+
+static int64_t dead(struct bench *bench, const char *reason)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM outbox_dead WHERE reason LIKE '%%%s%%'",
+             reason);
+    return bench_number(bench->db, sql);
+}
+
+static outbox_lane_sending sending(void)
+{
+    return rig_stats(&rig).sending[OUTBOX_NORMAL];
+}
+
+/* Answers all that is sent: topics that begin with '!' with the reason, the others with success. */
+static void broker(uint32_t ms, int reason)
+{
+    static int from;
+    if (from > rig.link.sent_count)
+        from = 0;
+    for (uint32_t passed = 0; passed < ms; passed += 100) {
+        if (rig.link.is_open && rig.link.answered != rig.link.opens) {
+            fake_link_opened(&rig.link, 20);
+            from = rig.link.sent_count;
+        }
+        rig_run(&rig, 50);
+        for (; from < rig.link.sent_count && rig.link.is_open; from++)
+            fake_link_acked(&rig.link, rig.link.sent[from].token,
+                            rig.link.sent[from].topic[0] == '!' ? reason : 0);
+        rig_run(&rig, 50);
+    }
+}
+
+/* ---- Reason codes ---------------------------------------------------------------------------------- */
+
+/* [poison-1] [P3] */
+static void test_an_event_that_no_broker_will_take_becomes_a_dead_letter_at_once(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "a"), put(bench, "!"), put(bench, "b");
+    start(bench, 0);
+    broker(5000, 0x90);
+    assert_int_equal(dead(bench, "reason 0x90, topic name invalid"), 1);
+    outbox_statistics now = rig_stats(&rig);
+    assert_int_equal(now.delivered, 2);
+    assert_int_equal(now.dead_lettered, 1);
+    assert_int_equal(now.refusals, 1);
+    assert_int_equal(now.pending, 0);
+    assert_int_equal(now.last_error, OUTBOX_OK);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, 3);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].previous, 1);
+}
+
+/* [poison-1] */
+static void test_one_that_is_not_authorized_is_tried_eight_times(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "b");
+    start(bench, 0);
+    rig.port.dice = 0;
+    broker(60000, 0x87);
+    assert_int_equal(rig_stats(&rig).refusals, 8);
+    assert_int_equal(dead(bench, "not authorized"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+static void test_one_that_the_broker_may_take_later_is_tried_for_ever(void **state)
+{
+    static const int reasons[] = {0x80, 0x83, 0x97, 0x9a};
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "b");
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+        start(bench, 0);
+        rig.port.dice = 0;
+        broker(20000, reasons[i]);
+        assert_true(rig_stats(&rig).refusals > 20);
+        assert_int_equal(rig_stats(&rig).delivered, 0);
+        assert_int_equal(rig_stats(&rig).last_error, OUTBOX_REFUSED);
+        assert_int_equal(sending().refused_id, 1);
+        assert_int_equal(sending().refused_reason, reasons[i]);
+        rig_stop(&rig);
+    }
+    assert_int_equal(dead(bench, ""), 0);
+}
+
+static void test_an_identifier_in_use_is_not_the_events_fault(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!");
+    start(bench, 0);
+    broker(2000, 0x91);
+    assert_int_equal(sending().refused_id, 0);
+    assert_true(rig.link.opens > 1);
+    broker(5000, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+static void test_one_larger_than_the_server_takes_becomes_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    bench_put(bench, "a", "x");
+    bench_put(bench, "a", "0123456789012345678901234567890123456789012345678901234567890123456789");
+    bench_put(bench, "b", "y");
+    start(bench, 0);
+    rig.link.maximum_packet = 280;
+    broker(5000, 0);
+    assert_int_equal(dead(bench, "packet too large"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+}
+
+/* ---- Our own limits ----------------------------------------------------------------------------------- */
+
+static void test_one_over_our_own_limit_becomes_a_dead_letter_and_is_not_sent(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(150)),"
+                         " ('a', 'small'), ('a', zeroblob(300000)), ('a', 'small'),"
+                         " ('a', zeroblob(150)), ('a', 'small'), ('a', zeroblob(150)),"
+                         " ('a', 'small'), ('a', zeroblob(150)), ('a', 'small')");
+    start(bench, 0);
+    broker(5000, 0);
+    assert_int_equal(dead(bench, "payload_max"), 5);
+    assert_int_equal(rig_stats(&rig).delivered, 5);
+    assert_int_equal(rig.link.opens, 1);
+}
+
+/* [poison-2] */
+static void test_a_lane_stops_where_all_events_are_over_our_own_limit(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 6; i++)
+        bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(150))");
+    start(bench, 0);
+    broker(20000, 0);
+    assert_int_equal(dead(bench, "payload_max"), 3);
+    assert_int_equal(sending().refused_id, 4);
+    assert_int_equal(sending().refused_reason, 0x95);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "payload_max of 100"));
+    bench_sql(bench->db, "UPDATE outbox_event SET payload = 'cut' WHERE payload NOT NULL");
+    broker(120000, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(sending().refused_id, 0);
+}
+
+/* ---- When a lane stops -------------------------------------------------------------------------------- */
+
+static void put_refused(struct bench *bench, int count)
+{
+    for (int i = 0; i < count; i++)
+        put(bench, "!");
+}
+
+/* [poison-2] */
+static void test_after_three_dead_letters_in_a_row_the_lane_stops(void **state)
+{
+    struct bench *bench = *state;
+    put_refused(bench, 10);
+    start(bench, 0);
+    broker(60000, 0x90);
+    assert_int_equal(dead(bench, "0x90"), 3);
+    assert_int_equal(sending().refused_id, 4);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "the lane stops"));
+    assert_int_equal(rig_stats(&rig).pending, 7);
+}
+
+/* [poison-2] it heals by itself once the broker is mended */
+static void test_a_lane_that_stopped_goes_on_when_the_event_is_taken(void **state)
+{
+    struct bench *bench = *state;
+    put_refused(bench, 10);
+    start(bench, 0);
+    rig.port.dice = 0;
+    broker(20000, 0x90);
+    broker(20000, 0);
+    assert_int_equal(rig_stats(&rig).delivered, 7);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
+static void test_dead_letters_with_others_between_do_not_stop_the_lane(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 6; i++)
+        put(bench, "!"), put(bench, "a");
+    start(bench, 0);
+    broker(60000, 0x90);
+    assert_int_equal(dead(bench, "0x90"), 6);
+    assert_int_equal(rig_stats(&rig).delivered, 6);
+}
+
+/* [poison-2] */
+static void test_the_stop_can_be_set_and_switched_off(void **state)
+{
+    struct bench *bench = *state;
+    put_refused(bench, 10);
+    start(bench, 1);
+    broker(10000, 0x90);
+    assert_int_equal(dead(bench, "0x90"), 1);
+    rig_stop(&rig);
+    start(bench, OUTBOX_NEVER);
+    rig.port.dice = 0;
+    broker(60000, 0x90);
+    assert_int_equal(dead(bench, "0x90"), 10);
+}
+
+/* ---- Brokers that hang up ------------------------------------------------------------------------------- */
+
+/* A broker of MQTT 3.1.1 for a while: it hangs up when a topic begins with '!'. */
+static void hanging_broker(uint32_t ms, uint32_t round_trip_ms)
+{
+    int from = rig.link.sent_count, probes = 0;
+    for (uint32_t passed = 0; passed < ms; passed += round_trip_ms) {
+        if (rig.link.is_open && rig.link.answered != rig.link.opens) {
+            fake_link_opened(&rig.link, 20);
+            from = rig.link.sent_count;
+            probes = rig.link.probes;
+        }
+        rig_run(&rig, round_trip_ms);
+        for (; rig.link.is_open && probes < rig.link.probes; probes++)
+            fake_link_alive(&rig.link);
+        for (; rig.link.is_open && from < rig.link.sent_count; from++) {
+            if (rig.link.sent[from].topic[0] == '!') {
+                fake_link_hung_up(&rig.link, "the broker hangs up");
+                from = rig.link.sent_count;
+                break;
+            }
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+        }
+    }
+}
+
+/* [poison-3] [P3] */
+static void test_an_event_on_which_the_broker_hangs_up_becomes_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "a"), put(bench, "b"), put(bench, "!"), put(bench, "c");
+    start(bench, 0);
+    hanging_broker(30000, 10);
+    assert_int_equal(dead(bench, "hung up"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+    assert_int_equal(rig_stats(&rig).pending, 0);
+}
+
+/* [poison-3] whatever the dice say */
+static void test_the_others_wait_for_less_than_half_a_minute(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "c");
+    start(bench, 0);
+    rig.port.dice = 8 * 125 * 1000 - 1; /* the longest pauses */
+    hanging_broker(30000, 50);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+/* [poison-3] */
+static void test_a_network_that_ends_connections_at_random_buries_nothing(void **state)
+{
+    struct bench *bench = *state;
+    uint64_t dice = 7;
+    int from = 0, probes = 0;
+    start(bench, 0);
+    rig.port.dice = 0;
+    for (int cut = 0; cut < 1000; cut++) {
+        if (cut % 4 == 0)
+            put(bench, "a");
+        outbox_forwarder_committed(bench->forwarder, NULL);
+        rig_reconnect(&rig, 20);
+        dice = dice * 6364136223846793005u + 1442695040888963407u;
+        uint32_t holds_ms = (uint32_t)(dice >> 33) % (cut % 2 ? 40 : 3000);
+        for (uint32_t passed = 0; passed < holds_ms; passed += 10) {
+            rig_run(&rig, 10);
+            for (; probes < rig.link.probes; probes++)
+                fake_link_alive(&rig.link);
+            if (from > 0 && rig.link.sent_count > from && passed % 30 == 0)
+                fake_link_acked(&rig.link, rig.link.sent[rig.link.sent_count - 1].token, 0);
+            from = rig.link.sent_count;
+            rig.link.sent_count = rig.link.sent_count > 3000 ? 0 : rig.link.sent_count;
+        }
+        fake_link_hung_up(&rig.link, "cut");
+        rig_step(&rig);
+        probes = rig.link.probes;
+    }
+    assert_int_equal(dead(bench, ""), 0);
+}
+
+static void test_a_time_out_is_not_a_hang_up(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "a");
+    start(bench, 0);
+    for (int i = 0; i < 30; i++) {
+        rig_reconnect(&rig, 20);
+        rig_run(&rig, 2000);
+        fake_link_closed(&rig.link, "no answer");
+        rig_run(&rig, 100);
+    }
+    assert_int_equal(sending().refused_id, 0);
+    assert_int_equal(dead(bench, ""), 0);
+}
+
+static void test_the_suspect_is_sent_alone_and_only_after_signs_of_life(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "b");
+    start(bench, 0);
+    rig.port.dice = 0;
+    for (int i = 0; i < 2; i++) {
+        rig_reconnect(&rig, 20);
+        rig_run(&rig, 10);
+        fake_link_hung_up(&rig.link, "gone");
+        rig_run(&rig, 10);
+    }
+    rig_reconnect(&rig, 20);
+    int before = rig.link.sent_count;
+    rig_run(&rig, 200);
+    assert_int_equal(rig.link.sent_count, before); /* no sign of life yet */
+    assert_int_equal(rig.link.probes, 1);
+    fake_link_alive(&rig.link);
+    rig_run(&rig, 4000);
+    assert_int_equal(rig.link.probes, 1);
+    rig_run(&rig, 2500);
+    assert_int_equal(rig.link.probes, 2); /* behind twenty round trips */
+    fake_link_alive(&rig.link);
+    rig_run(&rig, 50);
+    assert_int_equal(rig.link.sent_count, before + 1);
+    assert_int_equal(rig_stats(&rig).in_flight, 1);
+    fake_link_acked(&rig.link, rig.link.sent[before].token, 0);
+    rig_run(&rig, 50);
+    assert_int_equal(sending().refused_id, 0);
+    assert_int_equal(rig.link.sent_count, before + 2);
+}
+
+static int teardown(void **state)
+{
+    struct bench *bench = *state;
+    if (bench->forwarder)
+        rig_stop(&rig);
+    return bench_close(state);
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_an_event_that_no_broker_will_take_becomes_a_dead_letter_at_once),
+        CASE(test_one_that_is_not_authorized_is_tried_eight_times),
+        CASE(test_one_that_the_broker_may_take_later_is_tried_for_ever),
+        CASE(test_an_identifier_in_use_is_not_the_events_fault),
+        CASE(test_one_larger_than_the_server_takes_becomes_a_dead_letter),
+        CASE(test_one_over_our_own_limit_becomes_a_dead_letter_and_is_not_sent),
+        CASE(test_a_lane_stops_where_all_events_are_over_our_own_limit),
+        CASE(test_after_three_dead_letters_in_a_row_the_lane_stops),
+        CASE(test_a_lane_that_stopped_goes_on_when_the_event_is_taken),
+        CASE(test_dead_letters_with_others_between_do_not_stop_the_lane),
+        CASE(test_the_stop_can_be_set_and_switched_off),
+        CASE(test_an_event_on_which_the_broker_hangs_up_becomes_a_dead_letter),
+        CASE(test_the_others_wait_for_less_than_half_a_minute),
+        CASE(test_a_network_that_ends_connections_at_random_buries_nothing),
+        CASE(test_a_time_out_is_not_a_hang_up),
+        CASE(test_the_suspect_is_sent_alone_and_only_after_signs_of_life),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
