@@ -73,7 +73,13 @@ static int64_t on_acked(void *forwarder, outbox_lane lane)
     return outbox_forwarder_acked(forwarder, lane);
 }
 
-static const outbox_service service = {1, on_committed, on_stats, on_flush, on_acked, on_stop};
+static void on_gate(void *forwarder, outbox_gate_state gate)
+{
+    outbox_forwarder_gate(forwarder, gate);
+}
+
+static const outbox_service service = {1,        on_committed, on_stats, on_flush,
+                                       on_acked, on_gate,      on_stop};
 
 /* ---- The application's work -------------------------------------------------------------------- */
 

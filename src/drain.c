@@ -124,6 +124,7 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
     case OUTBOX_LINK_OK:
         if (ob_machine_in_flight(f) == 0)
             f->watch_at = f->now + f->config.ack_timeout_ms;
+        ob_pace_spend(&f->pace, strlen(entry->message->topic) + entry->message->payload_len);
         ob_window_sent(&lane->window, entry, f->now);
         f->stats.published++;
         f->urgent_run = lane->number == OUTBOX_URGENT ? f->urgent_run + 1 : 0;
@@ -138,6 +139,11 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
     return TURN_OVER;
 }
 
+static uint64_t pace_at(outbox_forwarder *f)
+{
+    return ob_pace_next(&f->pace, &f->config.pace, f->now);
+}
+
 /* Between the fetch and its turn. */
 static bool has_expired(const outbox_forwarder *f, const struct ob_entry *entry)
 {
@@ -148,6 +154,8 @@ static bool has_expired(const outbox_forwarder *f, const struct ob_entry *entry)
 static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
 {
     uint32_t token;
+    if (!ob_rest_allows(f, lane))
+        return TURN_PASSED;
     struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (!entry)
         return lane->more && ob_fetch_events(f, lane) ? TURN_TAKEN : TURN_PASSED;
@@ -155,7 +163,7 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
         ob_window_drop(entry, OB_EXPIRED);
         return TURN_TAKEN;
     }
-    if (!ob_machine_has_come(f, f->link_not_before))
+    if (!ob_machine_has_come(f, f->link_not_before) || !ob_machine_has_come(f, pace_at(f)))
         return TURN_OVER;
     return may_go(f, lane, entry) ? publish(f, lane, entry, token) : TURN_PASSED;
 }
@@ -186,6 +194,8 @@ static uint64_t settle_at(const outbox_forwarder *f, const struct ob_lane *lane,
     int64_t reaches = ob_window_at(&lane->window, count - 1)->id;
     if (lane->flush_id && (reaches >= lane->flush_id || lane->window.in_flight == 0))
         return f->now;
+    if (ob_rest_is_possible(f) && lane->window.in_flight == 0)
+        return f->now; /* to go to rest */
     uint64_t quiet = lane->acked_at + f->config.settle_quiet_ms;
     uint64_t oldest = lane->unsettled_since + UINT64_C(10) * f->config.settle_quiet_ms;
     return oldest < quiet ? oldest : quiet;
@@ -353,8 +363,10 @@ static void keep_limit(outbox_forwarder *f, struct ob_lane *lane)
 
 static bool must_look_for_others(const outbox_forwarder *f)
 {
-    return looks_for_others(f) && (f->state == OB_ONLINE || has_limit(f, &f->lane[OUTBOX_NORMAL]) ||
-                                   has_limit(f, &f->lane[OUTBOX_URGENT]));
+    bool rests = f->state == OB_IDLE && f->gate != OUTBOX_GATE_CLOSED;
+    return looks_for_others(f) &&
+           (f->state == OB_ONLINE || rests || has_limit(f, &f->lane[OUTBOX_NORMAL]) ||
+            has_limit(f, &f->lane[OUTBOX_URGENT]));
 }
 
 void ob_drain_keep_house(outbox_forwarder *f)
@@ -377,7 +389,9 @@ void ob_drain_keep_house(outbox_forwarder *f)
 static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_ms)
 {
     uint32_t token;
-    uint64_t at = later(f->store_not_before, f->link_not_before);
+    uint64_t at = later(later(f->store_not_before, f->link_not_before), pace_at(f));
+    if (!ob_rest_allows(f, lane))
+        return;
     const struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || (entry && !may_go(f, lane, entry))))
         return;

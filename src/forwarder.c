@@ -142,11 +142,20 @@ static void watch_acks(outbox_forwarder *f)
     ob_machine_back_off(f);
 }
 
+static void end_pause(outbox_forwarder *f)
+{
+    if (ob_rest_is_possible(f))
+        ob_rest(f); /* there may be no reason any more */
+    else
+        ob_machine_connect(f);
+}
+
 static void act(outbox_forwarder *f)
 {
     switch (f->state) {
     case OB_IDLE:
-        ob_machine_connect(f);
+        if (ob_rest_is_over(f))
+            ob_machine_connect(f);
         break;
     case OB_CONNECTING:
         if (ob_machine_has_come(f, f->since + f->config.connect_timeout_ms)) {
@@ -159,10 +168,12 @@ static void act(outbox_forwarder *f)
         watch_acks(f);
         ob_refusal_probe(f);
         ob_drain_send(f);
+        if (f->state == OB_ONLINE && ob_rest_begins(f))
+            ob_rest(f);
         break;
     case OB_BACKOFF:
         if (ob_machine_has_come(f, f->since + f->backoff_ms))
-            ob_machine_connect(f);
+            end_pause(f);
         break;
     case OB_STATES:
         assert(false);
@@ -183,6 +194,7 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->watch_at, &next);
     if (f->state == OB_ONLINE)
         ob_refusal_next(f, &next);
+    ob_rest_next(f, &next);
     /* Inside a transaction of a shared connection there is nothing to do with the table. Its end need
      * not be told: it may be a ROLLBACK, or a COMMIT without any put. */
     if (ob_store_is_blocked(&f->store))

@@ -39,6 +39,7 @@ enum ob_table_sql {
     OB_SQL_TOTALS,                        /* id, total, bytes of the rows behind ?1, oldest first */
     OB_SQL_TAKE_BACK,                     /* deletes the event ?1 that was just put */
     OB_SQL_LAST_PENDING,                  /* the largest id of an event up to ?1, or NULL */
+    OB_SQL_SPAN,                          /* from the tombstone to the largest id */
     OB_SQL_ENDS,                          /* of the table, for the statistics */
     OB_TABLE_SQL
 };

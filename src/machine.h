@@ -3,6 +3,7 @@
  * machine.h - the forwarder's state, and what its files call of each other.
  *
  *   forwarder.c  what the link says, the step
+ *   rest.c       whether to be connected at all: gate, batches
  *   refusal.c    events that the broker does not want
  *   fetch.c      while online: reads events into the windows
  *   drain.c      while online: publish, settle, look for other writers, checkpoint
@@ -14,6 +15,7 @@
 #ifndef OB_MACHINE_H
 #define OB_MACHINE_H
 
+#include "pace.h"
 #include "store.h"
 
 #include <outbox/forwarder.h>
@@ -45,6 +47,7 @@ struct ob_lane {
     outbox_lane number;
     struct ob_window window;
     struct ob_buffer buffer;
+    int64_t waiting;       /* events in the table, counted at rest */
     bool must_be_measured; /* other writers may have brought it over its limit */
     int64_t cursor;        /* last event that was read into the window */
     bool more;             /* the table may hold events behind the cursor */
@@ -72,8 +75,11 @@ struct outbox_forwarder {
     uint32_t backoff_ms;      /* length of this pause */
     unsigned attempts;        /* pauses since the last progress */
     unsigned receive_maximum; /* the server's */
-    int hangups;              /* connections in a row that the other side ended, see refusal.c */
-    bool acked_one;           /* on this connection */
+    outbox_gate_state gate;
+    uint64_t waits_since; /* when the first normal event of a batch was seen */
+    struct ob_pace pace;
+    int hangups;    /* connections in a row that the other side ended, see refusal.c */
+    bool acked_one; /* on this connection */
     uint64_t probed_at, round_trip; /* the last probe, 0: none on this connection; what it took */
     unsigned signs_of_life;
     unsigned urgent_run;      /* urgent events sent since the last normal one */
@@ -168,6 +174,18 @@ bool ob_refusal_may_go(const outbox_forwarder *f, const struct ob_lane *lane, in
 /* Asks for the signs of life that a suspect needs, and when it wants to be called again. */
 void ob_refusal_probe(outbox_forwarder *f);
 void ob_refusal_next(const outbox_forwarder *f, uint32_t *next_ms);
+
+/* ---- rest.c -------------------------------------------------------------------------------- */
+
+/* Whether there is a gate or a batch that may keep the forwarder from being connected; whether the lane
+ * may send; whether there is a reason to connect now, for one that is not; whether there is none any
+ * more to stay; goes to rest. */
+bool ob_rest_is_possible(const outbox_forwarder *f);
+bool ob_rest_allows(const outbox_forwarder *f, const struct ob_lane *lane);
+bool ob_rest_is_over(outbox_forwarder *f);
+bool ob_rest_begins(const outbox_forwarder *f);
+void ob_rest(outbox_forwarder *f);
+void ob_rest_next(const outbox_forwarder *f, uint32_t *next_ms);
 
 /* ---- fetch.c ------------------------------------------------------------------------------- */
 

@@ -38,6 +38,8 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (*fields[i].field == 0)
             *fields[i].field = fields[i].value;
+    if ((!given || given->backoff_min_ms == 0) && config->backoff_min_ms > config->backoff_max_ms)
+        config->backoff_min_ms = config->backoff_max_ms;
     if (config->payload_max == 0)
         config->payload_max = OUTBOX_PAYLOAD_MAX;
     if (config->buffer_size == 0 && config->payload_max <= OUTBOX_PAYLOAD_CAP)
@@ -50,7 +52,8 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
            config->connect_timeout_ms <= longest_ms &&
            (config->foreign_check_ms <= longest_ms || config->foreign_check_ms == OUTBOX_NEVER) &&
            config->backoff_min_ms <= config->backoff_max_ms &&
-           config->backoff_max_ms <= longest_ms &&
+           config->backoff_max_ms <= longest_ms && config->pace.events_per_s <= 1000000 &&
+           config->pace.bytes_per_s <= 1u << 30 && config->batch_seconds <= longest_ms / 1000 &&
            (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN) &&
            (!config->announce_topic || config->announce_topic[0] == '\0' ||
             ob_text_is_topic(config->announce_topic, strlen(config->announce_topic)));
@@ -153,6 +156,7 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
         f->link = link;
         f->port = port;
         f->since = f->looked_at = f->active_at = ob_machine_clock(f);
+        ob_pace_start(&f->pace, &f->config.pace, f->now);
         f->settle_not_before = f->store_not_before = f->link_not_before = f->now;
         code =
             ob_store_open(&f->store, db, f->config.shared_connection != 0, f->config.payload_max);
@@ -236,7 +240,8 @@ void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statis
         [OB_ONLINE] = OUTBOX_STATE_ONLINE,
         [OB_BACKOFF] = OUTBOX_STATE_BACKOFF,
     };
-    statistics->state = states[f->state];
+    statistics->state =
+        f->state == OB_IDLE && ob_rest_is_possible(f) ? OUTBOX_STATE_RESTING : states[f->state];
     statistics->in_flight = ob_machine_in_flight(f);
     statistics->published = f->stats.published;
     statistics->acknowledged = f->stats.acknowledged;

@@ -458,6 +458,14 @@ int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_wi
     return OUTBOX_OK; /* the head has moved: the caller sees it in *head */
 }
 
+int ob_store_count(struct ob_store *store, outbox_lane lane, int64_t *count)
+{
+    assert(!ob_store_is_blocked(store));
+    int code = ob_store_end_left_over(store);
+    return code == OUTBOX_OK ? ob_table_number(&store->table[lane], OB_SQL_SPAN, 0, 0, count)
+                             : code;
+}
+
 /* ---- Limits ------------------------------------------------------------------------------------------------- */
 
 /* Reads the tombstone that was written by other hands than the settle's. */

@@ -95,6 +95,9 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
 int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
                     uint32_t count, enum ob_head *head);
 
+/* How many events the lane holds, with the ids that were skipped. */
+int ob_store_count(struct ob_store *store, outbox_lane lane, int64_t *count);
+
 /* Lets the oldest events of the lane leave if rows of other writers have brought it over its limit, in
  * a transaction of its own. `acked`: as far as the broker has them. OUTBOX_FULL: the limit rejects, so
  * they stay. If `head` is not SAME the tombstone has moved. */

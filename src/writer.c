@@ -606,6 +606,22 @@ int outbox_stop(outbox *box)
     return OUTBOX_OK;
 }
 
+int outbox_gate(outbox *box, outbox_gate_state gate)
+{
+    if (!box)
+        return OUTBOX_MISUSE;
+    ob_error_clear(&box->error);
+    if (gate != OUTBOX_GATE_OPEN && gate != OUTBOX_GATE_CLOSED && gate != OUTBOX_GATE_URGENT_ONLY)
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "there is no state %d of the gate",
+                            (int)gate);
+    if (!box->wakeup.db)
+        return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
+    if (!box->service)
+        return ob_error_set(&box->error, OUTBOX_NOT_STARTED, "no forwarder runs on this handle");
+    box->service->gate(box->service_context, gate);
+    return OUTBOX_OK;
+}
+
 /* The last pending event of each lane, 0 where there is none. */
 static int find_last(outbox *box, int64_t last[OUTBOX_LANES])
 {

@@ -9,9 +9,9 @@
  *
  *              start                OPENED
  *     IDLE ------------> CONNECTING ------> ONLINE
- *      ^                  |     ^             | lost, refused, no PUBACK, close
- *      | close   refused, |     | pause over  v
- *      +----------------- + -> BACKOFF <------+
+ *      ^                  |     ^             | lost, refused, no PUBACK
+ *      | close,  refused, |     | pause over  v
+ *      | rest    time-out +-> BACKOFF <-------+
  *
  * In flight at most `window` events, or the server's Receive Maximum if that is less. [step-2]
  * After a loss every token is void: what was not settled is read again from the table and sent
@@ -68,6 +68,8 @@ typedef struct outbox_forwarder_config {
      * topic that was read last. [announce-1] */
     const char *announce_topic;
     unsigned dead_letters_max; /* 0: 3; OUTBOX_NEVER: without a bound. See above. [poison-2] */
+    outbox_pace pace;          /* [pace-1] */
+    unsigned batch_events, batch_seconds; /* as in outbox_forwarding [batch-1]; at most 3 days */
     /* WAL frames over which the forwarder checkpoints by itself, PASSIVE, when no other connection
      * wrote for a second. 0: 4,000, four times SQLite's own limit. */
     unsigned checkpoint_frames;
@@ -117,6 +119,9 @@ void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durab
 /* Asks that what is acknowledged be settled at once, until everything up to `last[lane]` is settled
  * in each lane. */
 void outbox_forwarder_flush(outbox_forwarder *forwarder, const int64_t last[OUTBOX_LANES]);
+
+/* Sets the gate, which is open at first. Same thread as step; the next step heeds it. [gate-1] */
+void outbox_forwarder_gate(outbox_forwarder *forwarder, outbox_gate_state gate);
 
 /* The last event of the lane up to which all behind the tombstone are acknowledged, 0 if none is.
  * They leave the table with the next settle, or with a put that finds the lane full. */

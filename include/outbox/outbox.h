@@ -240,6 +240,29 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 typedef enum outbox_level { OUTBOX_LOG_ERROR, OUTBOX_LOG_WARNING, OUTBOX_LOG_INFO } outbox_level;
 
+/* What may be sent. [gate-1] */
+typedef enum outbox_gate_state {
+    OUTBOX_GATE_OPEN,
+    OUTBOX_GATE_CLOSED,     /* nothing; what is in flight is still acked, then the link is closed */
+    OUTBOX_GATE_URGENT_ONLY /* the normal lane waits; connected only while an urgent event waits */
+} outbox_gate_state;
+
+/* How fast to send. 0: without a bound. Each is a token bucket that holds one second's worth, so no
+ * second carries more than twice the rate and no minute more than 1/60 over it. Bytes are those of
+ * topic and payload. [pace-1] */
+typedef struct outbox_pace {
+    unsigned events_per_s; /* at most 1,000,000 */
+    unsigned bytes_per_s;  /* at most 2^30; one event may always go */
+} outbox_pace;
+
+/* Published limits of cloud brokers, per connection, as of 2026; check them for your own account.
+ *   AWS IoT Core: 100 publishes/s and 512 KiB/s per connection (AWS general reference, "AWS IoT Core
+ *   endpoints and quotas"; its Receive Maximum is 100).
+ *   Azure IoT Hub, S1: 100 device-to-cloud sends/s for the whole hub, or more with units ("IoT Hub
+ *   quotas and throttling"). */
+#define OUTBOX_PACE_AWS_IOT ((outbox_pace){.events_per_s = 100, .bytes_per_s = 512 * 1024})
+#define OUTBOX_PACE_AZURE_S1 ((outbox_pace){.events_per_s = 100})
+
 /* A line for people. Called on the forwarder's thread: return soon, and call no function of this
  * library in it. `sentence` is valid during the call only. */
 typedef void (*outbox_log)(void *context, outbox_level level, int code, const char *sentence);
@@ -267,7 +290,7 @@ typedef struct outbox_forwarding {
     /* How often rows of other processes are looked for, in ms. 0: 1,000. OUTBOX_NEVER: not at all;
      * then they go out with this process's next commit. */
     unsigned foreign_check_ms;
-    size_t payload_max; /* 0: that of the handle */
+    size_t payload_max;      /* 0: that of the handle */
     unsigned backoff_max_ms; /* longest pause between two attempts to connect; 0: 60,000 */
     /* Where drops are announced (expired, evicted, superseded, dead letters): for each lane and
      * reason one event of type outbox.dropped, sent in order with the others, whose JSON data has
@@ -281,6 +304,12 @@ typedef struct outbox_forwarding {
      * one waits and is tried again and again with a pause of up to backoff_max_ms. 0: 3;
      * OUTBOX_NEVER: without a bound. [poison-1] [poison-2] */
     unsigned dead_letters_max;
+    outbox_pace pace;
+    /* To wake the radio seldom: when either is given the link is opened only once so many events
+     * wait, or so many seconds after the first one came, or for an urgent one; it is closed when all
+     * that waits is sent and settled. Rows of other writers are then counted every foreign_check_ms.
+     * [batch-1] */
+    unsigned batch_events, batch_seconds;
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
     int (*on_open)(void *context, sqlite3 *db);
@@ -311,6 +340,11 @@ int outbox_start(outbox *box, const outbox_forwarding *forwarding);
  * [flush-1] [flush-2] */
 int outbox_flush(outbox *box, unsigned timeout_ms);
 
+/* Opens and closes the gate of the forwarder that runs on this handle; it is open after a start. Returns
+ * at once; what is under way at that moment is still sent. Any thread may not: the rule for the handle
+ * holds. [gate-1] Returns OUTBOX_MISUSE, OUTBOX_NOT_STARTED or OUTBOX_CLOSED. */
+int outbox_gate(outbox *box, outbox_gate_state gate);
+
 /* Stops the forwarder: settles what has been acknowledged, closes the link and the connection.
  * Nothing is lost; what was in flight is sent again by the next start. May block for the length
  * of one call of the MQTT client, commonly under a second. [stop-1]
@@ -323,7 +357,8 @@ typedef enum outbox_state {
     OUTBOX_STATE_STOPPED,    /* no forwarder on this handle */
     OUTBOX_STATE_CONNECTING, /* the link is being opened */
     OUTBOX_STATE_ONLINE,     /* events are sent as they come */
-    OUTBOX_STATE_BACKOFF     /* waiting before the next attempt; last_error says why */
+    OUTBOX_STATE_BACKOFF,    /* waiting before the next attempt; last_error says why */
+    OUTBOX_STATE_RESTING     /* not connected on purpose: the gate, or the batch */
 } outbox_state;
 
 /* One lane, from the database: durable, and exact but for ids that other writers skipped, which

@@ -136,6 +136,8 @@ typedef struct outbox_service {
     /* The last event of the lane up to which the broker has acknowledged all behind its tombstone; 0:
      * none. A put that finds the lane full counts these as delivered. Must not block. */
     int64_t (*acked)(void *context, outbox_lane lane);
+    /* Sets the gate. Must not block. */
+    void (*gate)(void *context, outbox_gate_state gate);
     /* Ends the thread and frees `context`. */
     void (*stop)(void *context);
 } outbox_service;

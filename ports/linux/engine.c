@@ -159,6 +159,11 @@ static int make_forwarder(struct outbox_linux_engine *engine, const struct outbo
         .foreign_check_ms = wanted->foreign_check_ms,
         .payload_max = plan->payload_max,
         .announce_topic = wanted->announce_topic,
+        .dead_letters_max = wanted->dead_letters_max,
+        .backoff_max_ms = wanted->backoff_max_ms,
+        .pace = wanted->pace,
+        .batch_events = wanted->batch_events,
+        .batch_seconds = wanted->batch_seconds,
     };
     size_t size = outbox_forwarder_size(&config);
     if (size == 0)

@@ -38,6 +38,7 @@
 struct flags {
     bool committed;
     bool ending;
+    outbox_gate_state gate;
     int64_t durable[OUTBOX_LANES]; /* the largest that a commit has reported since the last step */
     int64_t flush[OUTBOX_LANES];   /* the largest that a flush has asked for; stays until passed */
 };
@@ -46,6 +47,7 @@ struct service {
     /* The thread's own. The plan is outbox_start()'s, which waits until it has been used. */
     const struct outbox_linux_plan *plan;
     struct outbox_linux_engine engine;
+    outbox_gate_state gate;         /* as the forwarder was told */
     int64_t flushing[OUTBOX_LANES]; /* what the forwarder was last asked to flush up to */
 
     /* Between threads. */
@@ -148,6 +150,10 @@ static uint32_t step(struct service *service, const struct flags *flags)
     if (memcmp(flags->flush, service->flushing, sizeof flags->flush) != 0) {
         memcpy(service->flushing, flags->flush, sizeof flags->flush);
         outbox_forwarder_flush(service->engine.forwarder, flags->flush);
+    }
+    if (flags->gate != service->gate) {
+        service->gate = flags->gate;
+        outbox_forwarder_gate(service->engine.forwarder, flags->gate);
     }
     /* The code is part of the statistics, and the forwarder goes on by itself. */
     (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
@@ -310,12 +316,22 @@ static int64_t service_acked(void *context, outbox_lane lane)
     return acked;
 }
 
+static void service_gate(void *context, outbox_gate_state gate)
+{
+    struct service *service = context;
+    hold(service);
+    service->flags.gate = gate;
+    wake(service);
+    let_go(service);
+}
+
 static const outbox_service methods = {
     .version = 1,
     .committed = service_committed,
     .stats = service_stats,
     .flush = service_flush,
     .acked = service_acked,
+    .gate = service_gate,
     .stop = service_stop,
 };
 

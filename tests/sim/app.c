@@ -473,7 +473,12 @@ bool app_make_database(struct sim *sim)
 
 static bool attach(struct sim *sim, struct writer *writer)
 {
-    static const outbox_service service = {1, on_committed, on_stats, on_flush, on_acked, on_stop};
+    static const outbox_service service = {.version = 1,
+                                           .committed = on_committed,
+                                           .stats = on_stats,
+                                           .flush = on_flush,
+                                           .acked = on_acked,
+                                           .stop = on_stop};
     char sentence[200] = "";
     outbox_config config = {.device = "sim",
                             .payload_max = sim->settings.payload_max,

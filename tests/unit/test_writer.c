@@ -67,7 +67,12 @@ static void listener_stop(void *context)
 }
 
 static const outbox_service listening = {
-    1, listener_committed, listener_stats, listener_flush, listener_acked, listener_stop,
+    .version = 1,
+    .committed = listener_committed,
+    .stats = listener_stats,
+    .flush = listener_flush,
+    .acked = listener_acked,
+    .stop = listener_stop,
 };
 
 static void listen_to(struct bench *bench, struct listener *listener)
