@@ -430,6 +430,15 @@ static void test_a_server_that_refuses_the_connection_is_not_named(void **state)
     }
 }
 
+static void test_a_goodbye_in_place_of_the_connack_is_not_named(void **state)
+{
+    rig *r = ((stage *)*state)->rig;
+    scripted_rules rules = {.connack5 = {"\xe0\x02\x8b\x00", 4}, .hang_up = 1};
+    begin(r, &rules);
+    (void)open_link(r);
+    (void)expect_closed(r, 0);
+}
+
 static void test_a_limit_that_we_cannot_live_with_is_not_the_servers_end(void **state)
 {
     rig *r = ((stage *)*state)->rig;
@@ -491,6 +500,7 @@ int main(void)
         TEST(test_who_cuts_in_the_name_of_the_server_is_taken_for_it),
         TEST(test_a_hang_up_after_a_long_silence_is_not_named),
         TEST(test_a_server_that_refuses_the_connection_is_not_named),
+        TEST(test_a_goodbye_in_place_of_the_connack_is_not_named),
         TEST(test_a_limit_that_we_cannot_live_with_is_not_the_servers_end),
         TEST(test_a_recipient_sees_the_expiry),
     };
