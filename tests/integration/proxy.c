@@ -99,16 +99,6 @@ static void unlock(proxy *p)
 
 /* ---- Connections -------------------------------------------------------------------------------- */
 
-/* close() alone resets the connection when something was not read. */
-static void finish(int fd)
-{
-    char rest[4096];
-
-    (void)shutdown(fd, SHUT_WR);
-    while (recv(fd, rest, sizeof rest, MSG_DONTWAIT) > 0) {
-    }
-}
-
 /* A reset makes the peers see a broken connection instead of an orderly end. */
 static void close_pair(pair *connection, ending how)
 {
@@ -122,7 +112,7 @@ static void close_pair(pair *connection, ending how)
         if (how == BY_RESET) {
             (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
         } else {
-            finish(fd);
+            (void)shutdown(fd, SHUT_WR); /* close() alone resets when something was not read */
         }
         (void)close(fd);
         connection->fd[side] = -1;
