@@ -191,8 +191,14 @@ int ob_store_commit(struct ob_store *store, const char *doing)
 static int follow_journal(struct ob_store *store)
 {
     enum ob_journal journal = ob_sql_journal(store->db);
+    bool row = false;
     if (journal == store->journal || journal == OB_JOURNAL_UNKNOWN)
         return OUTBOX_OK;
+    /* SQLite opens a WAL with the first read, and the barrier needs it open. */
+    int code = ob_sql_step(store->statement[OB_SQL_HEAD], &row, &store->error, "opening the WAL");
+    if (code != OUTBOX_OK)
+        return code;
+    (void)sqlite3_reset(store->statement[OB_SQL_HEAD]); /* repeats what step said */
     store->journal = journal;
     store->durable_id = 0; /* proved under other rules */
     return store->is_shared ? OUTBOX_OK : choose_synchronous(store);
@@ -521,6 +527,8 @@ int ob_store_barrier(struct ob_store *store, int64_t id)
 {
     assert(!ob_store_is_blocked(store));
     int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = follow_journal(store); /* what was fetched may wait for long */
     if (code == OUTBOX_OK)
         code = store->journal == OB_JOURNAL_WAL ? sync_wal(store) : commit_barrier(store);
     if (code != OUTBOX_OK)

@@ -784,6 +784,26 @@ static void test_a_shared_connection_that_does_not_sync_sends_no_row_of_others(v
     }
 }
 
+/* [P2] [step-8] The application may choose another journal mode while an event waits for its barrier. */
+static void test_a_barrier_goes_by_the_journal_mode_of_the_moment(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "TRUNCATE", "NORMAL");
+    sql_put(bench);
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
+    /* FULL would do in TRUNCATE, but not in DELETE. */
+    bench_sql(bench->db, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL");
+    rig_run(&rig, 2500);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
+    bench_sql(bench->db, "PRAGMA journal_mode = WAL");
+    rig_run(&rig, 2500);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
 static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state)
 {
     struct bench *bench = *state;
@@ -974,6 +994,7 @@ int main(void)
         CASE(test_a_claim_from_before_a_new_epoch_does_not_spare_its_barrier),
         CASE(test_a_refusal_is_forgotten_with_the_events_it_was_about),
         CASE(test_a_shared_connection_that_does_not_sync_sends_no_row_of_others),
+        CASE(test_a_barrier_goes_by_the_journal_mode_of_the_moment),
         CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
         CASE(test_an_idle_application_lets_the_forwarder_checkpoint),
         CASE(test_a_busy_application_is_left_to_checkpoint_itself),
