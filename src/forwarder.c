@@ -35,6 +35,9 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     f->stats.connects++;
     f->more = true;
     f->looked_at = f->now;
+    /* The claim of a commit is about the rows that were there then. A connection reads from the front
+     * again, and a writer that does not sync may have filled a hole or begun an epoch meanwhile. */
+    f->store.durable_id = 0;
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
     ob_machine_enter(f, OB_ONLINE);
