@@ -37,14 +37,21 @@ struct taking {
     int code;
 };
 
+/* Another name or epoch than before may have been written by somebody who does not sync, an attach for
+ * instance; what is sent under it must not come back under a third one. */
 static bool identify(struct taking *taking, int64_t id)
 {
     struct ob_store *store = &taking->f->store;
     if (taking->identified && id < store->identity.until)
         return true;
+    struct ob_identity before = store->identity;
     taking->code = ob_schema_identity(store->db, &store->identity_statement, id, &store->identity,
                                       &store->error);
     taking->identified = taking->code == OUTBOX_OK;
+    if (taking->identified && before.device[0] &&
+        (strcmp(before.device, store->identity.device) != 0 ||
+         strcmp(before.epoch.digits, store->identity.epoch.digits) != 0))
+        store->wrote_unsynced = true;
     return taking->identified;
 }
 

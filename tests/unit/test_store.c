@@ -823,6 +823,32 @@ static void test_a_row_put_into_a_hole_while_the_link_is_down_is_synced_before_i
     assert_int_equal(rig_stats(&rig).barriers, 2);
 }
 
+/* [P2] [P6] an epoch that an attach has begun may be undone like any other commit at NORMAL */
+static void test_an_epoch_of_others_is_made_durable_before_anything_is_sent_under_it(void **state)
+{
+    struct bench *bench = *state;
+    outbox *renamed;
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    int64_t id = bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).barriers, 0);
+    id = bench_put(bench, "a", "c");
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(other, "PRAGMA synchronous = NORMAL");
+    assert_int_equal(outbox_attach(other, &(outbox_config){.device = "renamed"}, &renamed),
+                     OUTBOX_OK);
+    outbox_forwarder_committed(bench->forwarder, id);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_non_null(strstr(rig.link.sent[1].source, "renamed"));
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+    outbox_detach(renamed);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+}
+
 static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state)
 {
     struct bench *bench = *state;
@@ -1015,6 +1041,7 @@ int main(void)
         CASE(test_a_shared_connection_that_does_not_sync_sends_no_row_of_others),
         CASE(test_a_barrier_goes_by_the_journal_mode_of_the_moment),
         CASE(test_a_row_put_into_a_hole_while_the_link_is_down_is_synced_before_it_is_sent),
+        CASE(test_an_epoch_of_others_is_made_durable_before_anything_is_sent_under_it),
         CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
         CASE(test_an_idle_application_lets_the_forwarder_checkpoint),
         CASE(test_a_busy_application_is_left_to_checkpoint_itself),
