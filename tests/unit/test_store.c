@@ -805,7 +805,7 @@ static void test_a_barrier_goes_by_the_journal_mode_of_the_moment(void **state)
 }
 
 /* [P2] what was proved once says nothing about a row that came into a hole since */
-static void test_a_row_put_into_a_hole_while_the_link_is_down_is_synced_before_it_is_sent(void **state)
+static void test_a_row_put_into_a_hole_while_offline_is_synced_before_it_is_sent(void **state)
 {
     struct bench *bench = *state;
     bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(1, 'a'), (5, 'a')");
@@ -1040,7 +1040,7 @@ int main(void)
         CASE(test_a_refusal_is_forgotten_with_the_events_it_was_about),
         CASE(test_a_shared_connection_that_does_not_sync_sends_no_row_of_others),
         CASE(test_a_barrier_goes_by_the_journal_mode_of_the_moment),
-        CASE(test_a_row_put_into_a_hole_while_the_link_is_down_is_synced_before_it_is_sent),
+        CASE(test_a_row_put_into_a_hole_while_offline_is_synced_before_it_is_sent),
         CASE(test_an_epoch_of_others_is_made_durable_before_anything_is_sent_under_it),
         CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
         CASE(test_an_idle_application_lets_the_forwarder_checkpoint),
