@@ -212,6 +212,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
         return OUTBOX_LINK_DOWN;
     link->publishes++;
     link->unacked++;
+    oracle_sent(sim, event);
     trace_event(sim, "publish", event, token);
     tell(sim, "event %d is sent", (int)model_event(&sim->model, event)->id);
     if (link->unacked > link->receive_maximum)
@@ -248,6 +249,7 @@ static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
         link->is_open = link->is_up = false;
         link->unacked = 0;
     } else if (down->answers && event->token != link->acked_token) {
+        oracle_answered(sim, down->answers, event->reason);
         link->acked_token = event->token;
         link->unacked -= link->unacked > 0;
         tell(sim, "PUBACK of event %d, reason 0x%02x",
