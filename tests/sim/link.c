@@ -205,6 +205,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
         return OUTBOX_LINK_AGAIN;
     if (link->maximum_packet && message->payload_len + 60 > link->maximum_packet) {
         link->talk.refused_one = true;
+        link->refused = 0; /* now it is this one that must be alone */
         return OUTBOX_LINK_TOO_LARGE;
     }
     uint32_t event = oracle_published(sim, &link->talk, message);
