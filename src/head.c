@@ -26,18 +26,20 @@ struct lowest {
     char text[OB_LEDGER_TEXT];
 };
 
-static void take_lowest(const struct ob_store *store, sqlite3_stmt *statement,
-                        struct lowest *lowest)
+/* A mark for which memory ran out is not a mark that is damaged. */
+static int take_lowest(struct ob_store *store, sqlite3_stmt *statement, struct lowest *lowest)
 {
+    const char *text;
+    size_t len;
     lowest->exists = true;
     lowest->id = sqlite3_column_int64(statement, 0);
-    const char *text = (const char *)sqlite3_column_text(statement, 1);
-    size_t len = text ? (size_t)sqlite3_column_bytes(statement, 1) : 0;
-    if (!text || len >= sizeof lowest->text)
-        return;
+    int code = ob_sql_text(statement, 1, &text, &len, &store->error);
+    if (code != OUTBOX_OK || !text || len >= sizeof lowest->text)
+        return code;
     lowest->is_known_text = store->head_is_known && strcmp(store->head_text, text) == 0;
     lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
     memcpy(lowest->text, text, len + 1);
+    return OUTBOX_OK;
 }
 
 static int read_lowest(struct ob_store *store, struct lowest *lowest)
@@ -47,7 +49,7 @@ static int read_lowest(struct ob_store *store, struct lowest *lowest)
     memset(lowest, 0, sizeof *lowest);
     int code = ob_sql_step(statement, &row, &store->error, "reading the tombstone");
     if (row) {
-        take_lowest(store, statement, lowest);
+        code = take_lowest(store, statement, lowest);
         (void)sqlite3_reset(statement); /* repeats what step said */
     }
     return code;
@@ -207,7 +209,7 @@ static int find_mark(struct ob_store *store, bool *found, struct lowest *mark)
         return code;
     code = ob_sql_step(statement, found, &store->error, "looking for the tombstone");
     if (*found)
-        take_lowest(store, statement, mark);
+        code = take_lowest(store, statement, mark);
     (void)sqlite3_finalize(statement); /* repeats what step said */
     return code;
 }

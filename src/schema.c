@@ -184,8 +184,10 @@ int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(statement, &row, error, "reading the device's name");
-    const char *name = row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
-    size_t len = name ? (size_t)sqlite3_column_bytes(statement, 0) : 0;
+    const char *name = NULL;
+    size_t len = 0;
+    if (row)
+        code = ob_sql_text(statement, 0, &name, &len, error);
     if (code == OUTBOX_OK && (!name || !ob_text_is_device(name, len)))
         code = ob_error_set(error, OUTBOX_CORRUPT,
                             "outbox_meta holds no usable device name; attach with .device set");
@@ -198,12 +200,17 @@ int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)
 static int take_identity(sqlite3_stmt *statement, int64_t id, struct ob_identity *identity,
                          struct ob_error *error)
 {
-    const char *digits = (const char *)sqlite3_column_text(statement, 1);
-    const char *device = (const char *)sqlite3_column_text(statement, 3);
-    if (!digits || strlen(digits) != OB_EPOCH_DIGITS || !ob_text_is_device(digits, OB_EPOCH_DIGITS))
+    const char *digits, *device;
+    size_t len, device_len;
+    int code = ob_sql_text(statement, 1, &digits, &len, error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_text(statement, 3, &device, &device_len, error);
+    if (code != OUTBOX_OK)
+        return code;
+    if (!digits || len != OB_EPOCH_DIGITS || !ob_text_is_device(digits, OB_EPOCH_DIGITS))
         return ob_error_set(error, OUTBOX_CORRUPT,
                             "outbox_epoch has no usable epoch for event %lld", (long long)id);
-    if (!device || !ob_text_is_device(device, strlen(device)))
+    if (!device || !ob_text_is_device(device, device_len))
         return ob_error_set(error, OUTBOX_CORRUPT,
                             "outbox_meta holds no usable device name; attach with .device set");
     identity->epoch.first = sqlite3_column_int64(statement, 0);
@@ -211,7 +218,7 @@ static int take_identity(sqlite3_stmt *statement, int64_t id, struct ob_identity
     identity->until = sqlite3_column_type(statement, 2) == SQLITE_NULL
                           ? INT64_MAX
                           : sqlite3_column_int64(statement, 2);
-    memcpy(identity->device, device, strlen(device) + 1);
+    memcpy(identity->device, device, device_len + 1);
     return OUTBOX_OK;
 }
 

@@ -66,6 +66,17 @@ int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t no
     return code;
 }
 
+int ob_sql_text(sqlite3_stmt *statement, int column, const char **text, size_t *len,
+                struct ob_error *error)
+{
+    bool is_null = sqlite3_column_type(statement, column) == SQLITE_NULL;
+    *text = (const char *)sqlite3_column_text(statement, column);
+    *len = *text ? (size_t)sqlite3_column_bytes(statement, column) : 0;
+    if (*text || is_null)
+        return OUTBOX_OK;
+    return ob_error_set(error, OUTBOX_NO_MEMORY, "memory ran out while reading a row's text");
+}
+
 bool ob_sql_rollback(sqlite3 *db)
 {
     /* Its result does not tell: it fails also where there is nothing left to undo. */

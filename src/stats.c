@@ -33,10 +33,10 @@ static int read_ends(sqlite3 *db, outbox_statistics *statistics, struct ob_ledge
     code = ob_sql_step(statement, &row, error, "reading the tombstone");
     if (row) {
         int64_t id = sqlite3_column_int64(statement, 0);
-        const char *text = (const char *)sqlite3_column_text(statement, 1);
-        if (text)
-            is_ledger =
-                ob_ledger_parse(ledger, id, text, (size_t)sqlite3_column_bytes(statement, 1));
+        const char *text;
+        size_t len;
+        code = ob_sql_text(statement, 1, &text, &len, error);
+        is_ledger = text && ob_ledger_parse(ledger, id, text, len);
         statistics->last_id = sqlite3_column_int64(statement, 2);
         if (is_ledger) /* else `id` may be anything, and a difference may overflow */
             statistics->pending = smaller(statistics->last_id, OUTBOX_ID_MAX) - id;

@@ -418,7 +418,7 @@ struct settle {
     struct ob_ledger ledger;
     char text[OB_LEDGER_TEXT];
     enum ob_head head;
-    bool broken, late;
+    bool broken, late, committed;
 };
 
 static int settle_inside(struct ob_store *store, struct settle *settle)
@@ -437,6 +437,7 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         code = ob_head_entomb(store, &settle->ledger, settle->text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing a settle");
+    settle->committed = code == OUTBOX_OK;
     return code;
 }
 
@@ -453,9 +454,8 @@ int ob_store_settle(struct ob_store *store, const struct ob_window *window, uint
         return code;
     code = settle_inside(store, &settle);
     *head = settle.head;
-    bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
     ob_store_rollback(store);
-    if (committed) {
+    if (settle.committed) {
         store->settles++;
         ob_head_adopt(store, &settle.ledger, settle.text);
         return OUTBOX_OK;

@@ -71,7 +71,7 @@ static bool try_fault(const struct scenario *scenario, const struct mode *mode, 
 /* In UTF-16 only the allocations are others than in WAL. */
 static bool has_mode(const struct scenario *scenario, const struct mode *mode, enum fault fault)
 {
-    return mode->is_in_utf_16 ? fault == FAULT_ALLOC && scenario->is_of_app : !(scenario->is_of_app && mode->is_shared);
+    return mode->is_in_utf_16 ? fault == FAULT_ALLOC : !(scenario->is_of_app && mode->is_shared);
 }
 
 static uint64_t loop(const struct scenario *scenario, enum fault fault)
@@ -80,7 +80,9 @@ static uint64_t loop(const struct scenario *scenario, enum fault fault)
     for (int mode = 0; mode < MODES; mode++)
         for (int persists = 0; persists < 2 && has_mode(scenario, &modes[mode], fault);
              persists++) {
-            unsigned step = fault == FAULT_ALLOC ? stride : 1;
+            unsigned step = fault != FAULT_ALLOC       ? 1
+                            : modes[mode].is_in_utf_16 ? (stride + 2) / 3
+                                                       : stride;
             for (unsigned n = 1;
                  n < CALLS_MAX && try_fault(scenario, &modes[mode], fault, n, persists); n += step)
                 fired++;
