@@ -227,10 +227,10 @@ static bool publish(outbox_forwarder *f, struct ob_entry *entry, uint32_t token)
         return false;
     case OUTBOX_LINK_AGAIN:
     case OUTBOX_LINK_DOWN: /* CLOSED follows */
+    default:
         f->link_not_before = f->now + LINK_RETRY_MS;
         return false;
     }
-    return false;
 }
 
 void ob_drain_send(outbox_forwarder *f)

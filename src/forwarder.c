@@ -119,31 +119,33 @@ static void watch_acks(outbox_forwarder *f)
     ob_machine_back_off(f);
 }
 
-static void act(outbox_forwarder *f)
+static void await_answer(outbox_forwarder *f)
 {
-    switch (f->state) {
-    case OB_IDLE:
-        ob_machine_connect(f);
-        break;
-    case OB_CONNECTING:
-        if (ob_machine_has_come(f, f->since + f->config.connect_timeout_ms)) {
-            ob_machine_trouble(f, OUTBOX_LINK, "the broker did not answer in %u ms",
-                               f->config.connect_timeout_ms);
-            ob_machine_back_off(f);
-        }
-        break;
-    case OB_ONLINE:
-        watch_acks(f);
-        ob_drain_send(f);
-        break;
-    case OB_BACKOFF:
-        if (ob_machine_has_come(f, f->since + f->backoff_ms))
-            ob_machine_connect(f);
-        break;
-    case OB_STATES:
-        assert(false);
-    }
+    if (!ob_machine_has_come(f, f->since + f->config.connect_timeout_ms))
+        return;
+    ob_machine_trouble(f, OUTBOX_LINK, "the broker did not answer in %u ms",
+                       f->config.connect_timeout_ms);
+    ob_machine_back_off(f);
 }
+
+static void work(outbox_forwarder *f)
+{
+    watch_acks(f);
+    ob_drain_send(f);
+}
+
+static void await_next_attempt(outbox_forwarder *f)
+{
+    if (ob_machine_has_come(f, f->since + f->backoff_ms))
+        ob_machine_connect(f);
+}
+
+static void (*const act[OB_STATES])(outbox_forwarder *f) = {
+    [OB_IDLE] = ob_machine_connect,
+    [OB_CONNECTING] = await_answer,
+    [OB_ONLINE] = work,
+    [OB_BACKOFF] = await_next_attempt,
+};
 
 static uint32_t next_step(outbox_forwarder *f)
 {
@@ -173,7 +175,7 @@ int outbox_forwarder_step(outbox_forwarder *f, uint32_t *next_ms)
     f->full_step = false;
     take_events(f);
     ob_drain_keep_house(f);
-    act(f);
+    act[f->state](f);
     ob_drain_settle(f);
     ob_machine_check(f);
     sqlite3_set_last_insert_rowid(f->store.db, rowid);

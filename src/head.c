@@ -89,9 +89,8 @@ int ob_head_entomb(struct ob_store *store, const struct ob_ledger *ledger, char 
     sqlite3_stmt *statement = store->statement[OB_SQL_ENTOMB];
     size_t len = ob_ledger_print(ledger, text);
     for (int attempt = 0; attempt < 2; attempt++) {
-        int bound = sqlite3_bind_int64(statement, 1, ledger->id);
-        if (bound == SQLITE_OK)
-            bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
+        ob_sql_bind_number(statement, 1, ledger->id);
+        int bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
         int code = bound == SQLITE_OK
                        ? ob_sql_step(statement, NULL, &store->error, "writing the tombstone")
                        : ob_error_sqlite(&store->error, store->db, bound, "binding the tombstone");
@@ -114,13 +113,10 @@ int ob_head_bury(struct ob_store *store, int64_t from, int64_t to, enum ob_unfit
 {
     sqlite3_stmt *statement = store->statement[OB_SQL_BURY];
     *moved = 0;
-    int bound = sqlite3_bind_int64(statement, 1, from);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, to);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_text(statement, 3, ob_unfit_sentence(unfit), -1, SQLITE_STATIC);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 4, ob_sql_now(store->vfs));
+    ob_sql_bind_number(statement, 1, from);
+    ob_sql_bind_number(statement, 2, to);
+    ob_sql_bind_number(statement, 4, ob_sql_now(store->vfs));
+    int bound = sqlite3_bind_text(statement, 3, ob_unfit_sentence(unfit), -1, SQLITE_STATIC);
     if (bound != SQLITE_OK)
         return ob_error_sqlite(&store->error, store->db, bound, "binding a dead letter");
     /* Also one that is too large to be fetched must be able to leave. */

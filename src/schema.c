@@ -82,8 +82,8 @@ static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t num
     if (code != OUTBOX_OK)
         return code;
     int bound = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
-    if (bound == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 1)
-        bound = sqlite3_bind_int64(statement, 2, number);
+    if (sqlite3_bind_parameter_count(statement) > 1)
+        ob_sql_bind_number(statement, 2, number);
     code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, error, "writing the outbox's tables")
                               : ob_error_sqlite(error, db, bound, "binding a value");
     (void)sqlite3_finalize(statement); /* repeats what step said */
@@ -235,9 +235,7 @@ int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, int64_t id,
                               statement, error);
     if (code != OUTBOX_OK)
         return code;
-    int bound = sqlite3_bind_int64(*statement, 1, id);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(error, db, bound, "binding an id");
+    ob_sql_bind_number(*statement, 1, id);
     code = ob_sql_step(*statement, &row, error, "reading the epoch");
     if (code != OUTBOX_OK)
         return code;

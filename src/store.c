@@ -15,6 +15,7 @@
  */
 #include "store.h"
 
+#include "always.h"
 #include "head.h"
 #include "wal.h"
 
@@ -77,7 +78,7 @@ static int configure(struct ob_store *store, size_t payload_max)
     assert(payload_max <= OUTBOX_PAYLOAD_CAP);
     (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, (int)payload_max + ROW_BESIDE_PAYLOAD);
     int result = sqlite3_busy_timeout(store->db, BUSY_MS);
-    if (result != SQLITE_OK)
+    if (OB_NEVER(result != SQLITE_OK)) /* it fails for what is no connection, and sets a number */
         return ob_error_sqlite(&store->error, store->db, result, "setting the busy timeout");
     /* One checkpointer only, and that is the application: SQLite up to 3.51.2 can damage a WAL
      * database when two connections checkpoint (sqlite.org/wal.html, the WAL-reset bug). */
@@ -257,13 +258,9 @@ static int read_rows(struct ob_store *store, struct ob_fetch *fetch)
     unsigned count = 0;
     /* Before the first fetch the caller does not know where the tombstone is. */
     int64_t after = fetch->after > store->head.id ? fetch->after : store->head.id;
-    int bound = sqlite3_bind_int64(statement, 1, after);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, OUTBOX_ID_MAX);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 3, fetch->limit);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(&store->error, store->db, bound, "binding the fetch");
+    ob_sql_bind_number(statement, 1, after);
+    ob_sql_bind_number(statement, 2, OUTBOX_ID_MAX);
+    ob_sql_bind_number(statement, 3, fetch->limit);
     for (;;) {
         bool more = false;
         struct ob_row row;
@@ -382,20 +379,17 @@ static int find_late(struct ob_store *store, const struct ob_window *window, uin
     *late = false;
     if (id - store->head.id == count)
         return OUTBOX_OK;
-    int bound = sqlite3_bind_int64(statement, 1, store->head.id);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, id);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
+    ob_sql_bind_number(statement, 1, store->head.id);
+    ob_sql_bind_number(statement, 2, id);
     while (!*late) {
         int code = ob_sql_step(statement, &row, &store->error, "looking for late events");
         if (code != OUTBOX_OK || !row)
             return code;
-        while (entry < count &&
-               ob_window_at(window, entry)->id < sqlite3_column_int64(statement, 0))
+        int64_t found = sqlite3_column_int64(statement, 0);
+        /* The last entry's id is `id`, and SQLite compares each row's with it: none is above. */
+        while (OB_ALWAYS(entry < count) && ob_window_at(window, entry)->id < found)
             entry++; /* that one was deleted by hand, or it is behind us */
-        *late =
-            entry == count || ob_window_at(window, entry)->id != sqlite3_column_int64(statement, 0);
+        *late = OB_NEVER(entry == count) || ob_window_at(window, entry)->id != found;
     }
     (void)sqlite3_reset(statement); /* repeats what step said */
     return OUTBOX_OK;
@@ -406,9 +400,7 @@ static int find_late(struct ob_store *store, const struct ob_window *window, uin
 static int delete_passed(struct ob_store *store, int64_t id)
 {
     sqlite3_stmt *statement = store->statement[OB_SQL_DELETE];
-    int bound = sqlite3_bind_int64(statement, 1, id);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(&store->error, store->db, bound, "binding the settle");
+    ob_sql_bind_number(statement, 1, id);
     return ob_sql_step(statement, NULL, &store->error, "settling events");
 }
 
