@@ -194,6 +194,33 @@ static void test_a_barrier_leaves_a_claim_that_reaches_further(void **state)
     assert_int_equal(rig_stats(&rig).barriers, 1);
 }
 
+/* [step-8] on a connection that is shared: what was read waits for a sync that fails, and then the
+ * application leaves WAL */
+static void test_events_that_wait_for_a_sync_go_out_once_the_application_leaves_wal(void **state)
+{
+    struct bench *bench = *state;
+    outbox_detach(bench->box);
+    bench->box = NULL;
+    assert_int_equal(sqlite3_close(bench->own) | sqlite3_close(bench->db), SQLITE_OK);
+    bench->own = NULL;
+    bench->db = writer;
+    writer = NULL;
+    rig_start(&rig, bench, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic) VALUES('a')");
+    shim_vfs.fail_syncs = 1;
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    assert_int_equal(rig.link.sent_count, 0);
+    bench_sql(bench->db, "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL");
+    rig_run(&rig, 5000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_stop(&rig);
+    assert_int_equal(sqlite3_close(bench->db), SQLITE_OK);
+    bench->db = NULL;
+}
+
 /* ---- A lock that is held while the forwarder closes ------------------------------------------------- */
 
 static void commit_after_200_ms(void *context)
@@ -249,6 +276,7 @@ int main(void)
         CASE(test_a_durable_commit_does_not_make_up_for_a_sync_that_failed),
         CASE(test_a_checkpoint_whose_sync_failed_leaves_the_wal_in_doubt),
         CASE(test_a_barrier_leaves_a_claim_that_reaches_further),
+        CASE(test_events_that_wait_for_a_sync_go_out_once_the_application_leaves_wal),
         CASE(test_close_waits_for_a_lock_that_is_given_back_soon),
         CASE(test_close_does_not_wait_for_a_lock_much_longer_than_a_second),
     };
