@@ -71,6 +71,8 @@ struct fake_link {
     int answered; /* value of `opens` when OPENED was given last */
     bool is_open;
     bool refuse_open;      /* open() says DOWN */
+    const char *refusal;   /* and CLOSED follows with this sentence, if it is not NULL */
+    int odd_answers;       /* publishes that give a value which is none of port.h */
     int room;              /* publishes that are taken before AGAIN; -1: any number */
     size_t maximum_packet; /* publish says TOO_LARGE above this payload; 0: never */
     struct fake_sent sent[FAKE_SENT_MAX];

@@ -801,6 +801,39 @@ static void test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_
     assert_int_equal(listener.commits, 1);
 }
 
+/* [P1] a trigger on the outbox's own table that calls a function that puts: the put inside is refused, and
+ * leaves the event of the one outside as it is */
+static void test_a_put_inside_a_put_is_refused_and_spoils_nothing(void **state)
+{
+    static const char *const moments[] = {"BEFORE", "AFTER"};
+    struct bench *bench = *state;
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
+    bench_sql(bench->db, "CREATE TABLE inner(code)");
+    for (int i = 0; i < 2; i++) {
+        char *sql = sqlite3_mprintf("CREATE TRIGGER nested %s INSERT ON outbox_event"
+                                    " BEGIN INSERT INTO inner VALUES(put()); END",
+                                    moments[i]);
+        bench_sql(bench->db, sql);
+        sqlite3_free(sql);
+        outbox_event event = {.topic = "plant/7",
+                              .payload = "warm",
+                              .payload_len = 4,
+                              .content_type = "text/plain",
+                              .type = "reading",
+                              .key = "k",
+                              .retain = 1};
+        assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+        assert_int_equal(bench_number(bench->db, "SELECT code FROM inner"), OUTBOX_MISUSE);
+        bench_sql(bench->db, "DROP TRIGGER nested; DELETE FROM inner");
+        assert_int_equal(
+            bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE topic = 'plant/7' AND"
+                                    " payload = 'warm' AND type = 'reading' AND key = 'k' AND"
+                                    " content_type = 'text/plain' AND retain = 1 AND created > 0"),
+            i + 1);
+        assert_int_equal(pending(bench), i + 1);
+    }
+}
+
 /* ---- What the forwarder is told ------------------------------------------------------------------ */
 
 static void test_a_commit_is_heard_once_and_after_it_is_visible(void **state)
@@ -1020,6 +1053,7 @@ int main(void)
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
         CASE(test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it),
         CASE(test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own),
+        CASE(test_a_put_inside_a_put_is_refused_and_spoils_nothing),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
         CASE(test_a_rollback_is_not_heard),
         CASE(test_only_a_commit_that_syncs_proves_its_events_durable),
