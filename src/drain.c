@@ -19,6 +19,11 @@ enum {
     CHECKPOINT_MS = 1000 /* no writer for so long: the application is idle */
 };
 
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* ---- Fetching ------------------------------------------------------------------------------------------------- */
 
 /* The last event ahead that was delivered or is on its way. */
@@ -339,13 +344,18 @@ static bool wants_checkpoint(const outbox_forwarder *f)
            f->store.wal_frames > f->config.checkpoint_frames;
 }
 
+/* Not while the database fails: what it did meanwhile is not known then. */
+static uint64_t checkpoint_at(const outbox_forwarder *f)
+{
+    return later(f->active_at + CHECKPOINT_MS, f->store_not_before);
+}
+
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
  * far, or a long drain without an application would never stop growing it. */
 static void checkpoint(outbox_forwarder *f)
 {
     look_for_others(f);
-    if (!ob_machine_has_come(f, f->active_at + CHECKPOINT_MS) ||
-        !ob_machine_has_come(f, f->store_not_before))
+    if (!ob_machine_has_come(f, checkpoint_at(f)))
         return;
     int code = ob_store_checkpoint(&f->store);
     if (code != OUTBOX_OK)
@@ -359,16 +369,11 @@ void ob_drain_keep_house(outbox_forwarder *f)
     if (f->state == OB_ONLINE && looks_for_others(f) &&
         (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
         look_for_others(f);
-    if (wants_checkpoint(f) && ob_machine_has_come(f, f->active_at + CHECKPOINT_MS))
+    if (wants_checkpoint(f) && ob_machine_has_come(f, checkpoint_at(f)))
         checkpoint(f);
 }
 
 /* ---- The next turn ------------------------------------------------------------------------------ */
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* Whether the sender was held up by something that passes with time alone. */
 static bool is_held_up(outbox_forwarder *f)
@@ -387,7 +392,7 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
     if (f->state == OB_ONLINE && looks_for_others(f))
         ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
     if (wants_checkpoint(f))
-        ob_machine_sooner(f, f->active_at + CHECKPOINT_MS, next_ms);
+        ob_machine_sooner(f, checkpoint_at(f), next_ms);
     if (is_held_up(f))
         ob_machine_sooner(f, later(f->store_not_before, f->link_not_before), next_ms);
     if (count > 0)

@@ -388,6 +388,31 @@ static void test_a_writer_that_nobody_told_of_puts_the_checkpoint_off(void **sta
     assert_int_not_equal(moved_bytes(bench), before);
 }
 
+static int deny_pragmas(void *context, int action, const char *a, const char *b, const char *c,
+                        const char *d)
+{
+    (void)a, (void)b, (void)c, (void)d;
+    return action == SQLITE_PRAGMA ? *(int *)context : SQLITE_OK;
+}
+
+/* [P9] whether somebody writes is not known then */
+static void test_a_checkpoint_waits_while_the_database_fails(void **state)
+{
+    struct bench *bench = *state;
+    int answer = SQLITE_DENY;
+    begin_with_frames(state);
+    int64_t before = moved_bytes(bench);
+    sqlite3_set_authorizer(bench->own, deny_pragmas, &answer);
+    rig_run(&rig, 3000);
+    assert_int_equal(moved_bytes(bench), before);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_SQLITE);
+    answer = SQLITE_IGNORE; /* gives no row: nothing was seen */
+    sqlite3_set_authorizer(bench->own, deny_pragmas, &answer);
+    rig_run(&rig, 3000);
+    assert_int_not_equal(moved_bytes(bench), before);
+    sqlite3_set_authorizer(bench->own, NULL, NULL);
+}
+
 /* [P2] it would move pages into the database that no power cut has to leave whole in the WAL */
 static void test_a_checkpoint_of_a_wal_in_doubt_rewrites_it_first(void **state)
 {
@@ -527,6 +552,7 @@ int main(void)
         CASE(test_a_checkpoint_that_meets_another_one_waits_and_is_no_trouble),
         CASE(test_a_checkpoint_that_a_reader_holds_up_is_tried_again),
         CASE(test_a_writer_that_nobody_told_of_puts_the_checkpoint_off),
+        CASE(test_a_checkpoint_waits_while_the_database_fails),
         CASE(test_a_checkpoint_of_a_wal_in_doubt_rewrites_it_first),
         CASE(test_a_vfs_that_cannot_keep_the_wal_is_taken_and_one_that_fails_is_not),
         CASE(test_events_that_wait_for_a_sync_go_out_once_the_application_leaves_wal),
