@@ -213,7 +213,7 @@ tsan: ## run all tests under ThreadSanitizer
 .PHONY: coverage
 coverage: ## run the tests and print which branches of src/ they take
 	$(Q)$(MAKE) --no-print-directory CC=gcc BUILD=$(BUILD)/coverage \
-	  CFLAGS='-O0 -g --coverage -DNDEBUG -Wno-unused' coverage-programs
+	  CFLAGS='-O0 -g --coverage -DNDEBUG -DOB_MEASURE_BRANCHES -Wno-unused' coverage-programs
 	@bash tests/coverage.sh $(BUILD)/coverage
 
 .PHONY: coverage-programs

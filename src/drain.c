@@ -133,10 +133,10 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
         return too_large(f, lane, entry);
     case OUTBOX_LINK_AGAIN:
     case OUTBOX_LINK_DOWN: /* CLOSED follows */
+    default:
         f->link_not_before = f->now + LINK_RETRY_MS;
         return TURN_OVER;
     }
-    return TURN_OVER;
 }
 
 static uint64_t pace_at(outbox_forwarder *f)
@@ -321,13 +321,18 @@ static bool wants_checkpoint(const outbox_forwarder *f)
            f->store.wal_frames > f->config.checkpoint_frames;
 }
 
+/* Not while the database fails: what it did meanwhile is not known then. */
+static uint64_t checkpoint_at(const outbox_forwarder *f)
+{
+    return later(f->active_at + CHECKPOINT_MS, f->store_not_before);
+}
+
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
  * far, or a long drain without an application would never stop growing it. */
 static void checkpoint(outbox_forwarder *f)
 {
     look_for_others(f);
-    if (!ob_machine_has_come(f, f->active_at + CHECKPOINT_MS) ||
-        !ob_machine_has_come(f, f->store_not_before))
+    if (!ob_machine_has_come(f, checkpoint_at(f)))
         return;
     int code = ob_store_checkpoint(&f->store);
     if (code != OUTBOX_OK)
@@ -379,7 +384,7 @@ void ob_drain_keep_house(outbox_forwarder *f)
         keep_limit(f, &f->lane[i]);
         announce(f, &f->lane[i]);
     }
-    if (wants_checkpoint(f) && ob_machine_has_come(f, f->active_at + CHECKPOINT_MS))
+    if (wants_checkpoint(f) && ob_machine_has_come(f, checkpoint_at(f)))
         checkpoint(f);
 }
 
@@ -418,7 +423,7 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
     if (must_look_for_others(f))
         ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
     if (wants_checkpoint(f))
-        ob_machine_sooner(f, f->active_at + CHECKPOINT_MS, next_ms);
+        ob_machine_sooner(f, checkpoint_at(f), next_ms);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         if (f->state == OB_ONLINE && ob_machine_in_flight(f) < window_size(f))
             next_send(f, &f->lane[i], next_ms);

@@ -15,20 +15,27 @@ enum { FETCH_MAX = 256 /* rows of one fetch */ };
 struct taking {
     outbox_forwarder *f;
     struct ob_lane *lane;
-    bool identified;   /* f->identity was read in this fetch */
+    bool identified;   /* taking->lane->identity was read in this fetch */
     bool keeps_last;   /* an event was read that supersedes others */
     int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
     int code;
 };
 
+/* Another name or epoch than before may have been written by somebody who does not sync, an attach for
+ * instance; what is sent under it must not come back under a third one. */
 static bool identify(struct taking *taking, int64_t id)
 {
-    outbox_forwarder *f = taking->f;
-    if (taking->identified && id < f->identity.until)
+    struct ob_store *store = &taking->f->store;
+    struct ob_identity *identity = &taking->lane->identity, before = *identity;
+    if (taking->identified && id < identity->until)
         return true;
-    taking->code = ob_schema_identity(f->store.db, &f->store.identity_statement,
-                                      taking->lane->number, id, &f->identity, &f->store.error);
+    taking->code = ob_schema_identity(store->db, &store->identity_statement, taking->lane->number,
+                                      id, identity, &store->error);
     taking->identified = taking->code == OUTBOX_OK;
+    if (taking->identified && before.device[0] &&
+        (strcmp(before.device, identity->device) != 0 ||
+         strcmp(before.epoch.digits, identity->epoch.digits) != 0))
+        store->wrote_unsynced = true;
     return taking->identified;
 }
 
@@ -50,7 +57,7 @@ static bool is_misplaced(struct taking *taking, int64_t id)
 static const outbox_message *build(struct taking *taking, const struct ob_row *row)
 {
     outbox_forwarder *f = taking->f;
-    return ob_message_build(&taking->lane->buffer, row, &f->identity, 0, f->config.mode);
+    return ob_message_build(&taking->lane->buffer, row, &taking->lane->identity, 0, f->config.mode);
 }
 
 static bool has_expired(const outbox_forwarder *f, const struct ob_row *row)

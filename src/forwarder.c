@@ -42,6 +42,9 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     ob_refusal_opened(f);
     expect_more(f);
     f->looked_at = f->now;
+    /* The claim of a commit is about the rows that were there then. A connection reads from the front
+     * again, and a writer that does not sync may have filled a hole or begun an epoch meanwhile. */
+    memset(f->store.durable_id, 0, sizeof f->store.durable_id);
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
     ob_machine_enter(f, OB_ONLINE);
@@ -142,43 +145,46 @@ static void watch_acks(outbox_forwarder *f)
     ob_machine_back_off(f);
 }
 
-static void end_pause(outbox_forwarder *f)
+static void await_reason(outbox_forwarder *f)
 {
+    if (ob_rest_is_over(f))
+        ob_machine_connect(f);
+}
+
+static void await_answer(outbox_forwarder *f)
+{
+    if (!ob_machine_has_come(f, f->since + f->config.connect_timeout_ms))
+        return;
+    ob_machine_trouble(f, OUTBOX_LINK, "the broker did not answer in %u ms",
+                       f->config.connect_timeout_ms);
+    ob_machine_back_off(f);
+}
+
+static void work(outbox_forwarder *f)
+{
+    watch_acks(f);
+    ob_refusal_probe(f);
+    ob_drain_send(f);
+    if (f->state == OB_ONLINE && ob_rest_begins(f))
+        ob_rest(f);
+}
+
+static void await_next_attempt(outbox_forwarder *f)
+{
+    if (!ob_machine_has_come(f, f->since + f->backoff_ms))
+        return;
     if (ob_rest_is_possible(f))
         ob_rest(f); /* there may be no reason any more */
     else
         ob_machine_connect(f);
 }
 
-static void act(outbox_forwarder *f)
-{
-    switch (f->state) {
-    case OB_IDLE:
-        if (ob_rest_is_over(f))
-            ob_machine_connect(f);
-        break;
-    case OB_CONNECTING:
-        if (ob_machine_has_come(f, f->since + f->config.connect_timeout_ms)) {
-            ob_machine_trouble(f, OUTBOX_LINK, "the broker did not answer in %u ms",
-                               f->config.connect_timeout_ms);
-            ob_machine_back_off(f);
-        }
-        break;
-    case OB_ONLINE:
-        watch_acks(f);
-        ob_refusal_probe(f);
-        ob_drain_send(f);
-        if (f->state == OB_ONLINE && ob_rest_begins(f))
-            ob_rest(f);
-        break;
-    case OB_BACKOFF:
-        if (ob_machine_has_come(f, f->since + f->backoff_ms))
-            end_pause(f);
-        break;
-    case OB_STATES:
-        assert(false);
-    }
-}
+static void (*const act[OB_STATES])(outbox_forwarder *f) = {
+    [OB_IDLE] = await_reason,
+    [OB_CONNECTING] = await_answer,
+    [OB_ONLINE] = work,
+    [OB_BACKOFF] = await_next_attempt,
+};
 
 static uint32_t next_step(outbox_forwarder *f)
 {
@@ -211,7 +217,7 @@ int outbox_forwarder_step(outbox_forwarder *f, uint32_t *next_ms)
     f->full_step = false;
     take_events(f);
     ob_drain_keep_house(f);
-    act(f);
+    act[f->state](f);
     ob_drain_settle(f);
     ob_machine_check(f);
     sqlite3_set_last_insert_rowid(f->store.db, rowid);

@@ -45,13 +45,10 @@ int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, i
 {
     sqlite3_stmt *statement = table->statement[OB_SQL_BURY];
     *moved = 0;
-    int bound = sqlite3_bind_int64(statement, 1, from);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, to);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_text(statement, 3, reason, -1, SQLITE_STATIC);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 4, ob_sql_now(store->vfs));
+    ob_sql_bind_number(statement, 1, from);
+    ob_sql_bind_number(statement, 2, to);
+    ob_sql_bind_number(statement, 4, ob_sql_now(store->vfs));
+    int bound = sqlite3_bind_text(statement, 3, reason, -1, SQLITE_STATIC);
     if (bound != SQLITE_OK)
         return ob_error_sqlite(&store->error, store->db, bound, "binding a dead letter");
     /* Also one that is too large to be fetched must be able to leave. */
@@ -137,7 +134,7 @@ static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark
         return code;
     code = ob_sql_step(statement, found, table->error, "looking for the tombstone");
     if (*found)
-        ob_table_take_lowest(table, statement, mark);
+        code = ob_table_take_lowest(table, statement, mark);
     (void)sqlite3_finalize(statement); /* repeats what step said */
     return code;
 }

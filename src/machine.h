@@ -47,11 +47,12 @@ struct ob_lane {
     outbox_lane number;
     struct ob_window window;
     struct ob_buffer buffer;
-    int64_t waiting;       /* events in the table, counted at rest */
-    bool must_be_measured; /* other writers may have brought it over its limit */
-    int64_t cursor;        /* last event that was read into the window */
-    bool more;             /* the table may hold events behind the cursor */
-    bool waits_for_acks;   /* the next event is too large: first let those ahead be acked */
+    struct ob_identity identity; /* of the event that was read last */
+    int64_t waiting;             /* events in the table, counted at rest */
+    bool must_be_measured;       /* other writers may have brought it over its limit */
+    int64_t cursor;              /* last event that was read into the window */
+    bool more;                   /* the table may hold events behind the cursor */
+    bool waits_for_acks;         /* the next event is too large: first let those ahead be acked */
     uint64_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
     int64_t flush_id;                   /* settle at once up to here, 0: nothing asked */
     int64_t flushed_id;                 /* a flush ended here, behind the last event there was */
@@ -68,7 +69,6 @@ struct outbox_forwarder {
     const outbox_port *port;
     struct ob_store store;
     struct ob_lane lane[OUTBOX_LANES];
-    struct ob_identity identity; /* of the events that are being read */
 
     enum ob_state state;
     uint64_t now, since;      /* the clock as it was read last; when the state was entered */

@@ -106,8 +106,8 @@ static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t num
     if (code != OUTBOX_OK)
         return code;
     int bound = sqlite3_bind_text(statement, 1, text, -1, SQLITE_STATIC);
-    if (bound == SQLITE_OK && sqlite3_bind_parameter_count(statement) > 1)
-        bound = sqlite3_bind_int64(statement, 2, number);
+    if (sqlite3_bind_parameter_count(statement) > 1)
+        ob_sql_bind_number(statement, 2, number);
     if (bound == SQLITE_OK && other)
         bound = sqlite3_bind_text(statement, 3, other, -1, SQLITE_STATIC);
     code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, error, "writing the outbox's tables")
@@ -226,8 +226,10 @@ int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(statement, &row, error, "reading the device's name");
-    const char *name = row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
-    size_t len = name ? (size_t)sqlite3_column_bytes(statement, 0) : 0;
+    const char *name = NULL;
+    size_t len = 0;
+    if (row)
+        code = ob_sql_text(statement, 0, &name, &len, error);
     if (code == OUTBOX_OK && (!name || !ob_text_is_device(name, len)))
         code = ob_error_set(error, OUTBOX_CORRUPT,
                             "outbox_meta holds no usable device name; attach with .device set");
@@ -240,12 +242,17 @@ int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error)
 static int take_identity(sqlite3_stmt *statement, int64_t id, struct ob_identity *identity,
                          struct ob_error *error)
 {
-    const char *digits = (const char *)sqlite3_column_text(statement, 1);
-    const char *device = (const char *)sqlite3_column_text(statement, 3);
-    if (!digits || strlen(digits) != OB_EPOCH_DIGITS || !ob_text_is_device(digits, OB_EPOCH_DIGITS))
+    const char *digits, *device;
+    size_t len, device_len;
+    int code = ob_sql_text(statement, 1, &digits, &len, error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_text(statement, 3, &device, &device_len, error);
+    if (code != OUTBOX_OK)
+        return code;
+    if (!digits || len != OB_EPOCH_DIGITS || !ob_text_is_device(digits, OB_EPOCH_DIGITS))
         return ob_error_set(error, OUTBOX_CORRUPT,
                             "outbox_epoch has no usable epoch for event %lld", (long long)id);
-    if (!device || !ob_text_is_device(device, strlen(device)))
+    if (!device || !ob_text_is_device(device, device_len))
         return ob_error_set(error, OUTBOX_CORRUPT,
                             "outbox_meta holds no usable device name; attach with .device set");
     identity->epoch.first = sqlite3_column_int64(statement, 0);
@@ -253,7 +260,7 @@ static int take_identity(sqlite3_stmt *statement, int64_t id, struct ob_identity
     identity->until = sqlite3_column_type(statement, 2) == SQLITE_NULL
                           ? INT64_MAX
                           : sqlite3_column_int64(statement, 2);
-    memcpy(identity->device, device, strlen(device) + 1);
+    memcpy(identity->device, device, device_len + 1);
     return OUTBOX_OK;
 }
 
@@ -270,9 +277,8 @@ int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane, 
                               statement, error);
     if (code != OUTBOX_OK)
         return code;
-    int bound = sqlite3_bind_int64(*statement, 1, id);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_text(*statement, 2, ob_lane_name(lane), -1, SQLITE_STATIC);
+    ob_sql_bind_number(*statement, 1, id);
+    int bound = sqlite3_bind_text(*statement, 2, ob_lane_name(lane), -1, SQLITE_STATIC);
     if (bound != SQLITE_OK)
         return ob_error_sqlite(error, db, bound, "binding an id");
     code = ob_sql_step(*statement, &row, error, "reading the epoch");

@@ -7,6 +7,8 @@
  */
 #include "sql.h"
 
+#include "always.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -25,18 +27,28 @@ int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struc
 int ob_sql_step(sqlite3_stmt *statement, bool *row, struct ob_error *error, const char *doing)
 {
     int result = sqlite3_step(statement);
+    bool is_row = result == SQLITE_ROW;
     if (row)
-        *row = result == SQLITE_ROW;
-    if (result == SQLITE_ROW && row)
+        *row = is_row;
+    if (is_row)
         return OUTBOX_OK;
     sqlite3 *db = sqlite3_db_handle(statement);
     /* The reset repeats the result of the step that failed; a commit can fail only here. */
     int reset = sqlite3_reset(statement);
-    if (result == SQLITE_DONE || result == SQLITE_ROW)
+    if (result == SQLITE_DONE)
         result = reset;
     if (result != SQLITE_OK)
         return ob_error_sqlite(error, db, result, doing);
     return OUTBOX_OK;
+}
+
+/* A number needs no memory: SQLite refuses it only for a statement that runs, or without such a
+ * parameter. Ours are reset after each use, and none runs a function that could call us. */
+void ob_sql_bind_number(sqlite3_stmt *statement, int index, int64_t number)
+{
+    int result = sqlite3_bind_int64(statement, index, number);
+    assert(result == SQLITE_OK);
+    (void)result;
 }
 
 int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char *doing)
@@ -54,16 +66,27 @@ int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t no
     if (code != OUTBOX_OK)
         return code;
     int parameters = sqlite3_bind_parameter_count(statement);
-    int bound = parameters > 0 ? sqlite3_bind_int64(statement, 1, a) : SQLITE_OK;
-    if (bound == SQLITE_OK && parameters > 1)
-        bound = sqlite3_bind_int64(statement, 2, b);
-    code = bound == SQLITE_OK ? ob_sql_step(statement, &row, error, "reading a number")
-                              : ob_error_sqlite(error, db, bound, "binding a number");
+    if (parameters > 0)
+        ob_sql_bind_number(statement, 1, a);
+    if (parameters > 1)
+        ob_sql_bind_number(statement, 2, b);
+    code = ob_sql_step(statement, &row, error, "reading a number");
     *number = none;
     if (row && sqlite3_column_type(statement, 0) != SQLITE_NULL)
         *number = sqlite3_column_int64(statement, 0);
     (void)sqlite3_finalize(statement); /* repeats what step said */
     return code;
+}
+
+int ob_sql_text(sqlite3_stmt *statement, int column, const char **text, size_t *len,
+                struct ob_error *error)
+{
+    bool is_null = sqlite3_column_type(statement, column) == SQLITE_NULL;
+    *text = (const char *)sqlite3_column_text(statement, column);
+    *len = *text ? (size_t)sqlite3_column_bytes(statement, column) : 0;
+    if (*text || is_null)
+        return OUTBOX_OK;
+    return ob_error_set(error, OUTBOX_NO_MEMORY, "memory ran out while reading a row's text");
 }
 
 bool ob_sql_rollback(sqlite3 *db)
@@ -131,8 +154,7 @@ bool ob_sql_is_durable(enum ob_journal journal, int synchronous)
 sqlite3_vfs *ob_sql_vfs(sqlite3 *db)
 {
     sqlite3_vfs *vfs = NULL;
-    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs) != SQLITE_OK)
-        return NULL;
+    (void)sqlite3_file_control(db, "main", SQLITE_FCNTL_VFS_POINTER, &vfs); /* NULL tells as well */
     return vfs;
 }
 

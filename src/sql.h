@@ -20,12 +20,20 @@ int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struc
  * one, or on an error, the statement has been reset. */
 int ob_sql_step(sqlite3_stmt *statement, bool *row, struct ob_error *error, const char *doing);
 
+/* Binds a number to a statement that is not running. */
+void ob_sql_bind_number(sqlite3_stmt *statement, int index, int64_t number);
+
 /* Runs SQL that gives no rows. */
 int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char *doing);
 
 /* Prepares, binds up to two integers, steps once, and gives the first column, or `none`. */
 int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t none, int64_t *number,
                   struct ob_error *error);
+
+/* A column of the row as text; NULL where it is NULL. In a database in UTF-16 it has to be converted,
+ * and where memory runs out in that, the statement's next reset may roll the transaction back. */
+int ob_sql_text(sqlite3_stmt *statement, int column, const char **text, size_t *len,
+                struct ob_error *error);
 
 /* Undoes the open transaction, if SQLite has not done so already. False: it is open still, since an
  * authorizer or an interrupt may stop a ROLLBACK too. */

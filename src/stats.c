@@ -19,17 +19,19 @@ static int64_t smaller(int64_t a, int64_t b)
 }
 
 /* Fills what the tombstone does not know; `is_ledger`: the lowest row is one. */
-static void take_ends(sqlite3_stmt *statement, outbox_lane_counts *counts, struct ob_ledger *ledger,
-                      bool *is_ledger)
+static int take_ends(sqlite3_stmt *statement, outbox_lane_counts *counts, struct ob_ledger *ledger,
+                     bool *is_ledger, struct ob_error *error)
 {
     int64_t id = sqlite3_column_int64(statement, 0);
-    const char *text = (const char *)sqlite3_column_text(statement, 1);
-    *is_ledger =
-        text && ob_ledger_parse(ledger, id, text, (size_t)sqlite3_column_bytes(statement, 1));
+    const char *text;
+    size_t len;
+    int code = ob_sql_text(statement, 1, &text, &len, error);
+    *is_ledger = text && ob_ledger_parse(ledger, id, text, len);
     counts->last_id = sqlite3_column_int64(statement, 2);
     if (*is_ledger) /* else `id` may be anything, and a difference may overflow */
         counts->pending = smaller(counts->last_id, OUTBOX_ID_MAX) - id;
     counts->oldest_created = sqlite3_column_int64(statement, 3);
+    return code;
 }
 
 static int read_ends(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
@@ -42,7 +44,7 @@ static int read_ends(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
         return code;
     code = ob_sql_step(statement, &row, error, "reading the tombstone");
     if (row)
-        take_ends(statement, counts, ledger, &is_ledger);
+        code = take_ends(statement, counts, ledger, &is_ledger, error);
     (void)sqlite3_finalize(statement); /* repeats what step said */
     if (code == OUTBOX_OK && !is_ledger)
         code = ob_error_set(error, OUTBOX_CORRUPT,

@@ -15,6 +15,7 @@
  */
 #include "store.h"
 
+#include "always.h"
 #include "head.h"
 #include "wal.h"
 
@@ -60,7 +61,7 @@ static int configure(struct ob_store *store, size_t payload_max)
     assert(payload_max <= OUTBOX_PAYLOAD_CAP);
     (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, (int)payload_max + ROW_BESIDE_PAYLOAD);
     int result = sqlite3_busy_timeout(store->db, BUSY_MS);
-    if (result != SQLITE_OK)
+    if (OB_NEVER(result != SQLITE_OK)) /* it fails for what is no connection, and sets a number */
         return ob_error_sqlite(&store->error, store->db, result, "setting the busy timeout");
     /* One checkpointer only, and that is the application: SQLite up to 3.51.2 can damage a WAL
      * database when two connections checkpoint (sqlite.org/wal.html, the WAL-reset bug). */
@@ -186,8 +187,15 @@ int ob_store_commit(struct ob_store *store, const char *doing)
 static int follow_journal(struct ob_store *store)
 {
     enum ob_journal journal = ob_sql_journal(store->db);
+    sqlite3_stmt *any_read = store->table[OUTBOX_NORMAL].statement[OB_SQL_HEAD];
+    bool row = false;
     if (journal == store->journal || journal == OB_JOURNAL_UNKNOWN)
         return OUTBOX_OK;
+    /* SQLite opens a WAL with the first read, and the barrier needs it open. */
+    int code = ob_sql_step(any_read, &row, &store->error, "opening the WAL");
+    if (code != OUTBOX_OK)
+        return code;
+    (void)sqlite3_reset(any_read); /* repeats what step said */
     store->journal = journal;
     memset(store->durable_id, 0, sizeof store->durable_id); /* proved under other rules */
     return store->is_shared ? OUTBOX_OK : choose_synchronous(store);
@@ -247,13 +255,9 @@ static int read_rows(struct ob_table *table, struct ob_fetch *fetch)
     unsigned count = 0;
     /* Before the first fetch the caller does not know where the tombstone is. */
     int64_t after = fetch->after > table->head.id ? fetch->after : table->head.id;
-    int bound = sqlite3_bind_int64(statement, 1, after);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, OUTBOX_ID_MAX);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 3, fetch->limit);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(table->error, table->db, bound, "binding the fetch");
+    ob_sql_bind_number(statement, 1, after);
+    ob_sql_bind_number(statement, 2, OUTBOX_ID_MAX);
+    ob_sql_bind_number(statement, 3, fetch->limit);
     for (;;) {
         bool more = false;
         struct ob_row row;
@@ -376,20 +380,17 @@ static int find_late(struct ob_table *table, const struct ob_window *window, uin
     *late = false;
     if (id - table->head.id == count)
         return OUTBOX_OK;
-    int bound = sqlite3_bind_int64(statement, 1, table->head.id);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, id);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(table->error, table->db, bound, "binding the settle");
+    ob_sql_bind_number(statement, 1, table->head.id);
+    ob_sql_bind_number(statement, 2, id);
     while (!*late) {
         int code = ob_sql_step(statement, &row, table->error, "looking for late events");
         if (code != OUTBOX_OK || !row)
             return code;
-        while (entry < count &&
-               ob_window_at(window, entry)->id < sqlite3_column_int64(statement, 0))
+        int64_t found = sqlite3_column_int64(statement, 0);
+        /* The last entry's id is `id`, and SQLite compares each row's with it: none is above. */
+        while (OB_ALWAYS(entry < count) && ob_window_at(window, entry)->id < found)
             entry++; /* that one was deleted by hand, or it is behind us */
-        *late =
-            entry == count || ob_window_at(window, entry)->id != sqlite3_column_int64(statement, 0);
+        *late = OB_NEVER(entry == count) || ob_window_at(window, entry)->id != found;
     }
     (void)sqlite3_reset(statement); /* repeats what step said */
     return OUTBOX_OK;
@@ -402,7 +403,7 @@ struct settle {
     struct ob_ledger ledger;
     char text[OB_LEDGER_TEXT];
     enum ob_head head;
-    bool broken, late;
+    bool broken, late, committed;
 };
 
 static int settle_inside(struct ob_store *store, struct settle *settle)
@@ -422,6 +423,7 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         code = ob_table_entomb(settle->table, &settle->ledger, settle->text);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing a settle");
+    settle->committed = code == OUTBOX_OK;
     return code;
 }
 
@@ -437,9 +439,8 @@ int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_wi
         return code;
     code = settle_inside(store, &settle);
     *head = settle.head;
-    bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
     ob_store_rollback(store);
-    if (committed) {
+    if (settle.committed) {
         store->settles++;
         ob_table_adopt(table, &settle.ledger, settle.text);
         return OUTBOX_OK;
@@ -586,6 +587,8 @@ int ob_store_barrier(struct ob_store *store, const int64_t ids[OUTBOX_LANES])
 {
     assert(!ob_store_is_blocked(store));
     int code = ob_store_end_left_over(store);
+    if (code == OUTBOX_OK)
+        code = follow_journal(store); /* what was fetched may wait for long */
     if (code == OUTBOX_OK)
         code = store->journal == OB_JOURNAL_WAL ? sync_wal(store) : commit_barrier(store);
     if (code != OUTBOX_OK)

@@ -45,7 +45,7 @@ struct ob_store {
 
     enum ob_journal journal;
     int64_t durable_id[OUTBOX_LANES]; /* every event up to it survives a power cut */
-    bool wrote_unsynced;              /* we wrote what the next event sent depends on: an epoch */
+    bool wrote_unsynced; /* what the next event sent depends on was written: an epoch */
     bool wal_in_doubt;   /* a sync of the WAL failed: another one alone proves nothing, wal.h */
     int64_t version;     /* of the database when ob_store_has_changed() was asked last */
     unsigned wal_frames; /* in the WAL behind our last commit */

@@ -49,20 +49,22 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 
 /* ---- The tombstone ------------------------------------------------------------------------------ */
 
-void ob_table_take_lowest(const struct ob_table *table, sqlite3_stmt *statement,
-                          struct ob_lowest *lowest)
+/* A mark for which memory ran out is not a mark that is damaged. */
+int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest)
 {
+    const char *text;
+    size_t len;
     lowest->exists = true;
     lowest->id = sqlite3_column_int64(statement, 0);
     lowest->has_total = sqlite3_column_type(statement, 2) == SQLITE_INTEGER;
     lowest->total = sqlite3_column_int64(statement, 2);
-    const char *text = (const char *)sqlite3_column_text(statement, 1);
-    size_t len = text ? (size_t)sqlite3_column_bytes(statement, 1) : 0;
-    if (!text || len >= sizeof lowest->text)
-        return;
+    int code = ob_sql_text(statement, 1, &text, &len, table->error);
+    if (code != OUTBOX_OK || !text || len >= sizeof lowest->text)
+        return code;
     lowest->is_known_text = table->head_is_known && strcmp(table->head_text, text) == 0;
     lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
     memcpy(lowest->text, text, len + 1);
+    return OUTBOX_OK;
 }
 
 int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
@@ -72,7 +74,7 @@ int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
     memset(lowest, 0, sizeof *lowest);
     int code = ob_sql_step(statement, &row, table->error, "reading the tombstone");
     if (row) {
-        ob_table_take_lowest(table, statement, lowest);
+        code = ob_table_take_lowest(table, statement, lowest);
         (void)sqlite3_reset(statement); /* repeats what step said */
     }
     return code;
@@ -91,18 +93,15 @@ void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, cons
 int ob_table_delete_passed(struct ob_table *table, int64_t id)
 {
     sqlite3_stmt *statement = table->statement[OB_SQL_DELETE];
-    int bound = sqlite3_bind_int64(statement, 1, id);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(table->error, table->db, bound, "binding the settle");
+    ob_sql_bind_number(statement, 1, id);
     return ob_sql_step(statement, NULL, table->error, "settling events");
 }
 
 static int write_text(struct ob_table *table, int64_t id, const char *text, size_t len)
 {
     sqlite3_stmt *statement = table->statement[OB_SQL_ENTOMB];
-    int bound = sqlite3_bind_int64(statement, 1, id);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
+    ob_sql_bind_number(statement, 1, id);
+    int bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
     int code = bound == SQLITE_OK
                    ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
                    : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");

@@ -45,8 +45,7 @@ struct ob_lowest {
     char text[OB_LEDGER_TEXT];
 };
 int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest);
-void ob_table_take_lowest(const struct ob_table *table, sqlite3_stmt *statement,
-                          struct ob_lowest *lowest);
+int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest);
 
 /* Remembers the tombstone that was written or seen. */
 void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text);

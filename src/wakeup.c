@@ -11,6 +11,8 @@
  */
 #include "wakeup.h"
 
+#include "always.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -125,7 +127,8 @@ static int statements_connect(sqlite3 *db, void *context, int argc, const char *
     (void)argc, (void)argv, (void)message;
     struct ob_anchor *anchor = context;
     int result = connect_table(db, anchor, "CREATE TABLE outbox_statements(unused)", out);
-    if (result == SQLITE_OK && anchor->wakeup)
+    /* The module is gone before the handle is, and without it nothing is connected. */
+    if (result == SQLITE_OK && OB_ALWAYS(anchor->wakeup != NULL))
         anchor->wakeup->owns_statements = true;
     return result;
 }

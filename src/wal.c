@@ -14,15 +14,19 @@
  */
 #include "wal.h"
 
+#include "always.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 enum { WAL_HEADER = 32, FRAME_HEADER = 24, PAGE_MIN = 512, PAGE_MAX = 65536 };
 
+/* SQLite knows this control itself. In WAL the file is open as long as the connection has read the
+ * database, and nobody else can take a connection that is open out of WAL. */
 static int find(sqlite3 *db, sqlite3_file **wal)
 {
     int result = sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, wal);
-    if (result == SQLITE_OK && (!*wal || !(*wal)->pMethods))
+    if (OB_NEVER(result == SQLITE_OK && (!*wal || !(*wal)->pMethods)))
         result = SQLITE_IOERR_FSYNC;
     return result;
 }
@@ -36,7 +40,7 @@ int ob_wal_sync(sqlite3 *db)
 {
     sqlite3_file *wal = NULL;
     int result = find(db, &wal);
-    return result == SQLITE_OK ? sync_file(wal) : result;
+    return OB_ALWAYS(result == SQLITE_OK) ? sync_file(wal) : result;
 }
 
 static int renew_piece(sqlite3_file *wal, void *piece, int size, sqlite3_int64 at)
@@ -85,7 +89,7 @@ int ob_wal_renew(sqlite3 *db)
 {
     sqlite3_file *wal = NULL;
     int result = find(db, &wal);
-    if (result == SQLITE_OK)
+    if (OB_ALWAYS(result == SQLITE_OK))
         result = renew_file(wal);
     return result == SQLITE_OK ? sync_file(wal) : result;
 }

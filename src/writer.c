@@ -548,6 +548,28 @@ static int end_left_over(outbox *box)
                               "now with all that was written since; repeat that and put again");
 }
 
+/* In autocommit with a write under way, be it to an attached or a temporary table, we run inside a
+ * statement of the application, a SQL function for instance: its transaction, which covers all
+ * databases of the connection, is ours. */
+static bool is_alone(sqlite3 *db)
+{
+    return sqlite3_get_autocommit(db) && sqlite3_txn_state(db, NULL) != SQLITE_TXN_WRITE;
+}
+
+/* What a put needs to know and to have before it writes. When memory runs out in any statement, SQLite
+ * may roll the open transaction back; an event must not be stored without what it is about. */
+static int get_ready(outbox *box, bool alone)
+{
+    int code = prepare_put(box);
+    if (code == OUTBOX_OK && !box->is_judged)
+        code = judge_settings(box->wakeup.db, box);
+    if (code == OUTBOX_OK && !alone && is_alone(box->wakeup.db))
+        code = ob_error_set(&box->error, OUTBOX_SQLITE,
+                            "the journal mode and synchronous could not be read, and SQLite has "
+                            "rolled the transaction back for it; begin it again");
+    return code;
+}
+
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
 {
     enum ob_media media = OB_MEDIA_OTHER;
@@ -561,17 +583,12 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     int code = check_event(box, event, &media);
     if (code == OUTBOX_OK)
         code = end_left_over(box);
+    bool alone = is_alone(db);
     if (code == OUTBOX_OK)
-        code = prepare_put(box);
-    if (code == OUTBOX_OK && !box->is_judged)
-        code = judge_settings(db, box);
+        code = get_ready(box, alone);
     if (code != OUTBOX_OK)
         return code;
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
-    /* In autocommit with a write under way, be it to an attached or a temporary table, we run
-     * inside a statement of the application, a SQL function for instance: its transaction, which
-     * covers all databases of the connection, is ours. */
-    bool alone = sqlite3_get_autocommit(db) && sqlite3_txn_state(db, NULL) != SQLITE_TXN_WRITE;
     code = alone ? insert_alone(box, event, media, &new_id) : insert(box, event, media, &new_id);
     sqlite3_set_last_insert_rowid(db, rowid);
     if (code == OUTBOX_OK && id)

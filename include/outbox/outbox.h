@@ -162,7 +162,9 @@ typedef struct outbox_config {
  * whose events were sent. outbox_warning() says so. [attach-4]
  *
  * After a backup was restored while no forwarder ran, attach with another `.device`: the same ids
- * may have been sent with other contents, and nothing in the file can tell. Never delete the newest
+ * may have been sent with other contents, and nothing in the file can tell. A running forwarder
+ * tells by the tombstone, which is the same where nothing was settled since the backup was made; so
+ * stop it before you restore one. Never delete the newest
  * rows of outbox_event by hand while a forwarder runs: their ids would be given out again.
  *
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device

@@ -3,8 +3,8 @@
  * main.c - fault loops: of each scenario the first call of a kind fails, then the second, until there
  * is none; once and for good. Then a power cut at each change of the disk, and a fault in the recovery.
  *
- * Without an argument all runs; `loops` and `recovery` run one part; `quick` runs all with every 16th
- * allocation and every 16th power cut. It prints how many faults were injected and fails where one that
+ * Without an argument all runs; `loops` and `recovery` run one part; the name of a scenario runs its
+ * loops; `quick` runs all with every 16th allocation and every 16th power cut. It prints how many faults were injected and fails where one that
  * was armed never fired, or where anything was lost, invented, out of order, half there, wedged or left
  * open.
  */
@@ -14,10 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct mode modes[] = {
-    {"WAL", "WAL", false}, {"TRUNCATE", "TRUNCATE", false}, {"one connection", "TRUNCATE", true}};
+static const struct mode modes[] = {{"WAL", "WAL", false, false},
+                                    {"TRUNCATE", "TRUNCATE", false, false},
+                                    {"one connection", "TRUNCATE", true, false},
+                                    {"UTF-16", "WAL", false, true}};
 
-enum { CALLS_MAX = 100000 };
+enum { MODES = sizeof modes / sizeof modes[0], CALLS_MAX = 100000 };
 
 static uint64_t injected[FAULTS], runs;
 static unsigned stride = 1; /* of allocations, which are many, and of power cuts */
@@ -66,12 +68,21 @@ static bool try_fault(const struct scenario *scenario, const struct mode *mode, 
     return fired > 0;
 }
 
+/* In UTF-16 only the allocations are others than in WAL. */
+static bool has_mode(const struct scenario *scenario, const struct mode *mode, enum fault fault)
+{
+    return mode->is_in_utf_16 ? fault == FAULT_ALLOC : !(scenario->is_of_app && mode->is_shared);
+}
+
 static uint64_t loop(const struct scenario *scenario, enum fault fault)
 {
     uint64_t fired = 0;
-    for (int mode = 0; mode < (scenario->is_of_app ? 2 : 3); mode++)
-        for (int persists = 0; persists < 2; persists++) {
-            unsigned step = fault == FAULT_ALLOC ? stride : 1;
+    for (int mode = 0; mode < MODES; mode++)
+        for (int persists = 0; persists < 2 && has_mode(scenario, &modes[mode], fault);
+             persists++) {
+            unsigned step = fault != FAULT_ALLOC       ? 1
+                            : modes[mode].is_in_utf_16 ? (stride + 2) / 3
+                                                       : stride;
             for (unsigned n = 1;
                  n < CALLS_MAX && try_fault(scenario, &modes[mode], fault, n, persists); n += step)
                 fired++;
@@ -79,13 +90,16 @@ static uint64_t loop(const struct scenario *scenario, enum fault fault)
     return fired;
 }
 
-static void loop_all(void)
+/* All scenarios, or the one of this name. */
+static void loop_all(const char *only)
 {
     (void)printf("%-20s", "injected");
     for (int fault = 0; fault < FAULTS; fault++)
         (void)printf(" %8s", fault_name((enum fault)fault));
     (void)printf("\n");
     for (int i = 0; i < scenario_count; i++) {
+        if (only && strcmp(only, scenarios[i].name) != 0)
+            continue;
         (void)printf("%-20s", scenarios[i].name);
         for (int fault = 0; fault < FAULTS; fault++) {
             uint64_t fired = loop(&scenarios[i], (enum fault)fault);
@@ -184,10 +198,12 @@ int main(int argc, char **argv)
     if (!fault_set_up())
         return 2;
     device_register();
-    stride = strcmp(part, "quick") == 0 ? 16 : 1;
-    if (strcmp(part, "recovery") != 0)
-        loop_all();
-    if (strcmp(part, "loops") != 0)
+    bool all = strcmp(part, "all") == 0, quick = strcmp(part, "quick") == 0;
+    bool loops = strcmp(part, "loops") == 0, recovery = strcmp(part, "recovery") == 0;
+    stride = quick ? 16 : 1;
+    if (!recovery)
+        loop_all(all || quick || loops ? NULL : part);
+    if (all || quick || recovery)
         recover_all();
     for (int fault = 0; fault < FAULTS; fault++)
         sum += injected[fault];

@@ -62,19 +62,77 @@ static void backlog(struct world *world)
         world_put(world, first, 8);
 }
 
-/* Nothing is settled yet. */
+/* Fewer than one settle takes at once, so that nothing is settled yet. */
+static void acknowledge(struct world *world)
+{
+    if (!world_open_forwarder(world))
+        world_fail(world, "the forwarder cannot begin without a fault");
+    world_step(world, 3);
+}
+
 static void acknowledged(struct world *world)
 {
-    some_connected(world);
-    world_step(world, 3);
+    attached(world);
+    world_put(world, 1, 3);
+    acknowledge(world);
 }
 
 static void tombstone_deleted(struct world *world)
 {
     some_connected(world);
-    if (sqlite3_exec(world->app, "DELETE FROM outbox_event WHERE ledger IS NOT NULL", NULL, NULL,
-                     NULL) != SQLITE_OK)
-        world_fail(world, "the tombstone cannot be deleted");
+    world_meddle(world, "DELETE FROM outbox_event WHERE ledger IS NOT NULL");
+    world->counts_are_gone = true;
+}
+
+/* The mark is taken off, and the row then is one that can never be sent. */
+static void mark_spoilt(struct world *world)
+{
+    some_connected(world);
+    world_meddle(world, "UPDATE outbox_event SET ledger = 'spoilt' WHERE ledger IS NOT NULL");
+    world->counts_are_gone = true;
+    world->dead++;
+}
+
+/* With counts that must stay. */
+static void row_below(struct world *world)
+{
+    some_connected(world);
+    world_step(world, 6);
+    world_put(world, 6, 2);
+    world_meddle(world, "INSERT INTO outbox_event(id, topic, payload) VALUES(-5, 't', 'x')");
+    world->dead++;
+}
+
+static void row_below_unseen(struct world *world)
+{
+    row_below(world);
+    world_close_forwarder(world);
+}
+
+/* Between two that are acknowledged and not settled. */
+static void row_late(struct world *world)
+{
+    attached(world);
+    world_put(world, 1, 2);
+    world_put_at(world, 3, 8);
+    acknowledge(world);
+    world_meddle(world, "INSERT INTO outbox_event(id, topic, payload) VALUES(5, 't', 'x')");
+    world->dead++;
+}
+
+static void row_too_large(struct world *world)
+{
+    attached(world);
+    world_put(world, 1, 2);
+    world_meddle(world, "INSERT INTO outbox_event(topic, payload) VALUES('t', zeroblob(70000))");
+    world->is_blocked = true;
+    world->dead++;
+}
+
+static void open_renamed(struct world *world)
+{
+    world->name = "other";
+    (void)world_open_app(world);
 }
 
 static void open_app(struct world *world)
@@ -121,6 +179,8 @@ static void close_all(struct world *world)
 #define SEND                                                                                       \
     (ON(ALLOC) | ON(READ) | ON(WRITE) | ON(SYNC) | ON(FULL) | ON(BUSY) | ON(LINK) | ON(ROOM))
 
+#define SEND_ACKED (SEND & ~(ON(LINK) | ON(ROOM)))
+
 /* clang-format off */
 const struct scenario scenarios[] = {
     {"open fresh",          nothing,           open_app,         FILES | ON(TRUNCATE),         true,  false},
@@ -132,6 +192,12 @@ const struct scenario scenarios[] = {
     {"step with refusal",   one_refused,       step,             SEND | ON(TRUNCATE),          false, false},
     {"dead letter",         one_unfit,         step,             SEND | ON(TRUNCATE),          false, false},
     {"mend the front",      tombstone_deleted, step,             SEND | ON(TRUNCATE),          false, false},
+    {"spoilt mark",         mark_spoilt,       step,             SEND | ON(TRUNCATE),          false, false},
+    {"row below",           row_below,         step,             SEND | ON(TRUNCATE),          false, false},
+    {"row below, new start", row_below_unseen, step,             SEND | ON(TRUNCATE),          false, false},
+    {"row too late",        row_late,          step,             SEND_ACKED,                   false, false},
+    {"row too large",       row_too_large,     step,             SEND | ON(TRUNCATE),          false, false},
+    {"rename",              some_closed,       open_renamed,     FILES,                        true,  false},
     {"drain",               backlog,           drain,            SEND | ON(OPEN) | ON(TRUNCATE), false, false},
     {"close",               acknowledged,      close_all,        ON(ALLOC) | ON(READ) | ON(WRITE) | ON(SYNC) | ON(TRUNCATE) | ON(DELETE) | ON(FULL) | ON(BUSY), false, false},
 };

@@ -170,7 +170,7 @@ bool world_open_app(struct world *world)
 {
     char sentence[200] = "";
     outbox_config config = {
-        .device = "pump", .sentence = sentence, .sentence_size = sizeof sentence};
+        .device = world->name, .sentence = sentence, .sentence_size = sizeof sentence};
     int code = OUTBOX_SQLITE;
     if (connect(world)) {
         code = outbox_attach(world->app, &config, &world->box);
@@ -254,11 +254,27 @@ void world_put_savepoint(struct world *world, int first)
         commit(world, first, 3);
 }
 
+void world_meddle(struct world *world, const char *sql)
+{
+    if (run(world, sql) != SQLITE_OK)
+        world_fail(world, "%s: %s", sql, sqlite3_errmsg(world->app));
+}
+
 void world_put_unfit(struct world *world)
 {
-    if (run(world, "INSERT INTO outbox_event(topic, payload) VALUES('no#topic', 'x')") != SQLITE_OK)
-        world_fail(world, "the unfit row cannot be stored");
+    world_meddle(world, "INSERT INTO outbox_event(topic, payload) VALUES('no#topic', 'x')");
     world->dead++;
+}
+
+void world_put_at(struct world *world, int number, int64_t id)
+{
+    char sql[200];
+    sqlite3_snprintf(sizeof sql, sql,
+                     "BEGIN IMMEDIATE; INSERT INTO own VALUES(%d); INSERT INTO outbox_event"
+                     "(id, topic, payload) VALUES(%lld, 't', '%d'); COMMIT",
+                     number, (long long)id, number);
+    world_meddle(world, sql);
+    world->fate[number] = COMMITTED;
 }
 
 void world_statistics(struct world *world)
@@ -357,12 +373,16 @@ void world_begin(struct world *world, const struct mode *mode)
                                                 on_poll, on_close, on_probe};
     memset(world, 0, sizeof *world);
     world->mode = mode;
+    world->name = "pump";
     world->link.methods = &methods;
     device_init(&world->device);
+    const char *encoding = "PRAGMA encoding = 'UTF-8'";
     world->device.has_shared_memory = !mode->is_shared;
     char sql[64];
     sqlite3_snprintf(sizeof sql, sql, "PRAGMA journal_mode = %s", mode->journal);
-    if (!connect(world) || run(world, sql) != SQLITE_OK ||
+    if (mode->is_in_utf_16)
+        encoding = "PRAGMA encoding = 'UTF-16'";
+    if (!connect(world) || run(world, encoding) != SQLITE_OK || run(world, sql) != SQLITE_OK ||
         run(world, "CREATE TABLE own(number INTEGER PRIMARY KEY)") != SQLITE_OK)
         world_fail(world, "the database cannot be made");
     world_close_app(world);
@@ -397,6 +417,14 @@ static int64_t number(sqlite3 *db, const char *sql)
     return value;
 }
 
+static int count_accepted(const struct world *world)
+{
+    int count = 0;
+    for (int event = 0; event < EVENTS_MAX; event++)
+        count += world->is_accepted[event];
+    return count;
+}
+
 static void drain(struct world *world)
 {
     outbox_statistics now = {.pending = -1};
@@ -410,6 +438,9 @@ static void drain(struct world *world)
     if (now.dead_lettered != world->dead ||
         number(world->app, "SELECT count(*) FROM outbox_dead") != world->dead)
         world_fail(world, "%lld dead letters, not %d", (long long)now.dead_lettered, world->dead);
+    if (!world->counts_are_gone && now.delivered != count_accepted(world))
+        world_fail(world, "%lld events count as delivered, and %d arrived",
+                   (long long)now.delivered, count_accepted(world));
     if (now.accepted != now.pending + now.delivered + now.dead_lettered)
         world_fail(world, "the counts do not add up");
 }
@@ -437,6 +468,8 @@ void world_check(struct world *world)
         world_fail(world, "the application cannot attach any more");
         return;
     }
+    if (world->is_blocked)
+        world_meddle(world, "UPDATE outbox_event SET payload = 7 WHERE length(payload) > 60000");
     world_put(world, EVENTS_MAX - 1, 1);
     if (world->fate[EVENTS_MAX - 1] != COMMITTED)
         world_fail(world, "the application cannot put any more");

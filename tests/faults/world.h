@@ -21,12 +21,14 @@ enum fate { ABSENT, COMMITTED, IN_DOUBT, ABORTED };
 
 struct mode {
     const char *name, *journal;
-    bool is_shared; /* one connection, no shared memory */
+    bool is_shared;    /* one connection, no shared memory */
+    bool is_in_utf_16; /* SQLite then needs memory for each text that is bound or read */
 };
 
 struct world {
     const struct mode *mode;
     struct device device;
+    const char *name; /* that the application gives the device */
     sqlite3 *app;
     outbox *box;
     sqlite3 *own; /* the forwarder's connection, if it is not the application's */
@@ -40,8 +42,10 @@ struct world {
     int refuse_once, refused; /* numbers; 0: none */
     enum fate fate[EVENTS_MAX];
     bool is_accepted[EVENTS_MAX];
-    int last_first; /* the number that was accepted first, last */
-    int dead;       /* rows that can never be sent */
+    int last_first;       /* the number that was accepted first, last */
+    int dead;             /* rows that can never be sent */
+    bool counts_are_gone; /* with the tombstone */
+    bool is_blocked;      /* by a row that is too large to be read; world_check() makes it unfit */
     bool failed;
     char sentence[300];
 };
@@ -59,6 +63,8 @@ void world_close_app(struct world *world);
 void world_put(struct world *world, int first, int count); /* in one transaction */
 void world_put_savepoint(struct world *world, int first);  /* the second of three is rolled back */
 void world_put_unfit(struct world *world);
+void world_put_at(struct world *world, int number, int64_t id); /* by hand */
+void world_meddle(struct world *world, const char *sql);        /* without a fault */
 bool world_open_forwarder(struct world *world);
 void world_close_forwarder(struct world *world);
 void world_step(struct world *world, int steps);

@@ -176,15 +176,19 @@ static uint32_t pick_size(struct sim *sim)
     }
 }
 
-static int store(struct sim *sim, struct writer *writer, const struct model_event *e,
-                 const uint8_t *body, int64_t *id)
+static int store(struct sim *sim, struct writer *writer, uint32_t number, const uint8_t *body,
+                 int64_t *id)
 {
+    const struct model_event *e = model_event(&sim->model, number);
     char topic[16];
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     outbox_event event = {.topic = topic,
                           .payload = body,
                           .payload_len = e->size,
-                          .content_type = model_content_type(e->body)};
+                          .content_type = model_content_type(e->body),
+                          .type = model_type(number),
+                          .key = model_key(number),
+                          .retain = model_is_retained(number)};
     int code = outbox_put(writer->box, &event, id);
     oracle_code(sim, "put", code);
     int expected = e->size > sim->settings.payload_max ? OUTBOX_TOO_LARGE
@@ -196,11 +200,13 @@ static int store(struct sim *sim, struct writer *writer, const struct model_even
     return code;
 }
 
-static int insert(struct writer *writer, const struct model_event *e, const uint8_t *body,
+static int insert(struct sim *sim, struct writer *writer, uint32_t number, const uint8_t *body,
                   int64_t *id)
 {
-    static const char sql[] = "INSERT INTO outbox_event(id, topic, payload, content_type)"
-                              " VALUES((SELECT max(id) + ?1 FROM outbox_event), ?2, ?3, ?4)";
+    static const char sql[] =
+        "INSERT INTO outbox_event(id, topic, payload, content_type, type, key, retain)"
+        " VALUES((SELECT max(id) + ?1 FROM outbox_event), ?2, ?3, ?4, ?5, ?6, ?7)";
+    const struct model_event *e = model_event(&sim->model, number);
     sqlite3_stmt *s = NULL;
     char topic[16];
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
@@ -213,6 +219,9 @@ static int insert(struct writer *writer, const struct model_event *e, const uint
         else
             (void)sqlite3_bind_text(s, 3, (const char *)body, (int)e->size, SQLITE_STATIC);
         (void)sqlite3_bind_text(s, 4, model_content_type(e->body), -1, SQLITE_STATIC);
+        (void)sqlite3_bind_text(s, 5, model_type(number), -1, SQLITE_STATIC);
+        (void)sqlite3_bind_text(s, 6, model_key(number), -1, SQLITE_STATIC);
+        (void)sqlite3_bind_int(s, 7, model_is_retained(number));
         (void)sqlite3_step(s);
         result = sqlite3_finalize(s);
     }
@@ -243,8 +252,8 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     if (!bytes)
         abort();
     model_body(model, event, bytes);
-    struct model_event e = *model_event(model, event);
-    int code = is_foreign ? insert(writer, &e, bytes, &id) : store(sim, writer, &e, bytes, &id);
+    int code =
+        is_foreign ? insert(sim, writer, event, bytes, &id) : store(sim, writer, event, bytes, &id);
     free(bytes);
     trace_event(sim, "put", event, (uint64_t)id);
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||

@@ -237,6 +237,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
         return OUTBOX_LINK_AGAIN;
     if (link->maximum_packet && message->payload_len + 60 > link->maximum_packet) {
         link->talk.refused_one = true;
+        link->refused = 0; /* now it is this one that must be alone */
         return OUTBOX_LINK_TOO_LARGE;
     }
     uint32_t event = oracle_published(sim, &link->talk, message);
@@ -244,6 +245,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
         return OUTBOX_LINK_DOWN;
     link->publishes++;
     link->unacked++;
+    oracle_sent(sim, event);
     trace_event(sim, "publish", event, token);
     tell(sim, "event %d is sent", (int)model_event(&sim->model, event)->id);
     if (link->unacked > link->receive_maximum)
@@ -278,6 +280,7 @@ static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
         link->is_probed = false;
         tell(sim, "the broker shows that it is alive");
     } else if (down->answers && event->token != link->acked_token) {
+        oracle_answered(sim, down->answers, event->reason);
         link->acked_token = event->token;
         link->unacked -= link->unacked > 0;
         tell(sim, "PUBACK of event %d, reason 0x%02x",

@@ -127,6 +127,8 @@ static void insert_in_order(struct model *model, uint32_t event)
         model->durable++;
     if (at < model->settled)
         model->settled = at;
+    if (at < model->heard)
+        model->heard = at;
 }
 
 void model_commit(struct model *model, uint32_t transaction)
@@ -181,6 +183,8 @@ void model_forget_order(struct model *model, uint32_t from)
         model->order_count = from - 1;
     if (model->settled > model->order_count)
         model->settled = model->order_count;
+    if (model->heard > model->order_count)
+        model->heard = model->order_count;
     if (model->next > model->order_count + 1)
         model->next = model->order_count + 1;
 }
@@ -196,6 +200,21 @@ const char *model_content_type(enum body body)
         [BODY_UNFIT] = "application/json", /* and its body is none */
     };
     return types[body];
+}
+
+bool model_is_retained(uint32_t event)
+{
+    return event % 7 == 3;
+}
+
+const char *model_type(uint32_t event)
+{
+    return event % 5 == 1 ? "sim.reading" : NULL;
+}
+
+const char *model_key(uint32_t event)
+{
+    return event % 3 == 2 ? "a \"key\"" : NULL;
 }
 
 void model_body(const struct model *model, uint32_t event, uint8_t *to)

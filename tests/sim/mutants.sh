@@ -16,7 +16,10 @@ hunt() { # name: prints one line; fails if the mutant survives
     rm -rf "$here"
     mkdir -p "$here/build"
     cp -r src include "$here"
-    patch -s -p1 -d "$here" <"tests/sim/mutants/$name.patch" || return 1
+    if ! patch -s -p1 -d "$here" <"tests/sim/mutants/$name.patch"; then
+        printf '%-45s DOES NOT APPLY any more\n' "$name"
+        return 1
+    fi
     # shellcheck disable=SC2086 # flags, in words
     "$compiler" -std=c11 ${FLAGS:--O1} -I"$here/include" -o "$here/sim" "$here"/src/*.c "$build"/tests/sim/*.o \
         -lsqlite3 -pthread || return 1

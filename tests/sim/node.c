@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_US = 200000, CANARY = 0x5a };
+/* A step may wait some 20 ms for a lock, more than once; a close for a second. */
+enum { RETRY_US = 200000, STEP_MOST_US = 100000, CLOSE_MOST_US = 1200000, CANARY = 0x5a };
 
 static uint32_t now_ms(void *context)
 {
@@ -97,10 +98,21 @@ static void check_canary(struct sim *sim)
             breaks(sim, BOUNDED_MEMORY, "the forwarder wrote behind its memory");
 }
 
+/* SQLite itself waits for up to ten seconds where a lock is refused that nobody holds. */
+static void check_time(struct sim *sim, const char *call, uint64_t began, uint64_t injected,
+                       uint64_t most)
+{
+    uint64_t took = sim->device.now_us - began;
+    if (took > most && sim->nemesis.injected == injected)
+        breaks(sim, ISOLATION, "a %s took %u ms", call, (unsigned)(took / 1000));
+}
+
 void node_close(struct sim *sim)
 {
     struct node *node = &sim->node;
+    uint64_t began = sim->device.now_us, injected = sim->nemesis.injected;
     outbox_forwarder_close(node->forwarder);
+    check_time(sim, "close", began, injected, CLOSE_MOST_US);
     node->forwarder = NULL;
     link_reset(sim);
     if (node->memory)
@@ -126,7 +138,9 @@ void node_step(struct sim *sim)
     if (node->is_told)
         outbox_forwarder_committed(node->forwarder, node->durable);
     node->is_told = false;
+    uint64_t began = sim->device.now_us, injected = sim->nemesis.injected;
     int code = outbox_forwarder_step(node->forwarder, &next_ms);
+    check_time(sim, "step", began, injected, STEP_MOST_US);
     trace_event(sim, "step", (uint64_t)-code, next_ms);
     if (sim->device.powered && sim->device.is_alive[PROCESS_FORWARDER])
         oracle_after_step(sim, code, next_ms);

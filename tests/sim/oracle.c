@@ -39,7 +39,8 @@ void oracle_code(struct sim *sim, const char *call, int code)
 /* What an event says of itself on the wire. */
 struct wire {
     int64_t id, previous;
-    const char *source;
+    const char *source, *sequence;
+    const char *type, *key, *content_type; /* NULL: none */
     bool has_data;
     const void *data;
     size_t size;
@@ -51,7 +52,9 @@ bool oracle_open(struct sim *sim)
     static const char sql[] =
         "SELECT json_extract(?1, '$.id'), json_extract(?1, '$.previous'),"
         " json_extract(?1, '$.source'), json_quote(json_extract(?1, '$.data')),"
-        " json_extract(?1, '$.data_base64'), json_extract(?1, '$.data')";
+        " json_extract(?1, '$.data_base64'), json_extract(?1, '$.data'),"
+        " json_extract(?1, '$.sequence'), json_extract(?1, '$.type'),"
+        " json_extract(?1, '$.partitionkey'), json_extract(?1, '$.datacontenttype')";
     return sqlite3_open_v2(":memory:", &sim->judge, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
            sqlite3_prepare_v2(sim->judge, sql, -1, &sim->reads_document, NULL) == SQLITE_OK;
 }
@@ -75,16 +78,23 @@ static bool read_structured(struct sim *sim, const outbox_message *message, cons
     wire->id = sqlite3_column_int64(s, 0);
     wire->previous = sqlite3_column_int64(s, 1);
     wire->source = (const char *)sqlite3_column_text(s, 2);
+    wire->sequence = (const char *)sqlite3_column_text(s, 6);
+    wire->type = (const char *)sqlite3_column_text(s, 7);
+    wire->key = (const char *)sqlite3_column_text(s, 8);
+    wire->content_type = (const char *)sqlite3_column_text(s, 9);
     wire->has_data = sqlite3_column_type(s, column) != SQLITE_NULL;
     wire->data = sqlite3_column_text(s, column);
     wire->size = (size_t)sqlite3_column_bytes(s, column);
     wire->is_base64 = column == 4;
-    return wire->source != NULL;
+    return wire->source && wire->sequence;
 }
 
 static bool read_plain(const outbox_message *message, struct wire *wire)
 {
-    *wire = (struct wire){.has_data = true, .data = message->payload, .size = message->payload_len};
+    *wire = (struct wire){.has_data = true,
+                          .data = message->payload,
+                          .size = message->payload_len,
+                          .content_type = message->content_type};
     for (size_t i = 0; i < message->property_count; i++) {
         const outbox_property *property = &message->properties[i];
         if (strcmp(property->name, "id") == 0)
@@ -93,8 +103,10 @@ static bool read_plain(const outbox_message *message, struct wire *wire)
             wire->previous = strtoll(property->value, NULL, 10);
         else if (strcmp(property->name, "source") == 0)
             wire->source = property->value;
+        else if (strcmp(property->name, "sequence") == 0)
+            wire->sequence = property->value;
     }
-    return wire->source != NULL;
+    return wire->source && wire->sequence;
 }
 
 static size_t to_base64(const uint8_t *from, size_t size, char *to)
@@ -228,6 +240,28 @@ static bool read_wire(struct sim *sim, const outbox_message *message, const char
                : read_plain(message, wire);
 }
 
+static bool is_same(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* What travels beside the body; the plain mode leaves out what CloudEvents alone know. */
+static bool has_attributes(const struct sim *sim, const outbox_message *message,
+                           const struct wire *wire, uint32_t event)
+{
+    const struct model_event *e = &sim->model.events[event - 1];
+    const char *type = model_type(event);
+    bool structured = sim->settings.forwarder.mode == OUTBOX_STRUCTURED;
+    char sequence[24];
+    sqlite3_snprintf(sizeof sequence, sequence, "%019lld", (long long)e->id);
+    return is_same(wire->sequence, sequence) &&
+           is_same(wire->content_type, model_content_type(e->body)) &&
+           (message->retain != 0) == model_is_retained(event) &&
+           message->is_utf8 == (structured || e->body != BODY_BYTES) &&
+           (!structured || (is_same(wire->key, model_key(event)) &&
+                            is_same(wire->type, type ? type : "outbox.event")));
+}
+
 static bool is_that(struct sim *sim, const outbox_message *message, uint32_t event)
 {
     const struct model_event *e = model_event(&sim->model, event);
@@ -236,7 +270,7 @@ static bool is_that(struct sim *sim, const outbox_message *message, uint32_t eve
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     return strcmp(topic, message->topic) == 0 &&
            read_wire(sim, message, model_content_type(e->body), &wire) &&
-           has_body(sim, event, &wire);
+           has_body(sim, event, &wire) && has_attributes(sim, message, &wire, event);
 }
 
 /* The event of that id; where several transactions in doubt gave it out, the one it really is. */
@@ -277,6 +311,70 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
     (void)sqlite3_reset(sim->reads_document);
     return event;
 }
+
+/* ---- What the forwarder has heard: I5 ------------------------------------------------------------------------------ */
+
+/* Forgets what a former start of the forwarder knew, or what it knew under another source. */
+static void update_heard(struct sim *sim)
+{
+    struct model *model = &sim->model;
+    if (model->heard_by != sim->node.starts || model->heard_in != model->retired_count) {
+        model->heard = model->settled;
+        for (uint32_t event = 1; event <= model->event_count; event++)
+            model_event(model, event)->acked = 0;
+    }
+    model->heard_by = sim->node.starts;
+    model->heard_in = model->retired_count;
+}
+
+/* An unbroken run of PUBACKs from the front, all in one connection, outlives it: what was heard of
+ * must not be sent again, not even behind a reconnect. */
+static void hear(struct sim *sim, uint32_t event)
+{
+    struct model *model = &sim->model;
+    update_heard(sim);
+    model_event(model, event)->acked = sim->link.talk.connection;
+    while (model->heard < model->order_count) {
+        const struct model_event *e = model_event(model, model->order[model->heard]);
+        if (!e->is_parked && e->acked != sim->link.talk.connection)
+            return;
+        model->heard++;
+    }
+}
+
+static void check_alone(struct sim *sim)
+{
+    struct link *link = &sim->link;
+    if (link->refused_to != sim->node.starts || link->refused_in != sim->model.retired_count ||
+        (link->refused && model_event(&sim->model, link->refused)->is_accepted))
+        link->refused = 0;
+    if (link->refused && link->unacked > 1)
+        breaks(sim, CALM, "%u events are in flight, and %" PRId64 " was refused", link->unacked,
+               model_event(&sim->model, link->refused)->id);
+}
+
+void oracle_sent(struct sim *sim, uint32_t event)
+{
+    const struct model_event *e = model_event(&sim->model, event);
+    update_heard(sim);
+    if (e->order > 0 && e->order <= sim->model.heard)
+        breaks(sim, DUPLICATES, "event %" PRId64 " is sent again behind its PUBACK", e->id);
+    check_alone(sim);
+}
+
+void oracle_answered(struct sim *sim, uint32_t event, int reason)
+{
+    struct link *link = &sim->link;
+    if (reason < 0x80) {
+        hear(sim, event);
+        return;
+    }
+    link->refused = event;
+    link->refused_to = sim->node.starts;
+    link->refused_in = sim->model.retired_count;
+}
+
+/* ---- What the broker takes ------------------------------------------------------------------------------------------ */
 
 /* Passes what is parked, so that `next` is an event that must be accepted. */
 static void pass_parked(struct model *model)
@@ -370,6 +468,12 @@ static void find_transactions(struct sim *sim, sqlite3 *db, struct found *found)
     (void)sqlite3_finalize(s);
 }
 
+static const char *text(sqlite3_stmt *s, int column)
+{
+    return (const char *)sqlite3_column_text(s, column);
+}
+
+/* Columns from 2: payload, topic, content type, type, key, retain. */
 static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
 {
     const struct model_event *e = &sim->model.events[event - 1];
@@ -378,8 +482,10 @@ static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
     char expected[16];
     sqlite3_snprintf(sizeof expected, expected, "s/%u", e->stream);
     wire.data = sqlite3_column_blob(s, 2);
-    return topic && strcmp(topic, expected) == 0 &&
-           (e->body == BODY_UNFIT || has_body(sim, event, &wire));
+    return topic && strcmp(topic, expected) == 0 && has_body(sim, event, &wire) &&
+           is_same(text(s, 4), model_content_type(e->body)) &&
+           is_same(text(s, 5), model_type(event)) && is_same(text(s, 6), model_key(event)) &&
+           (sqlite3_column_int(s, 7) != 0) == model_is_retained(event);
 }
 
 /* An event in doubt whose id was given to another since, and which is there in place of that. */
@@ -400,7 +506,8 @@ static void find_rows(struct sim *sim, sqlite3 *db, struct found *found)
 {
     int result = SQLITE_ERROR;
     sqlite3_stmt *s =
-        prepare(db, "SELECT id, ledger IS NOT NULL, payload, topic FROM outbox_event ORDER BY id");
+        prepare(db, "SELECT id, ledger IS NOT NULL, payload, topic, content_type, type, key, retain"
+                    " FROM outbox_event ORDER BY id");
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
         int64_t id = sqlite3_column_int64(s, 0);
         uint32_t event = model_owner(&sim->model, id);
@@ -545,6 +652,25 @@ static int64_t number(sqlite3 *db, const char *sql)
     return value;
 }
 
+/* A dead letter is kept as it was stored. */
+static void check_dead_letters(struct sim *sim, sqlite3 *db)
+{
+    int result = SQLITE_ERROR;
+    sqlite3_stmt *s =
+        prepare(db, "SELECT id, reason, payload, topic, content_type, type, key, retain"
+                    " FROM outbox_dead");
+    while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
+        int64_t id = sqlite3_column_int64(s, 0);
+        uint32_t event = model_owner(&sim->model, id);
+        if (!event || model_event(&sim->model, event)->body != BODY_UNFIT ||
+            !is_as_stored(sim, event, s) || sqlite3_column_bytes(s, 1) == 0)
+            breaks(sim, NO_LOSS, "dead letter %" PRId64 " is not what somebody stored", id);
+    }
+    if (result != SQLITE_DONE)
+        breaks(sim, RECOVERY, "the dead letters cannot be read");
+    (void)sqlite3_finalize(s);
+}
+
 void oracle_at_end(struct sim *sim, sqlite3 *db)
 {
     outbox_statistics now;
@@ -558,6 +684,7 @@ void oracle_at_end(struct sim *sim, sqlite3 *db)
         breaks(sim, RECOVERY, "the database is damaged");
     if (now.pending != 0)
         breaks(sim, NO_LOSS, "%" PRId64 " events are pending", now.pending);
+    check_dead_letters(sim, db);
     if (sim->model.epoch_changes)
         return; /* the counts may have begun anew */
     if ((uint64_t)now.delivered != sim->model.fit)

@@ -140,6 +140,7 @@ struct model_event {
     uint32_t connection; /* in which it was sent last; 0: never */
     bool is_accepted;    /* in order */
     bool is_parked;
+    uint32_t acked; /* connection in which its PUBACK was heard; 0: never */
 };
 
 struct model_transaction {
@@ -160,11 +161,14 @@ struct model {
     size_t owner_capacity;
     uint32_t *order; /* events by order of commit, from 1 */
     uint32_t order_count, order_capacity;
-    uint32_t durable; /* up to this order nothing may be lost any more */
-    uint32_t next;    /* order of the next event that must be accepted first */
-    uint32_t settled; /* all up to this order have left the table, rightly */
-    int64_t floor;    /* ids up to it had left the table at the last start of the device */
-    int64_t last_id;  /* that was accepted in order; what `previous` must say */
+    uint32_t durable;  /* up to this order nothing may be lost any more */
+    uint32_t next;     /* order of the next event that must be accepted first */
+    uint32_t settled;  /* all up to this order have left the table, rightly */
+    uint32_t heard;    /* of all up to this order the forwarder knows that they are done ... */
+    uint64_t heard_by; /* ... in this start of it ... */
+    unsigned heard_in; /* ... after so many changes of the source */
+    int64_t floor;     /* ids up to it had left the table at the last start of the device */
+    int64_t last_id;   /* that was accepted in order; what `previous` must say */
     char source[128];
     char retired[SOURCES][128]; /* sources that must not come back */
     unsigned retired_count;
@@ -235,6 +239,10 @@ struct link {
     struct down down[QUEUE];
     uint32_t down_first, down_end;
     uint32_t acked_token; /* one that was acknowledged before, for repeats */
+    /* The event that was refused last, which this start of the forwarder must send alone; 0: none. */
+    uint32_t refused;
+    uint64_t refused_to;
+    unsigned refused_in;
     /* What the nemesis wants, until when. */
     uint64_t down_until, hang_until, refuse_until, hold_until, drop_until, small_until,
         window_until, qos_until, room_until, stray_until, stall_noticed;
@@ -376,11 +384,19 @@ void model_forget_order(struct model *model, uint32_t from); /* lost, and allowe
 /* The body of an event; `to` has room for its size. */
 void model_body(const struct model *model, uint32_t event, uint8_t *to);
 const char *model_content_type(enum body body);
+/* What else is stored with it; NULL: nothing. */
+bool model_is_retained(uint32_t event);
+const char *model_type(uint32_t event);
+const char *model_key(uint32_t event);
 
 bool oracle_open(struct sim *sim);
 void oracle_close(struct sim *sim);
 /* The core hands an event to the link. Gives the model's event, 0 if there is none. */
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message);
+/* It was the first forwarder that sent it. */
+void oracle_sent(struct sim *sim, uint32_t event);
+/* The first forwarder has heard what the broker says of it. */
+void oracle_answered(struct sim *sim, uint32_t event, int reason);
 /* By the broker. */
 void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event);
 /* After a start of the device or the application: which transactions are there? */

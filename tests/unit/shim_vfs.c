@@ -35,10 +35,18 @@ static sqlite3_file *real(sqlite3_file *file)
 
 /* ---- What is of interest -------------------------------------------------------------------------- */
 
+/* Counts down; true for the call that it is for. */
+static bool strikes(int *countdown)
+{
+    return *countdown > 0 && --*countdown == 0;
+}
+
 static int shim_write(sqlite3_file *file, const void *data, int amount, sqlite3_int64 offset)
 {
     if (((struct shim_file *)file)->is_wal) {
         assert_true(offset + amount <= WAL_MAX);
+        if (strikes(&shim_vfs.fail_writes))
+            return SQLITE_IOERR_WRITE;
         memset(bytes + offset, DIRTY, (size_t)amount);
         shim_vfs.writes++;
     }
@@ -93,11 +101,17 @@ static int shim_close(sqlite3_file *file)
 
 static int shim_read(sqlite3_file *file, void *data, int amount, sqlite3_int64 offset)
 {
+    if (((struct shim_file *)file)->is_wal && strikes(&shim_vfs.fail_reads))
+        return SQLITE_IOERR_READ;
     return real(file)->pMethods->xRead(real(file), data, amount, offset);
 }
 
 static int shim_size(sqlite3_file *file, sqlite3_int64 *size)
 {
+    if (((struct shim_file *)file)->is_wal && shim_vfs.fail_sizes > 0) {
+        shim_vfs.fail_sizes--;
+        return SQLITE_IOERR_FSTAT;
+    }
     return real(file)->pMethods->xFileSize(real(file), size);
 }
 
@@ -118,6 +132,8 @@ static int shim_reserved(sqlite3_file *file, int *is_reserved)
 
 static int shim_control(sqlite3_file *file, int operation, void *argument)
 {
+    if (operation == SQLITE_FCNTL_PERSIST_WAL && shim_vfs.persist_answer)
+        return shim_vfs.persist_answer;
     return real(file)->pMethods->xFileControl(real(file), operation, argument);
 }
 
@@ -138,6 +154,11 @@ static int shim_map(sqlite3_file *file, int page, int size, int extend, void vol
 
 static int shim_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 {
+    const int checkpoint = 1; /* SQLite, walformat.html: the second of the locks */
+    if (offset == checkpoint && flags & SQLITE_SHM_LOCK && shim_vfs.busy_checkpoints > 0) {
+        shim_vfs.busy_checkpoints--;
+        return SQLITE_BUSY;
+    }
     return real(file)->pMethods->xShmLock(real(file), offset, n, flags);
 }
 

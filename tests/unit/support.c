@@ -140,6 +140,8 @@ static outbox_link_result fake_open(outbox_link *link)
     assert_false(fake->is_open);
     fake->opens++;
     fake->is_open = !fake->refuse_open;
+    if (fake->refuse_open && fake->refusal)
+        fake_link_closed(fake, fake->refusal);
     return fake->is_open ? OUTBOX_LINK_OK : OUTBOX_LINK_DOWN;
 }
 
@@ -156,6 +158,10 @@ static outbox_link_result fake_publish(outbox_link *link, uint32_t token,
     assert_true(fake->is_open);
     if (fake->maximum_packet && message->payload_len > fake->maximum_packet)
         return OUTBOX_LINK_TOO_LARGE;
+    if (fake->odd_answers > 0) {
+        fake->odd_answers--;
+        return (outbox_link_result)99;
+    }
     if (fake->room == 0)
         return OUTBOX_LINK_AGAIN;
     if (fake->room > 0)

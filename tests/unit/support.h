@@ -73,6 +73,8 @@ struct fake_link {
     bool is_open;
     bool is_probed;        /* and not answered yet */
     bool refuse_open;      /* open() says DOWN */
+    const char *refusal;   /* and CLOSED follows with this sentence, if it is not NULL */
+    int odd_answers;       /* publishes that give a value which is none of port.h */
     int room;              /* publishes that are taken before AGAIN; -1: any number */
     size_t maximum_packet; /* publish says TOO_LARGE above this payload; 0: never */
     struct fake_sent sent[FAKE_SENT_MAX];

@@ -394,6 +394,24 @@ static void test_a_lock_that_is_given_back_now_and_then_is_no_trouble(void **sta
 }
 
 /* [step-1] */
+/* What the lock did while nobody asked is not known: two short waits are not one long wait. */
+static void test_a_lock_that_is_met_again_after_a_long_rest_is_no_trouble(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 1);
+    start(state, &(outbox_forwarder_config){.settle_batch = 1, .ack_timeout_ms = 1u << 20});
+    rig_connect(&rig, 10);
+    bench_sql(bench->db, "BEGIN IMMEDIATE");
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    rig.port.now_ms += 60000; /* the device slept */
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    bench_sql(bench->db, "COMMIT");
+    rig_run(&rig, 100);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 static void test_no_lock_is_held_between_two_steps(void **state)
 {
     struct bench *bench = *state;
@@ -745,6 +763,7 @@ int main(void)
         CASE(test_a_settle_waits_while_the_application_writes),
         CASE(test_a_write_lock_that_is_held_for_ten_seconds_is_reported),
         CASE(test_a_lock_that_is_given_back_now_and_then_is_no_trouble),
+        CASE(test_a_lock_that_is_met_again_after_a_long_rest_is_no_trouble),
         CASE(test_no_lock_is_held_between_two_steps),
         CASE(test_no_transaction_is_open_while_the_link_is_called),
         CASE(test_close_settles_what_was_acked),

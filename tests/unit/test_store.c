@@ -746,6 +746,118 @@ static void test_a_shared_connection_that_does_not_sync_sends_no_row_of_others(v
     }
 }
 
+/* [P2] [step-8] The application may choose another journal mode while an event waits for its barrier. */
+static void test_a_barrier_goes_by_the_journal_mode_of_the_moment(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "TRUNCATE", "NORMAL");
+    sql_put(bench);
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
+    /* FULL would do in TRUNCATE, but not in DELETE. */
+    bench_sql(bench->db, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL");
+    rig_run(&rig, 2500);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NOT_DURABLE);
+    bench_sql(bench->db, "PRAGMA journal_mode = WAL");
+    rig_run(&rig, 2500);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
+/* [P2] what was proved once says nothing about a row that came into a hole since */
+static void test_a_row_put_into_a_hole_while_offline_is_synced_before_it_is_sent(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(1, 'a'), (5, 'a')");
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+    fake_link_closed(&rig.link, "cut");
+    rig_step(&rig);
+    bench_sql(bench->db, "PRAGMA synchronous = NORMAL; INSERT INTO outbox_event(id, topic)"
+                         " VALUES(3, 'late')");
+    rig_reconnect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 5);
+    assert_int_equal(rig.link.sent[3].id, 3);
+    assert_int_equal(rig_stats(&rig).barriers, 2);
+}
+
+/* [P2] [P6] an epoch that an attach has begun may be undone like any other commit at NORMAL */
+static void test_an_epoch_of_others_is_made_durable_before_anything_is_sent_under_it(void **state)
+{
+    struct bench *bench = *state;
+    outbox *renamed;
+    start(state, NULL);
+    rig_connect(&rig, 10);
+    int64_t id = bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).barriers, 0);
+    id = bench_put(bench, "a", "c");
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(other, "PRAGMA synchronous = NORMAL");
+    assert_int_equal(outbox_attach(other, &(outbox_config){.device = "renamed"}, &renamed),
+                     OUTBOX_OK);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_non_null(strstr(rig.link.sent[1].source, "renamed"));
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+    outbox_detach(renamed);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+}
+
+/* [step-5] what was read waits for its barrier, which a lock keeps from it, and then the application opens a
+ * transaction */
+static void test_no_barrier_is_made_inside_the_applications_transaction(void **state)
+{
+    struct bench *bench = *state;
+    bench_reopen(bench, "TRUNCATE", "FULL");
+    sqlite3 *other = bench_connect(bench);
+    sql_put(bench);
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    bench_sql(other, "BEGIN IMMEDIATE");
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 0);
+    bench_sql(other, "COMMIT");
+    bench_sql(bench->db, "BEGIN IMMEDIATE; INSERT INTO reading VALUES(1)");
+    rig_run(&rig, 2000);
+    assert_int_equal(rig.link.sent_count, 0);
+    assert_int_equal(rig_stats(&rig).barriers, 0);
+    bench_sql(bench->db, "ROLLBACK");
+    rig_run(&rig, 1000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM reading"), 0);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+}
+
+static void step_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    (void)argc, (void)argv;
+    rig_step(&rig);
+    sqlite3_result_int(context, rig.link.sent_count);
+}
+
+/* [step-5] a statement that writes is a transaction too, also in autocommit */
+static void test_a_step_inside_a_statement_that_writes_reads_nothing(void **state)
+{
+    struct bench *bench = *state;
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    sqlite3_create_function(bench->db, "step", 0, SQLITE_UTF8, NULL, step_function, NULL, NULL);
+    bench_sql(bench->db, "CREATE TRIGGER one AFTER INSERT ON outbox_event"
+                         " BEGIN INSERT INTO reading VALUES(step()); END");
+    sql_put(bench);
+    assert_int_equal(bench_number(bench->db, "SELECT value FROM reading"), 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+}
+
 static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state)
 {
     struct bench *bench = *state;
@@ -934,6 +1046,12 @@ int main(void)
         CASE(test_a_claim_from_before_a_new_epoch_does_not_spare_its_barrier),
         CASE(test_a_refusal_is_forgotten_with_the_events_it_was_about),
         CASE(test_a_shared_connection_that_does_not_sync_sends_no_row_of_others),
+        CASE(test_a_barrier_goes_by_the_journal_mode_of_the_moment),
+        CASE(test_a_row_put_into_a_hole_while_offline_is_synced_before_it_is_sent),
+        CASE(test_an_epoch_of_others_is_made_durable_before_anything_is_sent_under_it),
+
+        CASE(test_no_barrier_is_made_inside_the_applications_transaction),
+        CASE(test_a_step_inside_a_statement_that_writes_reads_nothing),
         CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
         CASE(test_an_idle_application_lets_the_forwarder_checkpoint),
         CASE(test_a_busy_application_is_left_to_checkpoint_itself),

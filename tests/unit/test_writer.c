@@ -814,6 +814,245 @@ static void test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_
     assert_int_equal(listener.commits, 1);
 }
 
+/* [P1] a trigger on the outbox's own table that calls a function that puts: the put inside is refused, and
+ * leaves the event of the one outside as it is */
+static void test_a_put_inside_a_put_is_refused_and_spoils_nothing(void **state)
+{
+    static const char *const moments[] = {"BEFORE", "AFTER"};
+    struct bench *bench = *state;
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_function, NULL, NULL);
+    bench_sql(bench->db, "CREATE TABLE inner(code)");
+    for (int i = 0; i < 2; i++) {
+        char *sql = sqlite3_mprintf("CREATE TRIGGER nested %s INSERT ON outbox_event"
+                                    " BEGIN INSERT INTO inner VALUES(put()); END",
+                                    moments[i]);
+        bench_sql(bench->db, sql);
+        sqlite3_free(sql);
+        outbox_event event = {.topic = "plant/7",
+                              .payload = "warm",
+                              .payload_len = 4,
+                              .content_type = "text/plain",
+                              .type = "reading",
+                              .key = "k",
+                              .retain = 1};
+        assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+        assert_int_equal(bench_number(bench->db, "SELECT code FROM inner"), OUTBOX_MISUSE);
+        bench_sql(bench->db, "DROP TRIGGER nested; DELETE FROM inner");
+        assert_int_equal(
+            bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE topic = 'plant/7' AND"
+                                    " payload = 'warm' AND type = 'reading' AND key = 'k' AND"
+                                    " content_type = 'text/plain' AND retain = 1 AND created > 0"),
+            i + 1);
+        assert_int_equal(pending(bench), i + 1);
+    }
+}
+
+/* ---- What SQLite and others do to a put -------------------------------------------------------------- */
+
+/* Memory runs out while that pragma runs, and only then. */
+static int on_trace(unsigned kind, void *context, void *statement, void *text)
+{
+    (void)text;
+    const char *sql = sqlite3_sql(statement);
+    if (!sql || strcmp(sql, context) != 0)
+        return 0;
+    sqlite3_hard_heap_limit64(kind == SQLITE_TRACE_STMT ? sqlite3_memory_used() : 0);
+    return 0;
+}
+
+/* [P1] [put-8] in UTF-16 that needs memory for a text */
+static void test_a_put_whose_transaction_is_rolled_back_under_it_stores_nothing(void **state)
+{
+    sqlite3 *db = NULL;
+    outbox *box = NULL;
+    char pragma[] = "PRAGMA main.journal_mode";
+    (void)state;
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    assert_int_equal(sqlite3_db_config(db, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0), SQLITE_OK);
+    bench_sql(db, "PRAGMA encoding = 'UTF-16'; CREATE TABLE reading(value)");
+    assert_int_equal(outbox_attach(db, NULL, &box), OUTBOX_OK);
+    bench_sql(db, "BEGIN; INSERT INTO reading VALUES(1)");
+    sqlite3_trace_v2(db, SQLITE_TRACE_STMT | SQLITE_TRACE_PROFILE, on_trace, pragma);
+    int code = outbox_put(box, &(outbox_event){.topic = "a"}, NULL);
+    sqlite3_trace_v2(db, 0, NULL, NULL);
+    sqlite3_hard_heap_limit64(0);
+    assert_int_equal(code, OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(box), "rolled the transaction back"));
+    assert_true(sqlite3_get_autocommit(db));
+    assert_int_equal(bench_number(db, "SELECT count(*) FROM reading"), 0);
+    assert_int_equal(bench_number(db, "SELECT count(*) FROM outbox_event"), 1);
+    assert_int_equal(outbox_put(box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_OK);
+    outbox_detach(box);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* Lets so many operations of SQLite's machine pass, and interrupts at the next one, once. */
+static int interrupt(void *context)
+{
+    int *left = context;
+    return --*left == 0;
+}
+
+/* [P1] [put-8] SQLite rolls the whole transaction back where it interrupts certain statements */
+static void test_an_interrupted_put_leaves_the_event_with_its_transaction_or_neither(void **state)
+{
+    struct bench *bench = *state;
+    int interrupted = 0;
+    for (int n = 1, left = 0; left <= 0; n++) {
+        left = n;
+        bench_sql(bench->db, "DELETE FROM reading; BEGIN; INSERT INTO reading VALUES(1)");
+        int64_t before = pending(bench);
+        sqlite3_progress_handler(bench->db, 1, interrupt, &left);
+        int code = outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL);
+        sqlite3_progress_handler(bench->db, 0, NULL, NULL);
+        assert_true(code == OUTBOX_OK || code == OUTBOX_SQLITE);
+        interrupted += code == OUTBOX_SQLITE;
+        if (sqlite3_get_autocommit(bench->db))
+            assert_int_equal(code, OUTBOX_SQLITE); /* its transaction is gone */
+        else
+            bench_sql(bench->db, code == OUTBOX_OK ? "COMMIT" : "ROLLBACK");
+        assert_int_equal(pending(bench) - before, code == OUTBOX_OK);
+    }
+    assert_in_range(interrupted, 10, 1000);
+}
+
+struct denial {
+    int action;
+    const char *name; /* NULL: any */
+    int after;        /* so many are allowed before */
+};
+
+static int deny(void *context, int action, const char *a, const char *b, const char *c,
+                const char *d)
+{
+    struct denial *denial = context;
+    (void)b, (void)c, (void)d;
+    bool is_it = action == denial->action && (!denial->name || strcmp(a, denial->name) == 0);
+    return is_it && denial->after-- <= 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* [put-8] */
+static void test_a_put_that_may_not_open_a_transaction_of_its_own_stores_nothing(void **state)
+{
+    struct bench *bench = *state;
+    struct denial denial = {.action = SQLITE_SAVEPOINT};
+    bench_put(bench, "a", "b");
+    sqlite3_set_authorizer(bench->db, deny, &denial);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "not authorized"));
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(pending(bench), 1);
+    assert_true(sqlite3_get_autocommit(bench->db));
+}
+
+/* [put-8] */
+static void
+test_a_put_with_an_id_out_of_range_that_may_not_be_taken_back_is_rolled_back(void **state)
+{
+    struct bench *bench = *state;
+    struct denial denial = {.action = SQLITE_DELETE, .name = "outbox_event"};
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(281474976710656, 'a')");
+    sqlite3_set_authorizer(bench->db, deny, &denial);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(pending(bench), 1);
+}
+
+/* [put-8] */
+static void test_after_a_rollback_by_hand_the_next_put_is_stored(void **state)
+{
+    struct bench *bench = *state;
+    leave_a_transaction_open(bench);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    bench_sql(bench->db, "ROLLBACK");
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+    assert_int_equal(pending(bench), 1);
+}
+
+/* [put-8] its savepoint can be undone, the transaction around it cannot be ended */
+static void test_a_left_over_transaction_that_cannot_be_ended_is_said_again(void **state)
+{
+    struct bench *bench = *state;
+    struct denial denial = {.action = SQLITE_TRANSACTION, .name = "ROLLBACK"};
+    leave_a_transaction_open(bench);
+    sqlite3_set_authorizer(bench->db, deny, &denial);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "still open"));
+    assert_false(sqlite3_get_autocommit(bench->db));
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    assert_true(sqlite3_get_autocommit(bench->db));
+    assert_int_equal(bench_put(bench, "a", "b"), 1);
+}
+
+/* [flush-2] */
+static void test_a_flush_that_cannot_read_the_table_says_so(void **state)
+{
+    struct bench *bench = *state;
+    static struct listener listener;
+    struct denial denial = {.action = SQLITE_READ, .name = "outbox_event"};
+    listen_to(bench, &listener);
+    bench_put(bench, "a", "b");
+    sqlite3_set_authorizer(bench->db, deny, &denial);
+    assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "prohibited"));
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_TIMEOUT);
+}
+
+/* [attach-6] */
+static void test_attach_that_cannot_read_the_stored_name_changes_nothing(void **state)
+{
+    struct bench *bench = *state;
+    outbox *box = NULL;
+    sqlite3 *other = bench_connect(bench);
+    /* `minimum_reader` is read from two columns before. */
+    struct denial denial = {.action = SQLITE_READ, .name = "outbox_meta", .after = 2};
+    char *before = bench_text(bench->db, "SELECT group_concat(value) FROM outbox_meta");
+    sqlite3_set_authorizer(other, deny, &denial);
+    assert_int_equal(outbox_attach(other, &(outbox_config){.device = "pump"}, &box), OUTBOX_SQLITE);
+    assert_null(box);
+    char *after = bench_text(bench->db, "SELECT group_concat(value) FROM outbox_meta");
+    assert_string_equal(before, after);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_epoch"), OUTBOX_LANES);
+    sqlite3_free(before);
+    sqlite3_free(after);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+}
+
+/* [attach-5] */
+static void
+test_a_stored_name_that_cannot_be_used_is_replaced_by_the_one_that_is_given(void **state)
+{
+    struct bench *bench = *state;
+    outbox *box = NULL;
+    sqlite3 *other = bench_connect(bench);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 'no name!' WHERE name = 'device'");
+    assert_int_equal(outbox_attach(other, &(outbox_config){.device = "pump"}, &box), OUTBOX_OK);
+    char *name = bench_text(other, "SELECT value FROM outbox_meta WHERE name = 'device'");
+    assert_string_equal(name, "pump");
+    sqlite3_free(name);
+    outbox_detach(box);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+}
+
+/* [detach-1] [put-2] */
+static void test_a_savepoint_that_is_undone_after_detach_takes_its_events_with_it(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "BEGIN");
+    bench_put(bench, "a", "stays");
+    bench_sql(bench->db, "SAVEPOINT s");
+    bench_put(bench, "a", "goes");
+    outbox_detach(bench->box);
+    bench->box = NULL;
+    bench_sql(bench->db, "ROLLBACK TO s; COMMIT");
+    assert_int_equal(pending(bench), 1);
+    assert_int_equal(bench_number(bench->db, "SELECT payload = 'stays' FROM outbox_event"
+                                             " WHERE ledger IS NULL"),
+                     1);
+}
+
 /* ---- What the forwarder is told ------------------------------------------------------------------ */
 
 static void test_a_commit_is_heard_once_and_after_it_is_visible(void **state)
@@ -1033,6 +1272,17 @@ int main(void)
         CASE(test_a_put_from_a_sql_function_fails_with_its_statement),
         CASE(test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it),
         CASE(test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own),
+        CASE(test_a_put_inside_a_put_is_refused_and_spoils_nothing),
+        CASE(test_a_put_whose_transaction_is_rolled_back_under_it_stores_nothing),
+        CASE(test_an_interrupted_put_leaves_the_event_with_its_transaction_or_neither),
+        CASE(test_a_put_that_may_not_open_a_transaction_of_its_own_stores_nothing),
+        CASE(test_a_put_with_an_id_out_of_range_that_may_not_be_taken_back_is_rolled_back),
+        CASE(test_after_a_rollback_by_hand_the_next_put_is_stored),
+        CASE(test_a_left_over_transaction_that_cannot_be_ended_is_said_again),
+        CASE(test_a_flush_that_cannot_read_the_table_says_so),
+        CASE(test_attach_that_cannot_read_the_stored_name_changes_nothing),
+        CASE(test_a_stored_name_that_cannot_be_used_is_replaced_by_the_one_that_is_given),
+        CASE(test_a_savepoint_that_is_undone_after_detach_takes_its_events_with_it),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
         CASE(test_a_rollback_is_not_heard),
         CASE(test_only_a_commit_that_syncs_proves_its_events_durable),
