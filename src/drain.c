@@ -46,6 +46,8 @@ static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane,
 {
     const struct ob_entry *before = ob_window_ahead(&lane->window);
     int64_t ahead = before ? before->id : ob_machine_head(f, lane)->last;
+    if (lane->damage.sent > ahead)
+        ahead = lane->damage.sent;
     return ahead >= message->epoch_first ? ahead : 0;
 }
 
@@ -225,6 +227,8 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
     uint64_t ended = ob_machine_clock(f);
     /* Ten times what the lock was held: SQLite's locks are not fair, so leave it to others. */
     f->settle_not_before = ended + SETTLE_PAUSE_MS + 10 * (ended - began);
+    if (code == OUTBOX_CORRUPT)
+        ob_damage_stops_settling(f, lane);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
     else if (head != OB_HEAD_SAME)
@@ -235,7 +239,7 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
 
 uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane)
 {
-    uint32_t count = ob_window_settleable(&lane->window);
+    uint32_t count = ob_damage_before(lane, ob_window_settleable(&lane->window));
     return count < f->config.settle_batch ? count : f->config.settle_batch;
 }
 
@@ -251,6 +255,7 @@ void ob_drain_settle(outbox_forwarder *f)
 {
     for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
         struct ob_lane *lane = &f->lane[i];
+        ob_damage_release(lane);
         uint32_t count = ob_drain_due(f, lane);
         if (count > 0 && !ob_store_is_blocked(&f->store) &&
             ob_machine_has_come(f, f->settle_not_before) &&

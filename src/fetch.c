@@ -217,6 +217,12 @@ static void take_back_misplaced(const struct taking *taking, uint32_t had, int64
     take_back(lane, count, count > had ? ob_window_at(&lane->window, count - 1)->id : cursor);
 }
 
+static bool fail(outbox_forwarder *f, int code)
+{
+    ob_machine_store_failed(f, code);
+    return false;
+}
+
 /* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
 bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
 {
@@ -236,10 +242,10 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
         take_back(lane, had, request.after);
     else if (taking.misplaced)
         take_back_misplaced(&taking, had, request.after);
-    if (code != OUTBOX_OK) {
-        ob_machine_store_failed(f, code);
-        return false;
-    }
+    if (code == OUTBOX_CORRUPT && request.is_hole && !taking.misplaced)
+        return ob_damage_skip(f, lane) || fail(f, code);
+    if (code != OUTBOX_OK)
+        return fail(f, code);
     if (request.head != OB_HEAD_SAME) {
         ob_machine_follow_head(f, lane, request.head);
         return false;

@@ -117,6 +117,12 @@ void ob_machine_clear_trouble(outbox_forwarder *f)
         ob_machine_trouble(f, OUTBOX_REFUSED, "%s", f->lane[i].refusal.error.sentence);
         return;
     }
+    for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
+        if (!f->lane[i].damage.from)
+            continue;
+        ob_machine_trouble(f, OUTBOX_CORRUPT, "%s", f->lane[i].damage.error.sentence);
+        return;
+    }
     ob_error_clear(&f->error);
     ob_error_clear(&f->logged);
 }
@@ -175,7 +181,9 @@ uint32_t ob_machine_pause_length(const outbox_forwarder *f, unsigned attempts)
 /* What is acked in an unbroken run stays to be settled; the rest is void. */
 static void void_lane(outbox_forwarder *f, struct ob_lane *lane)
 {
-    ob_window_keep(&lane->window, ob_window_settleable(&lane->window));
+    ob_damage_release(lane);
+    ob_window_keep(&lane->window, ob_damage_before(lane, ob_window_settleable(&lane->window)));
+    ob_damage_forget(lane);
     lane->buffer.used = 0;
     uint32_t kept = ob_window_count(&lane->window);
     lane->cursor =
@@ -245,6 +253,8 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     lane->buffer.used = 0;
     lane->more = true;
     lane->waits_for_acks = false;
+    ob_damage_forget(lane);
+    lane->damage.sent = 0;
     lane->refusal.dead_id = 0;
     if (lane->refusal.alone_id)
         ob_refusal_passed(f, lane); /* if it is still there, it will be refused again */

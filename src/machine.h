@@ -3,6 +3,7 @@
  * machine.h - the forwarder's state, and what its files call of each other.
  *
  *   forwarder.c  what the link says, the step
+ *   damage.c     rows that cannot be read
  *   rest.c       whether to be connected at all: gate, batches
  *   refusal.c    events that the broker does not want
  *   fetch.c      while online: reads events into the windows
@@ -42,6 +43,13 @@ struct ob_refusal {
     int64_t large_id;
 };
 
+/* Rows that cannot be read, damage.c. */
+struct ob_damage {
+    int64_t from, to; /* nothing from here on is settled; 0: there is no hole */
+    int64_t sent;     /* all behind it and up to here were sent and acknowledged */
+    struct ob_error error;
+};
+
 /* One lane as the forwarder works on it; its table is in the store. */
 struct ob_lane {
     outbox_lane number;
@@ -61,6 +69,7 @@ struct ob_lane {
     uint64_t announced_at;
 
     struct ob_refusal refusal;
+    struct ob_damage damage;
 };
 
 struct outbox_forwarder {
@@ -186,6 +195,17 @@ bool ob_rest_is_over(outbox_forwarder *f);
 bool ob_rest_begins(const outbox_forwarder *f);
 void ob_rest(outbox_forwarder *f);
 void ob_rest_next(const outbox_forwarder *f, uint32_t *next_ms);
+
+/* ---- damage.c ------------------------------------------------------------------------------ */
+
+/* Moves the cursor behind rows that cannot be read; false: nothing behind can be read either. SQLite
+ * cannot delete next to them; how many of the first entries may be settled; lets entries go that cannot
+ * be; the connection is lost. */
+bool ob_damage_skip(outbox_forwarder *f, struct ob_lane *lane);
+void ob_damage_stops_settling(outbox_forwarder *f, struct ob_lane *lane);
+uint32_t ob_damage_before(const struct ob_lane *lane, uint32_t count);
+void ob_damage_release(struct ob_lane *lane);
+void ob_damage_forget(struct ob_lane *lane);
 
 /* ---- fetch.c ------------------------------------------------------------------------------- */
 

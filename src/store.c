@@ -289,7 +289,9 @@ static int fetch_inside(struct ob_table *table, struct ob_fetch *fetch, bool *br
     int code = ob_head_check(table, &fetch->head, broken);
     if (code != OUTBOX_OK || *broken || fetch->head != OB_HEAD_SAME)
         return code;
-    return read_rows(table, fetch);
+    code = read_rows(table, fetch);
+    fetch->is_hole = code == OUTBOX_CORRUPT;
+    return code;
 }
 
 static int has_rows_beyond(struct ob_table *table, bool *beyond)
@@ -308,7 +310,7 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
     bool broken = false, beyond = false;
     assert(!ob_store_is_blocked(store));
     fetch->head = OB_HEAD_SAME;
-    fetch->at_end = false;
+    fetch->at_end = fetch->is_hole = false;
     fetch->has_ended = true; /* nothing was taken yet */
     int code = ob_store_end_left_over(store);
     if (code == OUTBOX_OK)

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_hole.c - a page of the file is damaged: what lies on other pages is still sent, and said so.
+ */
+#include "support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { EVENTS = 2000, PAGE = 4096 };
+
+static struct rig rig;
+
+static void put_many(struct bench *bench, int count)
+{
+    bench_sql(bench->db, "BEGIN");
+    for (int i = 0; i < count; i++)
+        bench_put(bench, "plant/7/temp",
+                  "0123456789012345678901234567890123456789012345678901234567890123456789");
+    bench_sql(bench->db, "COMMIT");
+}
+
+/* Turns a leaf of the table to garbage, through SQLite's own file. */
+static void damage_leaf(struct bench *bench, int number)
+{
+    char sql[200];
+    unsigned char garbage[PAGE];
+    sqlite3_file *file = NULL;
+    bench_sql(bench->db, "PRAGMA wal_checkpoint(TRUNCATE)");
+    snprintf(sql, sizeof sql,
+             "SELECT pageno FROM dbstat WHERE name = 'outbox_event' AND pagetype = 'leaf'"
+             " ORDER BY path LIMIT 1 OFFSET %d",
+             number);
+    int64_t page = bench_number(bench->db, sql);
+    memset(garbage, 0xa5, sizeof garbage);
+    assert_int_equal(sqlite3_file_control(bench->db, "main", SQLITE_FCNTL_FILE_POINTER, &file),
+                     SQLITE_OK);
+    assert_int_equal(file->pMethods->xWrite(file, garbage, PAGE, (page - 1) * PAGE), SQLITE_OK);
+}
+
+/* Acks all that is sent; gives the number of different events. */
+static int drain(uint32_t ms)
+{
+    static unsigned char seen[EVENTS + 1];
+    int count = 0, from = 0;
+    memset(seen, 0, sizeof seen);
+    for (uint32_t passed = 0; passed < ms; passed += 100) {
+        for (; from < rig.link.sent_count; from++) {
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+            count += seen[rig.link.sent[from].id]++ == 0;
+        }
+        rig_run(&rig, 100);
+    }
+    return count;
+}
+
+static void test_events_on_other_pages_are_sent_in_order_and_the_hole_is_reported(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, EVENTS);
+    damage_leaf(bench, 20);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    int arrived = drain(30000);
+    assert_in_range(arrived, EVENTS - 40, EVENTS - 10);
+    int64_t hole = 0;
+    for (int i = 1; i < rig.link.sent_count; i++) {
+        assert_true(rig.link.sent[i].id > rig.link.sent[i - 1].id);
+        assert_int_equal(rig.link.sent[i].previous, rig.link.sent[i - 1].id);
+        hole += rig.link.sent[i].id - rig.link.sent[i - 1].id > 1;
+    }
+    assert_int_equal(hole, 1);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, EVENTS);
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(bench->forwarder, &now);
+    assert_int_equal(now.last_error, OUTBOX_CORRUPT);
+    assert_non_null(strstr(now.last_error_text, "cannot be read"));
+}
+
+/* [P3] what cannot be settled is not deleted */
+static void test_events_behind_a_hole_stay_in_the_file(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, EVENTS);
+    damage_leaf(bench, 20);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    drain(30000);
+    assert_int_equal(bench_number(bench->own, "SELECT count(*) FROM outbox_event WHERE id > 1500"),
+                     500);
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(bench->forwarder, &now);
+    assert_in_range(now.sending[OUTBOX_NORMAL].settled_id, 1, 1500);
+}
+
+static void test_a_new_connection_goes_on_behind_what_was_sent_beyond_the_hole(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, EVENTS);
+    damage_leaf(bench, 20);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    drain(30000);
+    int before = rig.link.sent_count;
+    fake_link_closed(&rig.link, "lost");
+    rig_step(&rig);
+    rig_reconnect(&rig, 100);
+    bench_put(bench, "plant/7/temp", "new");
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    drain(3000);
+    for (int i = before; i < rig.link.sent_count; i++)
+        assert_true(rig.link.sent[i].id > EVENTS || rig.link.sent[i].id < 1500);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, EVENTS + 1);
+}
+
+static void test_the_other_lane_is_not_held_up_by_a_hole(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, EVENTS);
+    damage_leaf(bench, 0); /* even the tombstone cannot be read */
+    outbox_event event = {.topic = "u", .lane = OUTBOX_URGENT};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    drain(5000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_string_equal(rig.link.sent[0].topic, "u");
+}
+
+static int teardown(void **state)
+{
+    struct bench *bench = *state;
+    if (bench->forwarder)
+        rig_stop(&rig);
+    return bench_close(state);
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_events_on_other_pages_are_sent_in_order_and_the_hole_is_reported),
+        CASE(test_events_behind_a_hole_stay_in_the_file),
+        CASE(test_a_new_connection_goes_on_behind_what_was_sent_beyond_the_hole),
+        CASE(test_the_other_lane_is_not_held_up_by_a_hole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
