@@ -16,6 +16,7 @@ enum {
     PUBLISH_MAX = 256,    /* publishes of one step */
     LINK_RETRY_MS = 5,    /* the link had no room */
     SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
+    PLACE_MS = 2000,      /* between two looks where the database's file is */
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
     URGENT_RUN_MAX = 7    /* urgent events in a row while normal ones wait */
 };
@@ -297,7 +298,7 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
 void ob_drain_send(outbox_forwarder *f)
 {
     for (int i = 0; i < PUBLISH_MAX; i++) {
-        if (f->state != OB_ONLINE || ob_machine_in_flight(f) >= window_size(f))
+        if (f->state != OB_ONLINE || f->is_moved || ob_machine_in_flight(f) >= window_size(f))
             return;
         struct ob_lane *lane =
             &f->lane[f->urgent_run < URGENT_RUN_MAX ? OUTBOX_URGENT : OUTBOX_NORMAL];
@@ -366,7 +367,7 @@ void ob_drain_settle(outbox_forwarder *f)
     for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
         struct ob_lane *lane = &f->lane[i];
         uint32_t count = ob_drain_due(f, lane);
-        if (count > 0 && !ob_store_is_blocked(&f->store) &&
+        if (count > 0 && !f->is_moved && !ob_store_is_blocked(&f->store) &&
             ob_machine_has_come(f, f->settle_not_before) &&
             ob_machine_has_come(f, f->store_not_before) &&
             ob_machine_has_come(f, settle_at(f, lane, count)))
@@ -418,9 +419,27 @@ static void checkpoint(outbox_forwarder *f)
     f->active_at = f->now; /* not again before a second */
 }
 
+/* What is sent and settled from a file that nobody can open again was neither sent nor settled. */
+static void look_for_file(outbox_forwarder *f)
+{
+    f->place_at = f->now + PLACE_MS;
+    int code = ob_store_check_place(&f->store);
+    if (code != OUTBOX_OK) {
+        ob_machine_store_failed(f, code);
+    } else if (f->is_moved) {
+        f->is_moved = false;
+        f->store_not_before = f->now;
+        ob_machine_store_works(f);
+    }
+}
+
 void ob_drain_keep_house(outbox_forwarder *f)
 {
     bool every_step = f->config.shared_connection != 0;
+    if (ob_machine_has_come(f, f->place_at))
+        look_for_file(f);
+    if (f->is_moved)
+        return;
     if (f->state == OB_ONLINE && looks_for_others(f) &&
         (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
         look_for_others(f);
@@ -459,8 +478,13 @@ static void next_settle(outbox_forwarder *f, const struct ob_lane *lane, uint32_
             next_ms);
 }
 
+/* Where nothing else is to be done, nobody is woken up to look for the file. */
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
 {
+    if (f->is_moved) {
+        ob_machine_sooner(f, f->place_at, next_ms);
+        return;
+    }
     if (f->state == OB_ONLINE && looks_for_others(f))
         ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
     if (wants_checkpoint(f))

@@ -60,6 +60,8 @@ struct outbox_forwarder {
     bool store_is_in_trouble; /* `error` is the database's */
     bool store_is_busy;       /* since `busy_since`, and at every attempt */
 
+    bool is_moved;     /* the database's file is not where it was opened */
+    uint64_t place_at; /* when to look there again */
     uint64_t watch_at; /* when to look at the oldest event in flight */
     uint64_t settle_not_before, store_not_before, link_not_before;
     uint64_t busy_since;

@@ -408,6 +408,8 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         return code;
     code = bury_unfit(store, settle->table, settle->window, settle->count);
     if (code == OUTBOX_OK)
+        code = ob_store_check_place(store); /* in WAL every write to a lost file succeeds */
+    if (code == OUTBOX_OK)
         code = ob_table_delete_passed(settle->table, settle->ledger.id);
     if (code == OUTBOX_OK)
         code = ob_table_entomb(settle->table, &settle->ledger, settle->text);
@@ -533,6 +535,19 @@ int ob_store_has_changed(struct ob_store *store, bool *changed)
     *changed = version != store->version;
     store->version = version;
     return OUTBOX_OK;
+}
+
+int ob_store_check_place(struct ob_store *store)
+{
+    int moved = 0;
+    /* A VFS that has no answer has no files that anybody could move. */
+    int result = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    if (result != SQLITE_OK || !moved)
+        return OUTBOX_OK;
+    return ob_error_set(
+        &store->error, OUTBOX_MOVED,
+        "the database file was moved, replaced or deleted while it was open; nothing "
+        "is sent or settled until it is back, or is opened anew");
 }
 
 int ob_store_checkpoint(struct ob_store *store)

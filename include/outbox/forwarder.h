@@ -20,6 +20,12 @@
  * closed, and after a pause it is sent again, alone. An event over this forwarder's own payload_max
  * or buffer_size, which another writer or a handle with a larger limit has stored, is held in the
  * same way with reason 0x95; it is not sent, and the sentence names the limit. [step-4]
+ *
+ * Every two seconds in which it has something to do, and inside each settle, it looks whether the
+ * database's name still leads to the file that is open. Where it does not, the code is OUTBOX_MOVED;
+ * nothing is sent or settled until the file is back. [moved-1] A database that cannot be written any
+ * more is OUTBOX_READONLY, or OUTBOX_SQLITE where the system names another reason; what was
+ * acknowledged waits, and is settled when it can be written again. [readonly-1]
  */
 #ifndef OUTBOX_FORWARDER_H
 #define OUTBOX_FORWARDER_H

@@ -72,7 +72,9 @@ typedef struct outbox outbox;
     X(OUTBOX_LINK, -22, "the broker cannot be reached or ended the connection")                    \
     X(OUTBOX_REFUSED, -23, "the broker refuses an event; the events behind it wait")               \
     X(OUTBOX_SYSTEM, -24, "the operating system failed; the particulars carry its message")        \
-    X(OUTBOX_NOT_DURABLE, -25, "the connection's synchronous setting cannot make events durable")
+    X(OUTBOX_NOT_DURABLE, -25, "the connection's synchronous setting cannot make events durable")  \
+    X(OUTBOX_MOVED, -27,                                                                           \
+      "the database file was moved, replaced or deleted while it was open; open it anew")
 
 typedef enum outbox_code {
 #define OUTBOX_CODE_ENUM(name, value, sentence) name = (value),
@@ -187,7 +189,8 @@ typedef struct outbox_event {
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
  * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL or OUTBOX_BAD_ID: nothing was written and the
  * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
- * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may
+ * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY, OUTBOX_MOVED (in the rollback modes; in WAL, SQLite goes on
+ * writing to the file that was moved) or OUTBOX_SQLITE: the event was not written; SQLite itself may
  * have rolled the whole transaction back, as after a failing INSERT of your own
  * (sqlite3_get_autocommit() tells). Only where a put is a transaction of its own, or at your own
  * COMMIT, an I/O error can leave open whether it is there, as with every COMMIT of SQLite.
@@ -247,8 +250,9 @@ typedef struct outbox_forwarding {
  *
  * Returns OUTBOX_MISUSE (NULL, started already, a value out of range, an open transaction),
  * OUTBOX_CLOSED, OUTBOX_NO_FILE, OUTBOX_BAD_URL, OUTBOX_LOCKED (one forwarder per database, the
- * operating system drops the lock when its process dies), OUTBOX_SYSTEM, OUTBOX_NO_MEMORY or an
- * error of the database. On any error nothing runs. [start-3] */
+ * operating system drops the lock when its process dies), OUTBOX_READONLY (the file or its file
+ * system cannot be written), OUTBOX_SYSTEM, OUTBOX_NO_MEMORY or an error of the database. On any
+ * error nothing runs. [start-3] */
 int outbox_start(outbox *box, const outbox_forwarding *forwarding);
 
 /* Waits until every event that was committed before the call has been acknowledged and settled.

@@ -70,6 +70,10 @@ static int open_database(struct outbox_linux_engine *engine, const struct outbox
             return fail(engine, OUTBOX_SQLITE, "on_open refused the forwarder's connection: %d",
                         refused);
     }
+    /* It could send, but never settle, and would send the same again at every start. */
+    if (sqlite3_db_readonly(engine->db, "main") == 1)
+        return fail(engine, OUTBOX_READONLY, "%s cannot be written; nothing could be settled",
+                    plan->path);
     /* For what is read here; the forwarder then sets a handler of its own. */
     result = sqlite3_busy_timeout(engine->db, FIRST_READ_TIMEOUT_MS);
     if (result != SQLITE_OK)

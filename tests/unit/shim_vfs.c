@@ -38,6 +38,8 @@ static sqlite3_file *real(sqlite3_file *file)
 static int shim_write(sqlite3_file *file, const void *data, int amount, sqlite3_int64 offset)
 {
     if (((struct shim_file *)file)->is_wal) {
+        if (shim_vfs.is_read_only)
+            return SQLITE_READONLY;
         assert_true(offset + amount <= WAL_MAX);
         memset(bytes + offset, DIRTY, (size_t)amount);
         shim_vfs.writes++;

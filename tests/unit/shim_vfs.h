@@ -11,12 +11,14 @@
 #define SHIM_VFS_H
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct shim_vfs {
-    int fail_syncs; /* of the WAL: so many fail */
-    int syncs;      /* of the WAL: so many were tried */
-    int writes;     /* to the WAL */
+    bool is_read_only; /* the WAL takes no write */
+    int fail_syncs;    /* of the WAL: so many fail */
+    int syncs;         /* of the WAL: so many were tried */
+    int writes;        /* to the WAL */
     int slept_ms;
     void (*on_sleep)(void *context); /* may be NULL */
     void *on_sleep_context;

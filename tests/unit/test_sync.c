@@ -194,6 +194,31 @@ static void test_a_barrier_leaves_a_claim_that_reaches_further(void **state)
     assert_int_equal(rig_stats(&rig).barriers, 1);
 }
 
+/* ---- A file that cannot be written any more ----------------------------------------------------- */
+
+/* [readonly-1] */
+static void test_what_was_acked_waits_until_the_file_can_be_written_again(void **state)
+{
+    start(state, NULL);
+    write_event();
+    write_event();
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 2);
+    shim_vfs.is_read_only = true;
+    for (int i = 0; i < 2; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 20000);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_READONLY);
+    assert_int_equal(rig_stats(&rig).pending, 2);
+    assert_int_equal(rig_stats(&rig).in_flight, 0);
+    assert_int_equal(rig.port.warnings, 1);
+    shim_vfs.is_read_only = false;
+    rig_run(&rig, 1100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_int_equal(rig.link.sent_count, 2);
+}
+
 /* ---- A lock that is held while the forwarder closes ------------------------------------------------- */
 
 static void commit_after_200_ms(void *context)
@@ -249,6 +274,7 @@ int main(void)
         CASE(test_a_durable_commit_does_not_make_up_for_a_sync_that_failed),
         CASE(test_a_checkpoint_whose_sync_failed_leaves_the_wal_in_doubt),
         CASE(test_a_barrier_leaves_a_claim_that_reaches_further),
+        CASE(test_what_was_acked_waits_until_the_file_can_be_written_again),
         CASE(test_close_waits_for_a_lock_that_is_given_back_soon),
         CASE(test_close_does_not_wait_for_a_lock_much_longer_than_a_second),
     };
