@@ -230,6 +230,10 @@ typedef struct outbox_forwarding {
     /* How often rows of other processes are looked for, in ms. 0: 1,000. OUTBOX_NEVER: not at all;
      * then they go out with this process's next commit. */
     unsigned foreign_check_ms;
+    /* Non-zero: where another forwarder serves the database, outbox_start() does not fail with
+     * OUTBOX_LOCKED but waits in state STAND_BY, and takes over within a second when the lock falls
+     * free. [standby-1] */
+    int stand_by;
     size_t payload_max; /* 0: that of the handle */
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
@@ -274,7 +278,8 @@ typedef enum outbox_state {
     OUTBOX_STATE_STOPPED,    /* no forwarder on this handle */
     OUTBOX_STATE_CONNECTING, /* the link is being opened */
     OUTBOX_STATE_ONLINE,     /* events are sent as they come */
-    OUTBOX_STATE_BACKOFF     /* waiting before the next attempt; last_error says why */
+    OUTBOX_STATE_BACKOFF,    /* waiting before the next attempt; last_error says why */
+    OUTBOX_STATE_STAND_BY    /* another forwarder serves the database */
 } outbox_state;
 
 /* One lane, from the database: durable, and exact but for ids that other writers skipped, which

@@ -35,11 +35,17 @@
 /* SQLite, and on_open of an application, need some 50 KiB at most. */
 #define STACK_SIZE ((size_t)256 * 1024)
 
+enum {
+    STAND_BY_MS = 500, /* between two looks at the lock that another forwarder holds */
+    FLUSH_LOOK_MS = 50 /* between two looks at what the other one has settled, if somebody waits */
+};
+
 struct flags {
     bool committed;
     bool ending;
     int64_t durable[OUTBOX_LANES]; /* the largest that a commit has reported since the last step */
     int64_t flush[OUTBOX_LANES];   /* the largest that a flush has asked for; stays until passed */
+    unsigned flushes;              /* calls that wait now */
 };
 
 struct service {
@@ -47,6 +53,9 @@ struct service {
     const struct outbox_linux_plan *plan;
     struct outbox_linux_engine engine;
     int64_t flushing[OUTBOX_LANES]; /* what the forwarder was last asked to flush up to */
+    int64_t settled[OUTBOX_LANES];  /* by the other forwarder, as far as it was looked */
+    outbox_statistics seen;         /* what is shown next */
+    uint64_t lock_at;               /* when to look at the lock again */
 
     /* Between threads. */
     pthread_t thread;
@@ -55,10 +64,11 @@ struct service {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* `opened` or `statistics` moved */
     struct flags flags;
-    bool woken;  /* there is something to do since the thread last looked */
-    bool asleep; /* the thread is in poll() or about to be, and only wake_fd gets it out */
-    bool opened; /* the thread has opened everything, or failed and has closed it again */
-    int code;    /* how opening went */
+    bool woken;     /* there is something to do since the thread last looked */
+    bool asleep;    /* the thread is in poll() or about to be, and only wake_fd gets it out */
+    bool stands_by; /* commits are the other forwarder's work */
+    bool opened;    /* the thread has opened everything, or failed and has closed it again */
+    int code;       /* how opening went */
     outbox_statistics statistics;
 };
 
@@ -136,12 +146,28 @@ static void sleep_up_to(struct service *service, uint32_t ms)
 
 /* ---- The thread: running ----------------------------------------------------------------------- */
 
-/* Hands on what the other threads said, does one step, and shows them what came of it. Returns how
- * long there is nothing to do. */
+/* Shows the other threads what came of the last turn. */
+static void show(struct service *service)
+{
+    outbox_statistics *seen = &service->seen;
+    bool moved = false;
+    hold(service);
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        if (seen->sending[i].settled_id < service->settled[i])
+            seen->sending[i].settled_id = service->settled[i];
+        moved = moved || seen->sending[i].settled_id != service->statistics.sending[i].settled_id;
+    }
+    service->statistics = *seen;
+    service->stands_by = seen->state == OUTBOX_STATE_STAND_BY;
+    if (moved)
+        (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
+    let_go(service);
+}
+
+/* Hands on what the other threads said and does one step. Returns how long there is nothing to do. */
 static uint32_t step(struct service *service, const struct flags *flags)
 {
     uint32_t next_ms = 0;
-    outbox_statistics statistics;
     if (flags->committed)
         outbox_forwarder_committed(service->engine.forwarder, flags->durable);
     if (memcmp(flags->flush, service->flushing, sizeof flags->flush) != 0) {
@@ -150,19 +176,69 @@ static uint32_t step(struct service *service, const struct flags *flags)
     }
     /* The code is part of the statistics, and the forwarder goes on by itself. */
     (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
-    memset(&statistics, 0, sizeof statistics);
-    outbox_forwarder_stats(service->engine.forwarder, &statistics);
-
-    hold(service);
-    bool moved = false;
+    outbox_forwarder_stats(service->engine.forwarder, &service->seen);
     for (int i = 0; i < OUTBOX_LANES; i++)
-        moved =
-            moved || statistics.sending[i].settled_id != service->statistics.sending[i].settled_id;
-    service->statistics = statistics;
-    if (moved)
-        (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
-    let_go(service);
+        if (service->seen.sending[i].settled_id > 0)
+            service->settled[i] = 0; /* the forwarder knows better from now on */
+    show(service);
     return next_ms;
+}
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* exists on every Linux */
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void say(const struct service *service, outbox_level level, int code, const char *sentence)
+{
+    const outbox_port *port = &service->engine.port;
+    if (port->log)
+        port->log(port->log_context, level, code, sentence);
+}
+
+/* Keeps why it still stands by; tells people when that is another reason than before. */
+static void note_stand_by(struct service *service, int code)
+{
+    outbox_statistics *seen = &service->seen;
+    const char *sentence = service->engine.sentence;
+    if (seen->state != OUTBOX_STATE_STAND_BY || seen->last_error != code)
+        say(service, code == OUTBOX_LOCKED ? OUTBOX_LOG_INFO : OUTBOX_LOG_WARNING, code, sentence);
+    seen->state = OUTBOX_STATE_STAND_BY;
+    seen->last_error = code;
+    (void)snprintf(seen->last_error_text, sizeof seen->last_error_text, "%.*s",
+                   (int)sizeof seen->last_error_text - 1, sentence);
+}
+
+/* Returns how long there is nothing to do. What another forwarder settles nobody tells us, so while
+ * somebody waits for that, the table is looked at. Also before the first step of our own: the rows that
+ * a flush waits for may have left by the other one's last settle. */
+static uint32_t stand_by(struct service *service, const struct flags *flags)
+{
+    uint64_t now = monotonic_ms();
+    int code = OUTBOX_LOCKED;
+    if (now >= service->lock_at) {
+        code = outbox_linux_engine_take_over(&service->engine);
+        service->lock_at = now + STAND_BY_MS;
+        if (code != OUTBOX_OK)
+            note_stand_by(service, code);
+    }
+    if (code == OUTBOX_OK || flags->flushes > 0)
+        (void)outbox_linux_engine_find_settled(&service->engine, service->settled); /* again soon */
+    show(service);
+    if (code == OUTBOX_OK) {
+        say(service, OUTBOX_LOG_INFO, OUTBOX_OK,
+            "the other forwarder is gone; this one takes over");
+        return step(service, flags);
+    }
+    uint64_t wait = service->lock_at > now ? service->lock_at - now : 0;
+    return flags->flushes > 0 && wait > FLUSH_LOOK_MS ? FLUSH_LOOK_MS : (uint32_t)wait;
+}
+
+static uint32_t take_turn(struct service *service, const struct flags *flags)
+{
+    return service->engine.forwarder ? step(service, flags) : stand_by(service, flags);
 }
 
 static void report_opening(struct service *service, int code)
@@ -185,13 +261,13 @@ static void *run(void *context)
     }
     /* The first step is made before the start returns, so that the statistics tell the truth. */
     struct flags flags = take_flags(service);
-    uint32_t next_ms = step(service, &flags);
+    uint32_t next_ms = take_turn(service, &flags);
     report_opening(service, OUTBOX_OK);
     while (!flags.ending) {
         sleep_up_to(service, next_ms);
         flags = take_flags(service);
         if (!flags.ending)
-            next_ms = step(service, &flags);
+            next_ms = take_turn(service, &flags);
     }
     outbox_linux_engine_close(&service->engine);
     return NULL;
@@ -213,7 +289,8 @@ static void service_committed(void *context, const int64_t durable[OUTBOX_LANES]
     hold(service);
     service->flags.committed = true;
     raise_to(service->flags.durable, durable);
-    wake(service);
+    if (!service->stands_by)
+        wake(service);
     let_go(service);
 }
 
@@ -258,6 +335,7 @@ static int service_flush(void *context, const int64_t last[OUTBOX_LANES], unsign
     struct timespec deadline = time_after(timeout_ms == OUTBOX_NEVER ? 0 : timeout_ms);
     int error = timeout_ms == 0 ? ETIMEDOUT : 0;
     hold(service);
+    service->flags.flushes++;
     if (!is_settled(service, last)) {
         raise_to(service->flags.flush, last);
         wake(service);
@@ -267,6 +345,7 @@ static int service_flush(void *context, const int64_t last[OUTBOX_LANES], unsign
                     ? pthread_cond_wait(&service->changed, &service->mutex)
                     : pthread_cond_timedwait(&service->changed, &service->mutex, &deadline);
     bool settled = is_settled(service, last);
+    service->flags.flushes--;
     let_go(service);
     return settled ? OUTBOX_OK : OUTBOX_TIMEOUT;
 }
