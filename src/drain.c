@@ -17,6 +17,8 @@ enum {
     LINK_RETRY_MS = 5,    /* the link had no room */
     SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
     PLACE_MS = 2000,      /* between two looks where the database's file is */
+    FULL_CALM_MS = 10000, /* the disk was not full for so long: settle more rows at once */
+    CHECKPOINT_LOOK_MS = 20,
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
     URGENT_RUN_MAX = 7    /* urgent events in a row while normal ones wait */
 };
@@ -316,7 +318,7 @@ void ob_drain_send(outbox_forwarder *f)
 /* When what is acked should be settled; `f->now` or earlier means now. */
 static uint64_t settle_at(const outbox_forwarder *f, const struct ob_lane *lane, uint32_t count)
 {
-    if (count >= f->config.settle_batch || ob_window_is_full(&lane->window))
+    if (count >= f->settle_limit || ob_window_is_full(&lane->window))
         return f->now;
     int64_t reaches = ob_window_at(&lane->window, count - 1)->id;
     if (lane->flush_id && (reaches >= lane->flush_id || lane->window.in_flight == 0))
@@ -340,6 +342,26 @@ static void after_settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t cou
         ob_machine_passed_refusal(f, lane);
 }
 
+/* A rollback journal takes the pages of all the rows that one transaction deletes, and it is gone
+ * behind it: where there is no room for that of many rows, there may be for that of one. */
+static void settle_fewer(outbox_forwarder *f)
+{
+    if (f->store.journal == OB_JOURNAL_WAL || f->settle_limit == 1)
+        return;
+    f->settle_limit /= 2;
+    f->store_not_before = f->now;
+}
+
+static void settle_more(outbox_forwarder *f)
+{
+    if (f->settle_limit == f->config.settle_batch ||
+        !ob_machine_has_come(f, f->full_at + FULL_CALM_MS))
+        return;
+    f->settle_limit *= 2;
+    if (f->settle_limit > f->config.settle_batch)
+        f->settle_limit = f->config.settle_batch;
+}
+
 static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
 {
     enum ob_head head;
@@ -350,7 +372,12 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
     f->settle_not_before = ended + SETTLE_PAUSE_MS + 10 * (ended - began);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
-    else if (head != OB_HEAD_SAME)
+    if (code == OUTBOX_DISK_FULL)
+        settle_fewer(f);
+    if (code != OUTBOX_OK)
+        return;
+    settle_more(f);
+    if (head != OB_HEAD_SAME)
         follow_head(f, lane, head);
     else
         after_settle(f, lane, count);
@@ -359,7 +386,7 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
 uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane)
 {
     uint32_t count = ob_window_settleable(&lane->window);
-    return count < f->config.settle_batch ? count : f->config.settle_batch;
+    return count < f->settle_limit ? count : f->settle_limit;
 }
 
 void ob_drain_settle(outbox_forwarder *f)
@@ -376,6 +403,11 @@ void ob_drain_settle(outbox_forwarder *f)
 }
 
 /* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 static bool looks_for_others(const outbox_forwarder *f)
 {
@@ -402,21 +434,36 @@ static void look_for_others(outbox_forwarder *f)
 static bool wants_checkpoint(const outbox_forwarder *f)
 {
     return !f->config.shared_connection && f->store.journal == OB_JOURNAL_WAL &&
-           f->store.wal_frames > f->config.checkpoint_frames;
+           (f->disk_was_full || f->store.wal_frames > f->config.checkpoint_frames);
+}
+
+/* On a full disk it is not waited for an idle second: nobody commits there, but whoever finds the room
+ * first that somebody made would write into it, and then not even the checkpoint has any. */
+static uint64_t checkpoint_at(const outbox_forwarder *f)
+{
+    uint64_t idle = f->disk_was_full ? f->now : f->active_at + CHECKPOINT_MS;
+    return later(idle, later(f->checkpoint_not_before, f->store_not_before));
 }
 
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
- * far, or a long drain without an application would never stop growing it. */
+ * far, or a long drain without an application would never stop growing it; or where the disk was full:
+ * the WAL has no room to grow, its application cannot commit, so it would never checkpoint. */
 static void checkpoint(outbox_forwarder *f)
 {
+    bool whole;
+    int64_t version = f->store.version;
     look_for_others(f);
-    if (!ob_machine_has_come(f, f->active_at + CHECKPOINT_MS) ||
-        !ob_machine_has_come(f, f->store_not_before))
+    if (f->store.version != version)
+        f->checkpoint_not_before = f->now + CHECKPOINT_LOOK_MS;
+    if (!ob_machine_has_come(f, checkpoint_at(f)))
         return;
-    int code = ob_store_checkpoint(&f->store);
-    if (code != OUTBOX_OK)
+    int code = ob_store_checkpoint(&f->store, &whole);
+    f->checkpoint_not_before = f->now + CHECKPOINT_MS;
+    if (code != OUTBOX_OK) {
         ob_machine_store_failed(f, code);
-    f->active_at = f->now; /* not again before a second */
+        f->checkpoint_not_before += CHECKPOINT_MS; /* a settle has its turn first */
+    }
+    f->disk_was_full = f->disk_was_full && !whole;
 }
 
 /* What is sent and settled from a file that nobody can open again was neither sent nor settled. */
@@ -443,16 +490,11 @@ void ob_drain_keep_house(outbox_forwarder *f)
     if (f->state == OB_ONLINE && looks_for_others(f) &&
         (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
         look_for_others(f);
-    if (wants_checkpoint(f) && ob_machine_has_come(f, f->active_at + CHECKPOINT_MS))
+    if (wants_checkpoint(f) && ob_machine_has_come(f, checkpoint_at(f)))
         checkpoint(f);
 }
 
 /* ---- The next turn ------------------------------------------------------------------------------ */
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* When the lane can go on sending, where it is held up by something that passes with time alone. */
 static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_ms)
@@ -488,7 +530,7 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
     if (f->state == OB_ONLINE && looks_for_others(f))
         ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
     if (wants_checkpoint(f))
-        ob_machine_sooner(f, f->active_at + CHECKPOINT_MS, next_ms);
+        ob_machine_sooner(f, checkpoint_at(f), next_ms);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         if (f->state == OB_ONLINE && ob_machine_in_flight(f) < window_size(f))
             next_send(f, &f->lane[i], next_ms);

@@ -60,6 +60,10 @@ struct outbox_forwarder {
     bool store_is_in_trouble; /* `error` is the database's */
     bool store_is_busy;       /* since `busy_since`, and at every attempt */
 
+    uint32_t settle_limit; /* rows of one settle; less than configured after a full disk */
+    bool disk_was_full;    /* and the WAL has not been checkpointed whole since */
+    uint64_t full_at;      /* when it was last */
+    uint64_t checkpoint_not_before;
     bool is_moved;     /* the database's file is not where it was opened */
     uint64_t place_at; /* when to look there again */
     uint64_t watch_at; /* when to look at the oldest event in flight */

@@ -550,9 +550,10 @@ int ob_store_check_place(struct ob_store *store)
         "is sent or settled until it is back, or is opened anew");
 }
 
-int ob_store_checkpoint(struct ob_store *store)
+int ob_store_checkpoint(struct ob_store *store, bool *whole)
 {
     int frames = 0, moved = 0;
+    *whole = false;
     int code = store->wal_in_doubt ? sync_wal(store) : OUTBOX_OK;
     if (code != OUTBOX_OK)
         return code;
@@ -564,6 +565,7 @@ int ob_store_checkpoint(struct ob_store *store)
         store->wal_in_doubt = true; /* it may have been the sync that failed */
         return ob_error_sqlite(&store->error, store->db, result, "checkpointing the WAL");
     }
+    *whole = frames <= moved;
     store->wal_frames = frames > moved ? (unsigned)(frames - moved) : 0;
     return OUTBOX_OK;
 }

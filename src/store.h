@@ -103,7 +103,8 @@ int ob_store_has_changed(struct ob_store *store, bool *changed);
 /* OUTBOX_MOVED where the database's name does not lead to the open file any more. */
 int ob_store_check_place(struct ob_store *store);
 
-/* Moves what the WAL holds into the database as far as nobody is in the way. */
-int ob_store_checkpoint(struct ob_store *store);
+/* Moves what the WAL holds into the database as far as nobody is in the way. `whole`: all of it, and
+ * the next writer begins the WAL anew. */
+int ob_store_checkpoint(struct ob_store *store, bool *whole);
 
 #endif

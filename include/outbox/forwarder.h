@@ -26,6 +26,10 @@
  * nothing is sent or settled until the file is back. [moved-1] A database that cannot be written any
  * more is OUTBOX_READONLY, or OUTBOX_SQLITE where the system names another reason; what was
  * acknowledged waits, and is settled when it can be written again. [readonly-1]
+ *
+ * On a full disk (OUTBOX_DISK_FULL) it goes on with what is possible without new room. In WAL it moves
+ * the WAL into the database, PASSIVE, as soon as no other connection has written since the last look,
+ * so that the next writer begins the WAL anew. In the other modes it settles fewer rows at once, down to one. [full-1]
  */
 #ifndef OUTBOX_FORWARDER_H
 #define OUTBOX_FORWARDER_H
@@ -98,6 +102,10 @@ int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 /* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive a
  * power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
+
+/* Says that what is wrong with the database may be over, as when the caller has made room on a full
+ * disk: the next step tries again, instead of a second later. Same thread as step. */
+void outbox_forwarder_retry(outbox_forwarder *forwarder);
 
 /* Asks that what is acknowledged be settled at once, until everything up to `last[lane]` is settled
  * in each lane. */

@@ -234,6 +234,10 @@ typedef struct outbox_forwarding {
      * OUTBOX_LOCKED but waits in state STAND_BY, and takes over within a second when the lock falls
      * free. [standby-1] */
     int stand_by;
+    /* A file DATABASE-outbox-ballast of so many bytes is kept beside the database, and given up when
+     * the disk is full, so that what is delivered can be settled and space comes back; it is made
+     * anew once there is room. 0: 262,144. OUTBOX_NEVER: none. [ballast-1] */
+    unsigned ballast_bytes;
     size_t payload_max; /* 0: that of the handle */
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */

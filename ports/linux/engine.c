@@ -171,6 +171,7 @@ static int prepare_forwarder(struct outbox_linux_engine *engine,
     engine->memory_size = outbox_forwarder_size(&engine->config);
     if (engine->memory_size == 0)
         return fail(engine, OUTBOX_MISUSE, "a value of the forwarding is out of range");
+    engine->ballast_bytes = wanted->ballast_bytes;
     engine->memory = malloc(engine->memory_size);
     engine->path = strdup(plan->path);
     if (!engine->memory || !engine->path)
@@ -194,7 +195,13 @@ int outbox_linux_engine_take_over(struct outbox_linux_engine *engine)
     if (code != OUTBOX_OK)
         return code;
     code = make_forwarder(engine);
+    if (code == OUTBOX_OK &&
+        !outbox_linux_ballast_open(&engine->ballast, engine->path, engine->ballast_bytes,
+                                   engine->port.log, engine->port.log_context))
+        code = fail(engine, OUTBOX_NO_MEMORY, "no memory for the name of the ballast file");
     if (code != OUTBOX_OK) {
+        outbox_forwarder_close(engine->forwarder);
+        engine->forwarder = NULL;
         outbox_linux_lock_release(engine->lock); /* somebody else may have better luck */
         engine->lock = -1;
     }
@@ -256,6 +263,7 @@ void outbox_linux_engine_close(struct outbox_linux_engine *engine)
 {
     if (engine->forwarder)
         outbox_forwarder_close(engine->forwarder);
+    outbox_linux_ballast_close(&engine->ballast);
     outbox_paho_link_free(engine->link);
     free(engine->memory);
     free(engine->path);

@@ -5,6 +5,7 @@
 #ifndef OUTBOX_LINUX_ENGINE_H
 #define OUTBOX_LINUX_ENGINE_H
 
+#include "ballast.h"
 #include "url.h"
 
 #include <outbox/forwarder.h>
@@ -30,6 +31,8 @@ struct outbox_linux_engine {
     void *memory; /* the forwarder's */
     size_t memory_size;
     char *path;
+    struct outbox_linux_ballast ballast; /* while the lock is held */
+    unsigned ballast_bytes;
     sqlite3 *db;
     int lock;           /* -1: standing by */
     char sentence[256]; /* why opening or taking over failed */

@@ -175,7 +175,14 @@ static uint32_t step(struct service *service, const struct flags *flags)
         outbox_forwarder_flush(service->engine.forwarder, flags->flush);
     }
     /* The code is part of the statistics, and the forwarder goes on by itself. */
-    (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
+    int code = outbox_forwarder_step(service->engine.forwarder, &next_ms);
+    if (code == OUTBOX_DISK_FULL && outbox_linux_ballast_give_up(&service->engine.ballast)) {
+        /* At once, before the application fills that room as well. */
+        outbox_forwarder_retry(service->engine.forwarder);
+        code = outbox_forwarder_step(service->engine.forwarder, &next_ms);
+    }
+    if (code != OUTBOX_DISK_FULL)
+        outbox_linux_ballast_renew(&service->engine.ballast);
     outbox_forwarder_stats(service->engine.forwarder, &service->seen);
     for (int i = 0; i < OUTBOX_LANES; i++)
         if (service->seen.sending[i].settled_id > 0)

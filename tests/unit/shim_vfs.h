@@ -15,10 +15,11 @@
 #include <stddef.h>
 
 struct shim_vfs {
-    bool is_read_only; /* the WAL takes no write */
-    int fail_syncs;    /* of the WAL: so many fail */
-    int syncs;         /* of the WAL: so many were tried */
-    int writes;        /* to the WAL */
+    bool is_read_only;                    /* the WAL takes no write */
+    sqlite3_int64 wal_room, journal_room; /* SQLITE_FULL beyond so many bytes; 0: no bound */
+    int fail_syncs;                       /* of the WAL: so many fail */
+    int syncs;                            /* of the WAL: so many were tried */
+    int writes;                           /* to the WAL */
     int slept_ms;
     void (*on_sleep)(void *context); /* may be NULL */
     void *on_sleep_context;
