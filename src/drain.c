@@ -414,9 +414,20 @@ static bool looks_for_others(const outbox_forwarder *f)
     return f->config.foreign_check_ms != OUTBOX_NEVER;
 }
 
+/* A hint comes at the write, and the commit is visible some time later, or never. */
+static uint64_t look_at(const outbox_forwarder *f)
+{
+    static const unsigned after_ms[OB_LOOKS] = {0, 1, 5, 20, 0};
+    uint64_t regular = f->looked_at + f->config.foreign_check_ms;
+    if (f->looks == OB_LOOKS || f->look_from + after_ms[f->looks] > regular)
+        return regular;
+    return f->look_from + after_ms[f->looks];
+}
+
 static void look_for_others(outbox_forwarder *f)
 {
     bool changed = false;
+    f->looks = f->looks < OB_LOOKS - 2 ? f->looks + 1 : OB_LOOKS;
     if (ob_store_is_blocked(&f->store))
         return;
     f->looked_at = f->now;
@@ -427,8 +438,10 @@ static void look_for_others(outbox_forwarder *f)
     }
     for (int i = 0; i < OUTBOX_LANES && changed; i++)
         f->lane[i].more = true;
-    if (changed)
+    if (changed) {
         f->active_at = f->now;
+        f->looks = OB_LOOKS;
+    }
 }
 
 static bool wants_checkpoint(const outbox_forwarder *f)
@@ -488,7 +501,7 @@ void ob_drain_keep_house(outbox_forwarder *f)
     if (f->is_moved)
         return;
     if (f->state == OB_ONLINE && looks_for_others(f) &&
-        (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
+        (every_step || ob_machine_has_come(f, look_at(f))))
         look_for_others(f);
     if (wants_checkpoint(f) && ob_machine_has_come(f, checkpoint_at(f)))
         checkpoint(f);
@@ -528,7 +541,7 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
         return;
     }
     if (f->state == OB_ONLINE && looks_for_others(f))
-        ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
+        ob_machine_sooner(f, look_at(f), next_ms);
     if (wants_checkpoint(f))
         ob_machine_sooner(f, checkpoint_at(f), next_ms);
     for (int i = 0; i < OUTBOX_LANES; i++) {

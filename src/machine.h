@@ -18,6 +18,9 @@
 
 enum ob_state { OB_IDLE, OB_CONNECTING, OB_ONLINE, OB_BACKOFF, OB_STATES };
 
+/* So many looks after a hint that somebody has written, and the last place is for a single one. */
+#define OB_LOOKS 5
+
 #define OB_REASON_TOO_LARGE 0x95 /* MQTT 5, 2.4: Packet too large */
 #define OB_UNREAD ((size_t)-1)   /* so large that SQLite was not asked for it */
 
@@ -69,6 +72,8 @@ struct outbox_forwarder {
     uint64_t watch_at; /* when to look at the oldest event in flight */
     uint64_t settle_not_before, store_not_before, link_not_before;
     uint64_t busy_since;
+    unsigned looks;                /* made since somebody was said to have written */
+    uint64_t look_from;            /* when that was said */
     uint64_t looked_at, active_at; /* for other writers; when one was seen */
 
     outbox_statistics stats;

@@ -103,6 +103,11 @@ int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
  * power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
 
+/* Says that another connection may have committed. The next step looks for its rows. `again` non-zero:
+ * it may be about to; where nobody has committed yet, further steps look after 1, 5 and 20 ms. Nothing
+ * where foreign_check_ms is OUTBOX_NEVER. Same thread as step. [look-1] */
+void outbox_forwarder_look(outbox_forwarder *forwarder, int again);
+
 /* Says that what is wrong with the database may be over, as when the caller has made room on a full
  * disk: the next step tries again, instead of a second later. Same thread as step. */
 void outbox_forwarder_retry(outbox_forwarder *forwarder);

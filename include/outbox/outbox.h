@@ -227,8 +227,9 @@ typedef struct outbox_forwarding {
     unsigned keep_alive_seconds; /* 0: 30 */
     unsigned ack_timeout_ms;     /* no PUBACK for so long: reconnect; 0: 30,000 */
     unsigned connect_timeout_ms; /* 0: 15,000 */
-    /* How often rows of other processes are looked for, in ms. 0: 1,000. OUTBOX_NEVER: not at all;
-     * then they go out with this process's next commit. */
+    /* Rows of other processes are found when the kernel says that the database's files changed, in
+     * some 50 ms, [watch-1] and for where that does not work at this interval, in ms. 0: 1,000.
+     * OUTBOX_NEVER: neither; then they go out with this process's next commit. */
     unsigned foreign_check_ms;
     /* Non-zero: where another forwarder serves the database, outbox_start() does not fail with
      * OUTBOX_LOCKED but waits in state STAND_BY, and takes over within a second when the lock falls

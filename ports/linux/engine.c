@@ -188,6 +188,17 @@ static int make_forwarder(struct outbox_linux_engine *engine)
                                  engine->sentence, sizeof engine->sentence);
 }
 
+/* Without it rows of others go out all the same, later. */
+static void begin_watch(struct outbox_linux_engine *engine)
+{
+    if (engine->config.foreign_check_ms == OUTBOX_NEVER ||
+        outbox_linux_watch_open(&engine->watch, engine->path) || !engine->port.log)
+        return;
+    engine->port.log(engine->port.log_context, OUTBOX_LOG_INFO, OUTBOX_OK,
+                     "the database's files cannot be watched; rows of other processes are found by "
+                     "the regular look alone");
+}
+
 int outbox_linux_engine_take_over(struct outbox_linux_engine *engine)
 {
     int code = outbox_linux_lock_take(engine->path, &engine->lock, engine->sentence,
@@ -204,6 +215,8 @@ int outbox_linux_engine_take_over(struct outbox_linux_engine *engine)
         engine->forwarder = NULL;
         outbox_linux_lock_release(engine->lock); /* somebody else may have better luck */
         engine->lock = -1;
+    } else {
+        begin_watch(engine);
     }
     return code;
 }
@@ -245,6 +258,7 @@ int outbox_linux_engine_open(struct outbox_linux_engine *engine,
 {
     memset(engine, 0, sizeof *engine);
     engine->lock = -1;
+    engine->watch.fd = -1;
     int code = open_database(engine, plan);
     if (code == OUTBOX_OK)
         code = make_link(engine, plan);
@@ -263,6 +277,7 @@ void outbox_linux_engine_close(struct outbox_linux_engine *engine)
 {
     if (engine->forwarder)
         outbox_forwarder_close(engine->forwarder);
+    outbox_linux_watch_close(&engine->watch);
     outbox_linux_ballast_close(&engine->ballast);
     outbox_paho_link_free(engine->link);
     free(engine->memory);

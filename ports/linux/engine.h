@@ -7,6 +7,7 @@
 
 #include "ballast.h"
 #include "url.h"
+#include "watch.h"
 
 #include <outbox/forwarder.h>
 #include <sqlite3.h>
@@ -33,6 +34,7 @@ struct outbox_linux_engine {
     char *path;
     struct outbox_linux_ballast ballast; /* while the lock is held */
     unsigned ballast_bytes;
+    struct outbox_linux_watch watch; /* while there is a forwarder */
     sqlite3 *db;
     int lock;           /* -1: standing by */
     char sentence[256]; /* why opening or taking over failed */

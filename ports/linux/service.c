@@ -37,6 +37,8 @@
 
 enum {
     STAND_BY_MS = 500, /* between two looks at the lock that another forwarder holds */
+    WATCH_MS = 20,     /* least time between two wake-ups by the watch, where there are many */
+    RENEW_MS = 1000,   /* between two attempts to watch a file that is not there */
     FLUSH_LOOK_MS = 50 /* between two looks at what the other one has settled, if somebody waits */
 };
 
@@ -56,6 +58,8 @@ struct service {
     int64_t settled[OUTBOX_LANES];  /* by the other forwarder, as far as it was looked */
     outbox_statistics seen;         /* what is shown next */
     uint64_t lock_at;               /* when to look at the lock again */
+    uint64_t watch_at, renew_at;    /* when to listen to the watch again, and to renew it */
+    uint64_t hinted_at;             /* when it said something last */
 
     /* Between threads. */
     pthread_t thread;
@@ -84,6 +88,13 @@ static void let_go(struct service *service)
     int error = pthread_mutex_unlock(&service->mutex);
     assert(error == 0);
     (void)error;
+}
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* exists on every Linux */
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* ---- Waking ------------------------------------------------------------------------------------ */
@@ -119,6 +130,38 @@ static struct flags take_flags(struct service *service)
     return flags;
 }
 
+/* The kernel says that somebody has written. That may be a long transaction or an application that
+ * commits all the time: then it is listened to now and then only. */
+static void take_hint(struct service *service)
+{
+    uint64_t now = monotonic_ms();
+    if (now < service->hinted_at + WATCH_MS)
+        service->watch_at = now + WATCH_MS;
+    service->hinted_at = now;
+    if (outbox_linux_watch_take(&service->engine.watch))
+        outbox_forwarder_look(service->engine.forwarder, 1);
+}
+
+/* Polls for `ms` or until something happens. What the watch has to say may wait for its time. */
+static void poll_up_to(struct service *service, uint32_t ms)
+{
+    uint64_t now = monotonic_ms();
+    bool listens = service->engine.watch.fd >= 0 && now >= service->watch_at;
+    if (service->engine.watch.fd >= 0 && !listens && service->watch_at - now < ms)
+        ms = (uint32_t)(service->watch_at - now);
+    int timeout = ms > (uint32_t)INT_MAX ? -1 : (int)ms;
+    struct pollfd wait_for[] = {
+        {.fd = service->wake_fd, .events = POLLIN},
+        {.fd = listens ? service->engine.watch.fd : -1, .events = POLLIN},
+    };
+    int ready = poll(wait_for, 2, timeout);
+    /* All signals are blocked here, but a debugger or a stop may interrupt: then a step too many
+     * is made. */
+    assert(ready >= 0 || errno == EINTR || errno == ENOMEM);
+    if (ready > 0 && wait_for[1].revents != 0)
+        take_hint(service);
+}
+
 /* Sleeps for `ms` or until something happens, and not at all if it has happened already. */
 static void sleep_up_to(struct service *service, uint32_t ms)
 {
@@ -128,15 +171,7 @@ static void sleep_up_to(struct service *service, uint32_t ms)
     let_go(service);
     if (!asleep)
         return;
-
-    int timeout = ms > (uint32_t)INT_MAX ? -1 : (int)ms;
-    struct pollfd wait_for = {.fd = service->wake_fd, .events = POLLIN};
-    int ready = poll(&wait_for, 1, timeout);
-    /* All signals are blocked here, but a debugger or a stop may interrupt: then a step too many
-     * is made. */
-    assert(ready >= 0 || errno == EINTR || errno == ENOMEM);
-    (void)ready;
-
+    poll_up_to(service, ms);
     hold(service);
     service->asleep = false;
     let_go(service);
@@ -164,6 +199,30 @@ static void show(struct service *service)
     let_go(service);
 }
 
+static uint64_t writes_of(const outbox_statistics *statistics)
+{
+    return statistics->settles + statistics->barriers;
+}
+
+/* What this handle's commits and our own writes have made the watch say needs no wake-up of its own. One
+ * look right behind it finds whoever has committed as well; a commit that is half done at that very
+ * moment is left to the next regular look. */
+static void mind_watch(struct service *service, const struct flags *flags, uint32_t *next_ms)
+{
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(service->engine.forwarder, &now);
+    bool wrote = writes_of(&now) != writes_of(&service->seen);
+    if ((wrote || flags->committed) && outbox_linux_watch_take(&service->engine.watch) && wrote) {
+        outbox_forwarder_look(service->engine.forwarder, 0);
+        *next_ms = 0;
+    }
+    uint64_t clock = monotonic_ms();
+    if (clock < service->renew_at)
+        return;
+    service->renew_at = clock + RENEW_MS;
+    outbox_linux_watch_renew(&service->engine.watch);
+}
+
 /* Hands on what the other threads said and does one step. Returns how long there is nothing to do. */
 static uint32_t step(struct service *service, const struct flags *flags)
 {
@@ -183,19 +242,13 @@ static uint32_t step(struct service *service, const struct flags *flags)
     }
     if (code != OUTBOX_DISK_FULL)
         outbox_linux_ballast_renew(&service->engine.ballast);
+    mind_watch(service, flags, &next_ms);
     outbox_forwarder_stats(service->engine.forwarder, &service->seen);
     for (int i = 0; i < OUTBOX_LANES; i++)
         if (service->seen.sending[i].settled_id > 0)
             service->settled[i] = 0; /* the forwarder knows better from now on */
     show(service);
     return next_ms;
-}
-
-static uint64_t monotonic_ms(void)
-{
-    struct timespec now = {0, 0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* exists on every Linux */
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static void say(const struct service *service, outbox_level level, int code, const char *sentence)
