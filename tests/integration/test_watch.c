@@ -40,7 +40,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* Commits rows one by one on a connection that nothing is attached to, and waits for each at the
- * recipient. Returns the median time from the commit to the arrival, in ms. */
+ * recipient. Returns in how many ms three quarters of them arrived after their commit. */
 static int64_t measure(scene *s, const char *settings)
 {
     sqlite3 *db = NULL;
@@ -60,7 +60,7 @@ static int64_t measure(scene *s, const char *settings)
     }
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
     qsort(ns, ROWS, sizeof ns[0], compare);
-    return ns[ROWS / 2] / 1000000;
+    return ns[ROWS * 3 / 4] / 1000000;
 }
 
 /* [watch-1] */
