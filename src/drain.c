@@ -18,6 +18,9 @@ enum {
     PUBLISH_MAX = 256,    /* publishes of one step */
     LINK_RETRY_MS = 5,    /* the link had no room */
     SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
+    PLACE_MS = 2000,      /* between two looks where the database's file is */
+    FULL_CALM_MS = 10000, /* the disk was not full for so long: settle more rows at once */
+    CHECKPOINT_LOOK_MS = 20,
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
     ANNOUNCE_PAUSE_MS = 1000,
     URGENT_RUN_MAX = 7 /* urgent events in a row while normal ones wait */
@@ -173,7 +176,7 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
 void ob_drain_send(outbox_forwarder *f)
 {
     for (int i = 0; i < PUBLISH_MAX; i++) {
-        if (f->state != OB_ONLINE || ob_machine_in_flight(f) >= window_size(f))
+        if (f->state != OB_ONLINE || f->is_moved || ob_machine_in_flight(f) >= window_size(f))
             return;
         struct ob_lane *lane =
             &f->lane[f->urgent_run < URGENT_RUN_MAX ? OUTBOX_URGENT : OUTBOX_NORMAL];
@@ -191,7 +194,7 @@ void ob_drain_send(outbox_forwarder *f)
 /* When what is acked should be settled; `f->now` or earlier means now. */
 static uint64_t settle_at(const outbox_forwarder *f, const struct ob_lane *lane, uint32_t count)
 {
-    if (count >= f->config.settle_batch || ob_window_is_full(&lane->window))
+    if (count >= f->settle_limit || ob_window_is_full(&lane->window))
         return f->now;
     int64_t reaches = ob_window_at(&lane->window, count - 1)->id;
     if (lane->flush_id && (reaches >= lane->flush_id || lane->window.in_flight == 0))
@@ -219,6 +222,26 @@ static void after_settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t cou
         lane->refusal.dead_id = 0;
 }
 
+/* A rollback journal takes the pages of all the rows that one transaction deletes, and it is gone
+ * behind it: where there is no room for that of many rows, there may be for that of one. */
+static void settle_fewer(outbox_forwarder *f)
+{
+    if (f->store.journal == OB_JOURNAL_WAL || f->settle_limit == 1)
+        return;
+    f->settle_limit /= 2;
+    f->store_not_before = f->now;
+}
+
+static void settle_more(outbox_forwarder *f)
+{
+    if (f->settle_limit == f->config.settle_batch ||
+        !ob_machine_has_come(f, f->full_at + FULL_CALM_MS))
+        return;
+    f->settle_limit *= 2;
+    if (f->settle_limit > f->config.settle_batch)
+        f->settle_limit = f->config.settle_batch;
+}
+
 static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
 {
     enum ob_head head;
@@ -231,7 +254,12 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
         ob_damage_stops_settling(f, lane);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
-    else if (head != OB_HEAD_SAME)
+    if (code == OUTBOX_DISK_FULL)
+        settle_fewer(f);
+    if (code != OUTBOX_OK)
+        return;
+    settle_more(f);
+    if (head != OB_HEAD_SAME)
         ob_machine_follow_head(f, lane, head);
     else
         after_settle(f, lane, count);
@@ -240,7 +268,7 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
 uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane)
 {
     uint32_t count = ob_damage_before(lane, ob_window_settleable(&lane->window));
-    return count < f->config.settle_batch ? count : f->config.settle_batch;
+    return count < f->settle_limit ? count : f->settle_limit;
 }
 
 bool ob_drain_is_idle(const outbox_forwarder *f)
@@ -257,7 +285,7 @@ void ob_drain_settle(outbox_forwarder *f)
         struct ob_lane *lane = &f->lane[i];
         ob_damage_release(lane);
         uint32_t count = ob_drain_due(f, lane);
-        if (count > 0 && !ob_store_is_blocked(&f->store) &&
+        if (count > 0 && !f->is_moved && !ob_store_is_blocked(&f->store) &&
             ob_machine_has_come(f, f->settle_not_before) &&
             ob_machine_has_come(f, f->store_not_before) &&
             ob_machine_has_come(f, settle_at(f, lane, count)))
@@ -301,9 +329,20 @@ static bool looks_for_others(const outbox_forwarder *f)
     return f->config.foreign_check_ms != OUTBOX_NEVER;
 }
 
+/* A hint comes at the write, and the commit is visible some time later, or never. */
+static uint64_t look_at(const outbox_forwarder *f)
+{
+    static const unsigned after_ms[OB_LOOKS] = {0, 1, 5, 20, 0};
+    uint64_t regular = f->looked_at + f->config.foreign_check_ms;
+    if (f->looks == OB_LOOKS || f->look_from + after_ms[f->looks] > regular)
+        return regular;
+    return f->look_from + after_ms[f->looks];
+}
+
 static void look_for_others(outbox_forwarder *f)
 {
     bool changed = false;
+    f->looks = f->looks < OB_LOOKS - 2 ? f->looks + 1 : OB_LOOKS;
     if (ob_store_is_blocked(&f->store))
         return;
     f->looked_at = f->now;
@@ -316,33 +355,59 @@ static void look_for_others(outbox_forwarder *f)
         f->lane[i].more = true;
         f->lane[i].must_be_measured = true;
     }
-    if (changed)
+    if (changed) {
         f->active_at = f->now;
+        f->looks = OB_LOOKS;
+    }
 }
 
 static bool wants_checkpoint(const outbox_forwarder *f)
 {
     return !f->config.shared_connection && f->store.journal == OB_JOURNAL_WAL &&
-           f->store.wal_frames > f->config.checkpoint_frames;
+           (f->disk_was_full || f->store.wal_frames > f->config.checkpoint_frames);
 }
 
-/* Not while the database fails: what it did meanwhile is not known then. */
+/* On a full disk it is not waited for an idle second: nobody commits there, but whoever finds the room
+ * first that somebody made would write into it, and then not even the checkpoint has any. */
 static uint64_t checkpoint_at(const outbox_forwarder *f)
 {
-    return later(f->active_at + CHECKPOINT_MS, f->store_not_before);
+    uint64_t idle = f->disk_was_full ? f->now : f->active_at + CHECKPOINT_MS;
+    return later(idle, later(f->checkpoint_not_before, f->store_not_before));
 }
 
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
- * far, or a long drain without an application would never stop growing it. */
+ * far, or a long drain without an application would never stop growing it; or where the disk was full:
+ * the WAL has no room to grow, its application cannot commit, so it would never checkpoint. */
 static void checkpoint(outbox_forwarder *f)
 {
+    bool whole;
+    int64_t version = f->store.version;
     look_for_others(f);
+    if (f->store.version != version)
+        f->checkpoint_not_before = f->now + CHECKPOINT_LOOK_MS;
     if (!ob_machine_has_come(f, checkpoint_at(f)))
         return;
-    int code = ob_store_checkpoint(&f->store);
-    if (code != OUTBOX_OK)
+    int code = ob_store_checkpoint(&f->store, &whole);
+    f->checkpoint_not_before = f->now + CHECKPOINT_MS;
+    if (code != OUTBOX_OK) {
         ob_machine_store_failed(f, code);
-    f->active_at = f->now; /* not again before a second */
+        f->checkpoint_not_before += CHECKPOINT_MS; /* a settle has its turn first */
+    }
+    f->disk_was_full = f->disk_was_full && !whole;
+}
+
+/* What is sent and settled from a file that nobody can open again was neither sent nor settled. */
+static void look_for_file(outbox_forwarder *f)
+{
+    f->place_at = f->now + PLACE_MS;
+    int code = ob_store_check_place(&f->store);
+    if (code != OUTBOX_OK) {
+        ob_machine_store_failed(f, code);
+    } else if (f->is_moved) {
+        f->is_moved = false;
+        f->store_not_before = f->now;
+        ob_machine_store_works(f);
+    }
 }
 
 static bool has_limit(const outbox_forwarder *f, const struct ob_lane *lane)
@@ -382,8 +447,11 @@ static bool must_look_for_others(const outbox_forwarder *f)
 void ob_drain_keep_house(outbox_forwarder *f)
 {
     bool every_step = f->config.shared_connection != 0;
-    if (must_look_for_others(f) &&
-        (every_step || ob_machine_has_come(f, f->looked_at + f->config.foreign_check_ms)))
+    if (ob_machine_has_come(f, f->place_at))
+        look_for_file(f);
+    if (f->is_moved)
+        return;
+    if (must_look_for_others(f) && (every_step || ob_machine_has_come(f, look_at(f))))
         look_for_others(f);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         keep_limit(f, &f->lane[i]);
@@ -423,10 +491,15 @@ static void next_settle(outbox_forwarder *f, const struct ob_lane *lane, uint32_
             next_ms);
 }
 
+/* Where nothing else is to be done, nobody is woken up to look for the file. */
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
 {
+    if (f->is_moved) {
+        ob_machine_sooner(f, f->place_at, next_ms);
+        return;
+    }
     if (must_look_for_others(f))
-        ob_machine_sooner(f, f->looked_at + f->config.foreign_check_ms, next_ms);
+        ob_machine_sooner(f, look_at(f), next_ms);
     if (wants_checkpoint(f))
         ob_machine_sooner(f, checkpoint_at(f), next_ms);
     for (int i = 0; i < OUTBOX_LANES; i++) {

@@ -61,6 +61,11 @@ int ob_error_sqlite(struct ob_error *error, sqlite3 *db, int result, const char 
 {
     assert(result != SQLITE_OK && result != SQLITE_ROW && result != SQLITE_DONE);
     int code = code_of_sqlite(result);
+    /* A connection gives the short result code, unless the application has asked for long ones. */
+    if (result == SQLITE_READONLY_DBMOVED ||
+        (result == SQLITE_READONLY && db &&
+         sqlite3_extended_errcode(db) == SQLITE_READONLY_DBMOVED))
+        code = OUTBOX_MOVED;
     /* The message belongs to the last call on the connection; quote it only if that is ours. */
     const char *message =
         db && sqlite3_errcode(db) == result ? sqlite3_errmsg(db) : sqlite3_errstr(result);

@@ -234,6 +234,20 @@ void outbox_forwarder_committed(outbox_forwarder *f, const int64_t durable[OUTBO
             f->store.durable_id[i] = durable[i];
 }
 
+void outbox_forwarder_look(outbox_forwarder *f, int again)
+{
+    f->looks = again ? 0 : OB_LOOKS - 1;
+    f->look_from = ob_machine_clock(f);
+}
+
+void outbox_forwarder_retry(outbox_forwarder *f)
+{
+    if (!f->store_is_in_trouble)
+        return;
+    f->store_not_before = f->settle_not_before = ob_machine_clock(f);
+    f->checkpoint_not_before = f->now;
+}
+
 void outbox_forwarder_flush(outbox_forwarder *f, const int64_t last[OUTBOX_LANES])
 {
     expect_more(f);

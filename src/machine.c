@@ -103,6 +103,11 @@ void ob_machine_store_failed(outbox_forwarder *f, int code)
     }
     f->store_not_before = ob_machine_clock(f) + TROUBLE_RETRY_MS;
     f->store_is_busy = false;
+    if (code == OUTBOX_DISK_FULL) {
+        f->disk_was_full = true;
+        f->full_at = f->now;
+    }
+    f->is_moved = f->is_moved || code == OUTBOX_MOVED;
     ob_machine_trouble(f, code, "%s", f->store.error.sentence);
     f->store_is_in_trouble = true;
 }

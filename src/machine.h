@@ -23,6 +23,9 @@
 
 enum ob_state { OB_IDLE, OB_CONNECTING, OB_ONLINE, OB_BACKOFF, OB_STATES };
 
+/* So many looks after a hint that somebody has written, and the last place is for a single one. */
+#define OB_LOOKS 5
+
 #define OB_REASON_TOO_LARGE 0x95 /* MQTT 5, 2.4: Packet too large */
 
 /* What is known of an event that the broker does not want, refusal.c. */
@@ -96,9 +99,17 @@ struct outbox_forwarder {
     bool store_is_in_trouble; /* `error` is the database's */
     bool store_is_busy;       /* since `busy_since`, and at every attempt */
 
+    uint32_t settle_limit; /* rows of one settle; less than configured after a full disk */
+    bool disk_was_full;    /* and the WAL has not been checkpointed whole since */
+    uint64_t full_at;      /* when it was last */
+    uint64_t checkpoint_not_before;
+    bool is_moved;     /* the database's file is not where it was opened */
+    uint64_t place_at; /* when to look there again */
     uint64_t watch_at; /* when to look at the oldest event in flight */
     uint64_t settle_not_before, store_not_before, link_not_before;
     uint64_t busy_since;
+    unsigned looks;                /* made since somebody was said to have written */
+    uint64_t look_from;            /* when that was said */
     uint64_t looked_at, active_at; /* for other writers; when one was seen */
 
     outbox_statistics stats;

@@ -420,6 +420,8 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         return code;
     code = bury_unfit(store, settle->table, settle->window, settle->count);
     if (code == OUTBOX_OK)
+        code = ob_store_check_place(store); /* in WAL every write to a lost file succeeds */
+    if (code == OUTBOX_OK)
         code = ob_table_delete_passed(settle->table, settle->ledger.id);
     if (code == OUTBOX_OK)
         code = ob_table_entomb(settle->table, &settle->ledger, settle->text);
@@ -622,9 +624,23 @@ int ob_store_has_changed(struct ob_store *store, bool *changed)
     return OUTBOX_OK;
 }
 
-int ob_store_checkpoint(struct ob_store *store)
+int ob_store_check_place(struct ob_store *store)
+{
+    int moved = 0;
+    /* A VFS that has no answer has no files that anybody could move. */
+    int result = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    if (result != SQLITE_OK || !moved)
+        return OUTBOX_OK;
+    return ob_error_set(
+        &store->error, OUTBOX_MOVED,
+        "the database file was moved, replaced or deleted while it was open; nothing "
+        "is sent or settled until it is back, or is opened anew");
+}
+
+int ob_store_checkpoint(struct ob_store *store, bool *whole)
 {
     int frames = 0, moved = 0;
+    *whole = false;
     int code = store->wal_in_doubt ? sync_wal(store) : OUTBOX_OK;
     if (code != OUTBOX_OK)
         return code;
@@ -636,6 +652,7 @@ int ob_store_checkpoint(struct ob_store *store)
         store->wal_in_doubt = true; /* it may have been the sync that failed */
         return ob_error_sqlite(&store->error, store->db, result, "checkpointing the WAL");
     }
+    *whole = frames <= moved;
     store->wal_frames = frames > moved ? (unsigned)(frames - moved) : 0;
     return OUTBOX_OK;
 }

@@ -92,7 +92,7 @@ struct ob_fetch {
 int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fetch);
 
 /* Lets the `count` entries at the front of the window leave the lane's table, each by its verdict, in
- * one transaction. If `head` is not SAME, nothing was settled. */
+ * one transaction. If `head` is not SAME, nothing was settled. OUTBOX_MOVED: see below. */
 int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
                     uint32_t count, enum ob_head *head);
 
@@ -116,7 +116,11 @@ int ob_store_barrier(struct ob_store *store, const int64_t ids[OUTBOX_LANES]);
  * asked last. */
 int ob_store_has_changed(struct ob_store *store, bool *changed);
 
-/* Moves what the WAL holds into the database as far as nobody is in the way. */
-int ob_store_checkpoint(struct ob_store *store);
+/* OUTBOX_MOVED where the database's name does not lead to the open file any more. */
+int ob_store_check_place(struct ob_store *store);
+
+/* Moves what the WAL holds into the database as far as nobody is in the way. `whole`: all of it, and
+ * the next writer begins the WAL anew. */
+int ob_store_checkpoint(struct ob_store *store, bool *whole);
 
 #endif

@@ -37,6 +37,16 @@
  * connections in a row within a tenth of the time that they had been up, the event is a dead letter. A
  * bad network ends connections at any time, so it buries nothing. [poison-3] By default this delays the
  * others by less than half a minute.
+ *
+ * Every two seconds in which it has something to do, and inside each settle, it looks whether the
+ * database's name still leads to the file that is open. Where it does not, the code is OUTBOX_MOVED;
+ * nothing is sent or settled until the file is back. [moved-1] A database that cannot be written any
+ * more is OUTBOX_READONLY, or OUTBOX_SQLITE where the system names another reason; what was
+ * acknowledged waits, and is settled when it can be written again. [readonly-1]
+ *
+ * On a full disk (OUTBOX_DISK_FULL) it goes on with what is possible without new room. In WAL it moves
+ * the WAL into the database, PASSIVE, as soon as no other connection has written since the last look,
+ * so that the next writer begins the WAL anew. In the other modes it settles fewer rows at once, down to one. [full-1]
  */
 #ifndef OUTBOX_FORWARDER_H
 #define OUTBOX_FORWARDER_H
@@ -115,6 +125,15 @@ int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 /* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive a
  * power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
+
+/* Says that another connection may have committed. The next step looks for its rows. `again` non-zero:
+ * it may be about to; where nobody has committed yet, further steps look after 1, 5 and 20 ms. Nothing
+ * where foreign_check_ms is OUTBOX_NEVER. Same thread as step. [look-1] */
+void outbox_forwarder_look(outbox_forwarder *forwarder, int again);
+
+/* Says that what is wrong with the database may be over, as when the caller has made room on a full
+ * disk: the next step tries again, instead of a second later. Same thread as step. */
+void outbox_forwarder_retry(outbox_forwarder *forwarder);
 
 /* Asks that what is acknowledged be settled at once, until everything up to `last[lane]` is settled
  * in each lane. */

@@ -73,7 +73,10 @@ typedef struct outbox outbox;
     X(OUTBOX_REFUSED, -23, "the broker refuses an event; the events behind it wait")               \
     X(OUTBOX_SYSTEM, -24, "the operating system failed; the particulars carry its message")        \
     X(OUTBOX_NOT_DURABLE, -25, "the connection's synchronous setting cannot make events durable")  \
-    X(OUTBOX_FULL, -26, "the lane is at its limit; wait until events are sent, or raise the limit")
+    X(OUTBOX_FULL, -26,                                                                            \
+      "the lane is at its limit; wait until events are sent, or raise the limit")                  \
+    X(OUTBOX_MOVED, -27,                                                                           \
+      "the database file was moved, replaced or deleted while it was open; open it anew")
 
 typedef enum outbox_code {
 #define OUTBOX_CODE_ENUM(name, value, sentence) name = (value),
@@ -229,7 +232,8 @@ typedef struct outbox_event {
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
  * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL, OUTBOX_BAD_ID or OUTBOX_FULL: nothing was written and the
  * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
- * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY or OUTBOX_SQLITE: the event was not written; SQLite itself may
+ * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY, OUTBOX_MOVED (in the rollback modes; in WAL, SQLite goes on
+ * writing to the file that was moved) or OUTBOX_SQLITE: the event was not written; SQLite itself may
  * have rolled the whole transaction back, as after a failing INSERT of your own
  * (sqlite3_get_autocommit() tells). Only where a put is a transaction of its own, or at your own
  * COMMIT, an I/O error can leave open whether it is there, as with every COMMIT of SQLite.
@@ -289,8 +293,9 @@ typedef struct outbox_forwarding {
     unsigned keep_alive_seconds; /* 0: 30 */
     unsigned ack_timeout_ms;     /* no PUBACK for so long: reconnect; 0: 30,000 */
     unsigned connect_timeout_ms; /* 0: 15,000 */
-    /* How often rows of other processes are looked for, in ms. 0: 1,000. OUTBOX_NEVER: not at all;
-     * then they go out with this process's next commit. */
+    /* Rows of other processes are found when the kernel says that the database's files changed, in
+     * some 50 ms, [watch-1] and for where that does not work at this interval, in ms. 0: 1,000.
+     * OUTBOX_NEVER: neither; then they go out with this process's next commit. */
     unsigned foreign_check_ms;
     size_t payload_max;      /* 0: that of the handle */
     unsigned backoff_max_ms; /* longest pause between two attempts to connect; 0: 60,000 */
@@ -312,6 +317,14 @@ typedef struct outbox_forwarding {
      * that waits is sent and settled. Rows of other writers are then counted every foreign_check_ms.
      * [batch-1] */
     unsigned batch_events, batch_seconds;
+    /* Non-zero: where another forwarder serves the database, outbox_start() does not fail with
+     * OUTBOX_LOCKED but waits in state STAND_BY, and takes over within a second when the lock falls
+     * free. [standby-1] */
+    int stand_by;
+    /* A file DATABASE-outbox-ballast of so many bytes is kept beside the database, and given up when
+     * the disk is full, so that what is delivered can be settled and space comes back; it is made
+     * anew once there is room. 0: 262,144. OUTBOX_NEVER: none. [ballast-1] */
+    unsigned ballast_bytes;
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
     int (*on_open)(void *context, sqlite3 *db);
@@ -331,8 +344,9 @@ typedef struct outbox_forwarding {
  *
  * Returns OUTBOX_MISUSE (NULL, started already, a value out of range, an open transaction),
  * OUTBOX_CLOSED, OUTBOX_NO_FILE, OUTBOX_BAD_URL, OUTBOX_LOCKED (one forwarder per database, the
- * operating system drops the lock when its process dies), OUTBOX_SYSTEM, OUTBOX_NO_MEMORY or an
- * error of the database. On any error nothing runs. [start-3] */
+ * operating system drops the lock when its process dies), OUTBOX_READONLY (the file or its file
+ * system cannot be written), OUTBOX_SYSTEM, OUTBOX_NO_MEMORY or an error of the database. On any
+ * error nothing runs. [start-3] */
 int outbox_start(outbox *box, const outbox_forwarding *forwarding);
 
 /* Waits until every event that was committed before the call has been acknowledged and settled.
@@ -360,7 +374,8 @@ typedef enum outbox_state {
     OUTBOX_STATE_CONNECTING, /* the link is being opened */
     OUTBOX_STATE_ONLINE,     /* events are sent as they come */
     OUTBOX_STATE_BACKOFF,    /* waiting before the next attempt; last_error says why */
-    OUTBOX_STATE_RESTING     /* not connected on purpose: the gate, or the batch */
+    OUTBOX_STATE_RESTING,    /* not connected on purpose: the gate, or the batch */
+    OUTBOX_STATE_STAND_BY    /* another forwarder serves the database */
 } outbox_state;
 
 /* One lane, from the database: durable, and exact but for ids that other writers skipped, which

@@ -3,7 +3,10 @@
  * engine.c - what a forwarder's thread owns: connection, lock, link and forwarder, as one thing.
  *
  * They are opened in this order and closed in the reverse one, so the lock is held for as long as
- * anything of ours reads or writes events, and an opening that fails halfway leaves nothing behind.
+ * anything of ours sends or settles events, and an opening that fails halfway leaves nothing behind.
+ * Standing by is an engine without lock and forwarder: everything else is open already, and the rest
+ * is made when the other forwarder is gone.
+ *
  * After a crash the kernel has closed them all; what was in flight is still in the table.
  */
 #include "engine.h"
@@ -70,6 +73,10 @@ static int open_database(struct outbox_linux_engine *engine, const struct outbox
             return fail(engine, OUTBOX_SQLITE, "on_open refused the forwarder's connection: %d",
                         refused);
     }
+    /* It could send, but never settle, and would send the same again at every start. */
+    if (sqlite3_db_readonly(engine->db, "main") == 1)
+        return fail(engine, OUTBOX_READONLY, "%s cannot be written; nothing could be settled",
+                    plan->path);
     /* For what is read here; the forwarder then sets a handler of its own. */
     result = sqlite3_busy_timeout(engine->db, FIRST_READ_TIMEOUT_MS);
     if (result != SQLITE_OK)
@@ -148,10 +155,12 @@ static int make_link(struct outbox_linux_engine *engine, const struct outbox_lin
 
 /* ---- The forwarder ----------------------------------------------------------------------------- */
 
-static int make_forwarder(struct outbox_linux_engine *engine, const struct outbox_linux_plan *plan)
+/* Everything that can be done, and can fail, without the lock. */
+static int prepare_forwarder(struct outbox_linux_engine *engine,
+                             const struct outbox_linux_plan *plan)
 {
     const outbox_forwarding *wanted = plan->forwarding;
-    const outbox_forwarder_config config = {
+    engine->config = (outbox_forwarder_config){
         .mode = wanted->mode,
         .window = wanted->window,
         .ack_timeout_ms = wanted->ack_timeout_ms,
@@ -165,16 +174,87 @@ static int make_forwarder(struct outbox_linux_engine *engine, const struct outbo
         .batch_events = wanted->batch_events,
         .batch_seconds = wanted->batch_seconds,
     };
-    size_t size = outbox_forwarder_size(&config);
-    if (size == 0)
+    engine->memory_size = outbox_forwarder_size(&engine->config);
+    if (engine->memory_size == 0)
         return fail(engine, OUTBOX_MISUSE, "a value of the forwarding is out of range");
-    engine->memory = malloc(size);
-    if (!engine->memory)
-        return fail(engine, OUTBOX_NO_MEMORY, "no memory for the forwarder: %zu bytes", size);
+    engine->ballast_bytes = wanted->ballast_bytes;
+    engine->memory = malloc(engine->memory_size);
+    engine->path = strdup(plan->path);
+    if (!engine->memory || !engine->path)
+        return fail(engine, OUTBOX_NO_MEMORY, "no memory for the forwarder: %zu bytes",
+                    engine->memory_size);
     engine->port = outbox_linux_port(wanted->log, wanted->log_context);
-    return outbox_forwarder_init(engine->memory, size, engine->db, engine->link, &engine->port,
-                                 &config, &engine->forwarder, engine->sentence,
-                                 sizeof engine->sentence);
+    return OUTBOX_OK;
+}
+
+static int make_forwarder(struct outbox_linux_engine *engine)
+{
+    return outbox_forwarder_init(engine->memory, engine->memory_size, engine->db, engine->link,
+                                 &engine->port, &engine->config, &engine->forwarder,
+                                 engine->sentence, sizeof engine->sentence);
+}
+
+/* Without it rows of others go out all the same, later. */
+static void begin_watch(struct outbox_linux_engine *engine)
+{
+    if (engine->config.foreign_check_ms == OUTBOX_NEVER ||
+        outbox_linux_watch_open(&engine->watch, engine->path) || !engine->port.log)
+        return;
+    engine->port.log(engine->port.log_context, OUTBOX_LOG_INFO, OUTBOX_OK,
+                     "the database's files cannot be watched; rows of other processes are found by "
+                     "the regular look alone");
+}
+
+int outbox_linux_engine_take_over(struct outbox_linux_engine *engine)
+{
+    int code = outbox_linux_lock_take(engine->path, &engine->lock, engine->sentence,
+                                      sizeof engine->sentence);
+    if (code != OUTBOX_OK)
+        return code;
+    code = make_forwarder(engine);
+    if (code == OUTBOX_OK &&
+        !outbox_linux_ballast_open(&engine->ballast, engine->path, engine->ballast_bytes,
+                                   engine->port.log, engine->port.log_context))
+        code = fail(engine, OUTBOX_NO_MEMORY, "no memory for the name of the ballast file");
+    if (code != OUTBOX_OK) {
+        outbox_forwarder_close(engine->forwarder);
+        engine->forwarder = NULL;
+        outbox_linux_lock_release(engine->lock); /* somebody else may have better luck */
+        engine->lock = -1;
+    } else {
+        begin_watch(engine);
+    }
+    return code;
+}
+
+/* ---- Standing by ------------------------------------------------------------------------------- */
+
+/* The lowest row is the tombstone, and everything up to it has left; if it is none, a hand was in the
+ * table, and everything before it has left. */
+int outbox_linux_engine_find_settled(struct outbox_linux_engine *engine,
+                                     int64_t settled[OUTBOX_LANES])
+{
+    static const char *const queries[OUTBOX_LANES] = {
+        [OUTBOX_NORMAL] = "SELECT id - (ledger IS NULL) FROM main.outbox_event"
+                          " ORDER BY id LIMIT 1",
+        [OUTBOX_URGENT] = "SELECT id - (ledger IS NULL) FROM main.outbox_urgent"
+                          " ORDER BY id LIMIT 1",
+    };
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        sqlite3_stmt *statement = NULL;
+        int result = sqlite3_prepare_v2(engine->db, queries[i], -1, &statement, NULL);
+        if (result == SQLITE_OK)
+            result = sqlite3_step(statement);
+        if (result == SQLITE_ROW)
+            settled[i] = sqlite3_column_int64(statement, 0);
+        int code = result == SQLITE_ROW || result == SQLITE_DONE
+                       ? OUTBOX_OK
+                       : fail_sqlite(engine, result, "reading what is settled");
+        (void)sqlite3_finalize(statement); /* repeats what step said */
+        if (code != OUTBOX_OK)
+            return code;
+    }
+    return OUTBOX_OK;
 }
 
 /* ---- All of it --------------------------------------------------------------------------------- */
@@ -184,14 +264,16 @@ int outbox_linux_engine_open(struct outbox_linux_engine *engine,
 {
     memset(engine, 0, sizeof *engine);
     engine->lock = -1;
+    engine->watch.fd = -1;
     int code = open_database(engine, plan);
-    if (code == OUTBOX_OK)
-        code = outbox_linux_lock_take(plan->path, &engine->lock, engine->sentence,
-                                      sizeof engine->sentence);
     if (code == OUTBOX_OK)
         code = make_link(engine, plan);
     if (code == OUTBOX_OK)
-        code = make_forwarder(engine, plan);
+        code = prepare_forwarder(engine, plan);
+    if (code == OUTBOX_OK)
+        code = outbox_linux_engine_take_over(engine);
+    if (code == OUTBOX_LOCKED && plan->forwarding->stand_by)
+        code = OUTBOX_OK;
     if (code != OUTBOX_OK)
         outbox_linux_engine_close(engine);
     return code;
@@ -201,8 +283,11 @@ void outbox_linux_engine_close(struct outbox_linux_engine *engine)
 {
     if (engine->forwarder)
         outbox_forwarder_close(engine->forwarder);
+    outbox_linux_watch_close(&engine->watch);
+    outbox_linux_ballast_close(&engine->ballast);
     outbox_paho_link_free(engine->link);
     free(engine->memory);
+    free(engine->path);
     /* Busy only where on_open left a statement; the connection then goes when that goes. */
     if (sqlite3_close(engine->db) != SQLITE_OK)
         (void)sqlite3_close_v2(engine->db); /* cannot fail */

@@ -5,7 +5,9 @@
 #ifndef OUTBOX_LINUX_ENGINE_H
 #define OUTBOX_LINUX_ENGINE_H
 
+#include "ballast.h"
 #include "url.h"
+#include "watch.h"
 
 #include <outbox/forwarder.h>
 #include <sqlite3.h>
@@ -23,19 +25,34 @@ struct outbox_linux_plan {
 };
 
 struct outbox_linux_engine {
-    outbox_forwarder *forwarder;
+    outbox_forwarder *forwarder; /* NULL: standing by */
     outbox_link *link;
     outbox_port port;
-    void *memory;
+    outbox_forwarder_config config;
+    void *memory; /* the forwarder's */
+    size_t memory_size;
+    char *path;
+    struct outbox_linux_ballast ballast; /* while the lock is held */
+    unsigned ballast_bytes;
+    struct outbox_linux_watch watch; /* while there is a forwarder */
     sqlite3 *db;
-    int lock;
-    char sentence[256]; /* why opening failed */
+    int lock;           /* -1: standing by */
+    char sentence[256]; /* why opening or taking over failed */
 };
 
-/* Opens all of it, on the thread that will use it. Returns an outbox_code; unless that is
- * OUTBOX_OK nothing is open and `sentence` has the particulars. */
+/* Opens all of it, on the thread that will use it; where the plan permits it and another forwarder
+ * has the lock, all but lock and forwarder. Returns an outbox_code; unless that is OUTBOX_OK nothing
+ * is open and `sentence` has the particulars. */
 int outbox_linux_engine_open(struct outbox_linux_engine *engine,
                              const struct outbox_linux_plan *plan);
+
+/* While standing by: takes the lock and makes the forwarder. OUTBOX_LOCKED, or another code with a
+ * `sentence`: it still stands by. */
+int outbox_linux_engine_take_over(struct outbox_linux_engine *engine);
+
+/* Reads up to which event each lane is settled, by whomever; leaves what it cannot read. */
+int outbox_linux_engine_find_settled(struct outbox_linux_engine *engine,
+                                     int64_t settled[OUTBOX_LANES]);
 
 /* Settles what has been acknowledged and closes all of it. wake() is not called any more. */
 void outbox_linux_engine_close(struct outbox_linux_engine *engine);

@@ -3,10 +3,8 @@
  * lock.c - one forwarder per database, by a lock on a file beside it.
  *
  * The file is DATABASE-outbox-lock. It is made once and never removed: a process that removed it
- * could leave two others holding locks on two files of the same name. It has the mode and the owner
- * of the database, as SQLite does for its own side files, so that a forwarder started once by root
- * shuts nobody out. Its only content is the holder's process number, for the sentence that a
- * second one gets.
+ * could leave two others holding locks on two files of the same name. Its only content is the
+ * holder's process number, for the sentence that a second one gets.
  *
  * The lock is an "open file description" lock of Linux. Two descriptors of one process exclude
  * each other, which a POSIX record lock cannot do, and closing another descriptor of the same file
@@ -18,6 +16,8 @@
  * for as long as it lives if its parent dies without releasing it.
  */
 #include "lock.h"
+
+#include "beside.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,32 +36,6 @@ static int system_failed(char *sentence, size_t size, const char *what, const ch
     int error = errno;
     (void)snprintf(sentence, size, "cannot %s %s: %s", what, path, strerror(error));
     return OUTBOX_SYSTEM;
-}
-
-/* Makes a new lock file as accessible as the database. Another program may make it at the same
- * moment; then EEXIST says so and the caller opens that one. */
-static int create_beside(const char *path, const struct stat *database)
-{
-    mode_t mode = database->st_mode & (mode_t)0666;
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (fd < 0)
-        return -1;
-    /* The umask may have taken bits away, and only root can give a file to somebody. Where a file
-     * system knows no modes or owners these calls fail, and nobody is shut out there. */
-    bool shared = fchmod(fd, mode) == 0;
-    if (geteuid() == 0)
-        shared = fchown(fd, database->st_uid, database->st_gid) == 0 && shared;
-    (void)shared;
-    return fd;
-}
-
-static int open_beside(const char *path, const struct stat *database)
-{
-    int fd = create_beside(path, database);
-    if (fd >= 0 || errno != EEXIST)
-        return fd;
-    /* A link put there by somebody else must not lead us to another file. */
-    return open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 }
 
 /* Writes who holds the lock. It is for people only, so a full disk does not stop the forwarder; the
@@ -108,7 +82,7 @@ static int take_at(const char *path, const char *database, int *lock, char *sent
         int code = system_failed(sentence, size, "find", database);
         return missing ? OUTBOX_NO_FILE : code;
     }
-    int fd = open_beside(path, &about);
+    int fd = outbox_linux_beside_open(path, &about);
     if (fd < 0)
         return system_failed(sentence, size, "open", path);
     int code = lock_description(fd, database, sentence, size);
@@ -123,13 +97,11 @@ static int take_at(const char *path, const char *database, int *lock, char *sent
 int outbox_linux_lock_take(const char *database, int *lock, char *sentence, size_t size)
 {
     *lock = -1;
-    size_t length = strlen(database) + sizeof SUFFIX;
-    char *path = malloc(length);
+    char *path = outbox_linux_beside_name(database, SUFFIX);
     if (!path) {
         (void)snprintf(sentence, size, "no memory for the name of the lock file");
         return OUTBOX_NO_MEMORY;
     }
-    (void)snprintf(path, length, "%s%s", database, SUFFIX);
     int code = take_at(path, database, lock, sentence, size);
     free(path);
     return code;

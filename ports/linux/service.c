@@ -35,12 +35,20 @@
 /* SQLite, and on_open of an application, need some 50 KiB at most. */
 #define STACK_SIZE ((size_t)256 * 1024)
 
+enum {
+    STAND_BY_MS = 500, /* between two looks at the lock that another forwarder holds */
+    WATCH_MS = 20,     /* least time between two wake-ups by the watch, where there are many */
+    RENEW_MS = 1000,   /* between two attempts to watch a file that is not there */
+    FLUSH_LOOK_MS = 50 /* between two looks at what the other one has settled, if somebody waits */
+};
+
 struct flags {
     bool committed;
     bool ending;
     outbox_gate_state gate;
     int64_t durable[OUTBOX_LANES]; /* the largest that a commit has reported since the last step */
     int64_t flush[OUTBOX_LANES];   /* the largest that a flush has asked for; stays until passed */
+    unsigned flushes;              /* calls that wait now */
 };
 
 struct service {
@@ -49,6 +57,11 @@ struct service {
     struct outbox_linux_engine engine;
     outbox_gate_state gate;         /* as the forwarder was told */
     int64_t flushing[OUTBOX_LANES]; /* what the forwarder was last asked to flush up to */
+    int64_t settled[OUTBOX_LANES];  /* by the other forwarder, as far as it was looked */
+    outbox_statistics seen;         /* what is shown next */
+    uint64_t lock_at;               /* when to look at the lock again */
+    uint64_t watch_at, renew_at;    /* when to listen to the watch again, and to renew it */
+    uint64_t hinted_at;             /* when it said something last */
 
     /* Between threads. */
     pthread_t thread;
@@ -57,10 +70,11 @@ struct service {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* `opened` or `statistics` moved */
     struct flags flags;
-    bool woken;  /* there is something to do since the thread last looked */
-    bool asleep; /* the thread is in poll() or about to be, and only wake_fd gets it out */
-    bool opened; /* the thread has opened everything, or failed and has closed it again */
-    int code;    /* how opening went */
+    bool woken;     /* there is something to do since the thread last looked */
+    bool asleep;    /* the thread is in poll() or about to be, and only wake_fd gets it out */
+    bool stands_by; /* commits are the other forwarder's work */
+    bool opened;    /* the thread has opened everything, or failed and has closed it again */
+    int code;       /* how opening went */
     outbox_statistics statistics;
     int64_t acked[OUTBOX_LANES]; /* see outbox_service.acked */
 };
@@ -77,6 +91,13 @@ static void let_go(struct service *service)
     int error = pthread_mutex_unlock(&service->mutex);
     assert(error == 0);
     (void)error;
+}
+
+static uint64_t monotonic_ms(void)
+{
+    struct timespec now = {0, 0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* exists on every Linux */
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* ---- Waking ------------------------------------------------------------------------------------ */
@@ -112,6 +133,38 @@ static struct flags take_flags(struct service *service)
     return flags;
 }
 
+/* The kernel says that somebody has written. That may be a long transaction or an application that
+ * commits all the time: then it is listened to now and then only. */
+static void take_hint(struct service *service)
+{
+    uint64_t now = monotonic_ms();
+    if (now < service->hinted_at + WATCH_MS)
+        service->watch_at = now + WATCH_MS;
+    service->hinted_at = now;
+    if (outbox_linux_watch_take(&service->engine.watch))
+        outbox_forwarder_look(service->engine.forwarder, 1);
+}
+
+/* Polls for `ms` or until something happens. What the watch has to say may wait for its time. */
+static void poll_up_to(struct service *service, uint32_t ms)
+{
+    uint64_t now = monotonic_ms();
+    bool listens = service->engine.watch.fd >= 0 && now >= service->watch_at;
+    if (service->engine.watch.fd >= 0 && !listens && service->watch_at - now < ms)
+        ms = (uint32_t)(service->watch_at - now);
+    int timeout = ms > (uint32_t)INT_MAX ? -1 : (int)ms;
+    struct pollfd wait_for[] = {
+        {.fd = service->wake_fd, .events = POLLIN},
+        {.fd = listens ? service->engine.watch.fd : -1, .events = POLLIN},
+    };
+    int ready = poll(wait_for, 2, timeout);
+    /* All signals are blocked here, but a debugger or a stop may interrupt: then a step too many
+     * is made. */
+    assert(ready >= 0 || errno == EINTR || errno == ENOMEM);
+    if (ready > 0 && wait_for[1].revents != 0)
+        take_hint(service);
+}
+
 /* Sleeps for `ms` or until something happens, and not at all if it has happened already. */
 static void sleep_up_to(struct service *service, uint32_t ms)
 {
@@ -121,15 +174,7 @@ static void sleep_up_to(struct service *service, uint32_t ms)
     let_go(service);
     if (!asleep)
         return;
-
-    int timeout = ms > (uint32_t)INT_MAX ? -1 : (int)ms;
-    struct pollfd wait_for = {.fd = service->wake_fd, .events = POLLIN};
-    int ready = poll(&wait_for, 1, timeout);
-    /* All signals are blocked here, but a debugger or a stop may interrupt: then a step too many
-     * is made. */
-    assert(ready >= 0 || errno == EINTR || errno == ENOMEM);
-    (void)ready;
-
+    poll_up_to(service, ms);
     hold(service);
     service->asleep = false;
     let_go(service);
@@ -139,12 +184,57 @@ static void sleep_up_to(struct service *service, uint32_t ms)
 
 /* ---- The thread: running ----------------------------------------------------------------------- */
 
-/* Hands on what the other threads said, does one step, and shows them what came of it. Returns how
- * long there is nothing to do. */
+/* Shows the other threads what came of the last turn. */
+static void show(struct service *service)
+{
+    outbox_statistics *seen = &service->seen;
+    outbox_forwarder *forwarder = service->engine.forwarder;
+    int64_t acked[OUTBOX_LANES] = {0};
+    bool moved = false;
+    for (int i = 0; i < OUTBOX_LANES && forwarder; i++)
+        acked[i] = outbox_forwarder_acked(forwarder, (outbox_lane)i);
+    hold(service);
+    memcpy(service->acked, acked, sizeof acked);
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        if (seen->sending[i].settled_id < service->settled[i])
+            seen->sending[i].settled_id = service->settled[i];
+        moved = moved || seen->sending[i].settled_id != service->statistics.sending[i].settled_id;
+    }
+    service->statistics = *seen;
+    service->stands_by = seen->state == OUTBOX_STATE_STAND_BY;
+    if (moved)
+        (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
+    let_go(service);
+}
+
+static uint64_t writes_of(const outbox_statistics *statistics)
+{
+    return statistics->settles + statistics->barriers;
+}
+
+/* What this handle's commits and our own writes have made the watch say needs no wake-up of its own. One
+ * look right behind it finds whoever has committed as well; a commit that is half done at that very
+ * moment is left to the next regular look. */
+static void mind_watch(struct service *service, const struct flags *flags, uint32_t *next_ms)
+{
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(service->engine.forwarder, &now);
+    bool wrote = writes_of(&now) != writes_of(&service->seen);
+    if ((wrote || flags->committed) && outbox_linux_watch_take(&service->engine.watch) && wrote) {
+        outbox_forwarder_look(service->engine.forwarder, 0);
+        *next_ms = 0;
+    }
+    uint64_t clock = monotonic_ms();
+    if (clock < service->renew_at)
+        return;
+    service->renew_at = clock + RENEW_MS;
+    outbox_linux_watch_renew(&service->engine.watch);
+}
+
+/* Hands on what the other threads said and does one step. Returns how long there is nothing to do. */
 static uint32_t step(struct service *service, const struct flags *flags)
 {
     uint32_t next_ms = 0;
-    outbox_statistics statistics;
     if (flags->committed)
         outbox_forwarder_committed(service->engine.forwarder, flags->durable);
     if (memcmp(flags->flush, service->flushing, sizeof flags->flush) != 0) {
@@ -156,24 +246,71 @@ static uint32_t step(struct service *service, const struct flags *flags)
         outbox_forwarder_gate(service->engine.forwarder, flags->gate);
     }
     /* The code is part of the statistics, and the forwarder goes on by itself. */
-    (void)outbox_forwarder_step(service->engine.forwarder, &next_ms);
-    memset(&statistics, 0, sizeof statistics);
-    outbox_forwarder_stats(service->engine.forwarder, &statistics);
-    int64_t acked[OUTBOX_LANES];
+    int code = outbox_forwarder_step(service->engine.forwarder, &next_ms);
+    if (code == OUTBOX_DISK_FULL && outbox_linux_ballast_give_up(&service->engine.ballast)) {
+        /* At once, before the application fills that room as well. */
+        outbox_forwarder_retry(service->engine.forwarder);
+        code = outbox_forwarder_step(service->engine.forwarder, &next_ms);
+    }
+    if (code != OUTBOX_DISK_FULL)
+        outbox_linux_ballast_renew(&service->engine.ballast);
+    mind_watch(service, flags, &next_ms);
+    outbox_forwarder_stats(service->engine.forwarder, &service->seen);
     for (int i = 0; i < OUTBOX_LANES; i++)
-        acked[i] = outbox_forwarder_acked(service->engine.forwarder, (outbox_lane)i);
-
-    hold(service);
-    bool moved = false;
-    for (int i = 0; i < OUTBOX_LANES; i++)
-        moved =
-            moved || statistics.sending[i].settled_id != service->statistics.sending[i].settled_id;
-    service->statistics = statistics;
-    memcpy(service->acked, acked, sizeof acked);
-    if (moved)
-        (void)pthread_cond_broadcast(&service->changed); /* cannot fail */
-    let_go(service);
+        if (service->seen.sending[i].settled_id > 0)
+            service->settled[i] = 0; /* the forwarder knows better from now on */
+    show(service);
     return next_ms;
+}
+
+static void say(const struct service *service, outbox_level level, int code, const char *sentence)
+{
+    const outbox_port *port = &service->engine.port;
+    if (port->log)
+        port->log(port->log_context, level, code, sentence);
+}
+
+/* Keeps why it still stands by; tells people when that is another reason than before. */
+static void note_stand_by(struct service *service, int code)
+{
+    outbox_statistics *seen = &service->seen;
+    const char *sentence = service->engine.sentence;
+    if (seen->state != OUTBOX_STATE_STAND_BY || seen->last_error != code)
+        say(service, code == OUTBOX_LOCKED ? OUTBOX_LOG_INFO : OUTBOX_LOG_WARNING, code, sentence);
+    seen->state = OUTBOX_STATE_STAND_BY;
+    seen->last_error = code;
+    (void)snprintf(seen->last_error_text, sizeof seen->last_error_text, "%.*s",
+                   (int)sizeof seen->last_error_text - 1, sentence);
+}
+
+/* Returns how long there is nothing to do. What another forwarder settles nobody tells us, so while
+ * somebody waits for that, the table is looked at. Also before the first step of our own: the rows that
+ * a flush waits for may have left by the other one's last settle. */
+static uint32_t stand_by(struct service *service, const struct flags *flags)
+{
+    uint64_t now = monotonic_ms();
+    int code = OUTBOX_LOCKED;
+    if (now >= service->lock_at) {
+        code = outbox_linux_engine_take_over(&service->engine);
+        service->lock_at = now + STAND_BY_MS;
+        if (code != OUTBOX_OK)
+            note_stand_by(service, code);
+    }
+    if (code == OUTBOX_OK || flags->flushes > 0)
+        (void)outbox_linux_engine_find_settled(&service->engine, service->settled); /* again soon */
+    show(service);
+    if (code == OUTBOX_OK) {
+        say(service, OUTBOX_LOG_INFO, OUTBOX_OK,
+            "the other forwarder is gone; this one takes over");
+        return step(service, flags);
+    }
+    uint64_t wait = service->lock_at > now ? service->lock_at - now : 0;
+    return flags->flushes > 0 && wait > FLUSH_LOOK_MS ? FLUSH_LOOK_MS : (uint32_t)wait;
+}
+
+static uint32_t take_turn(struct service *service, const struct flags *flags)
+{
+    return service->engine.forwarder ? step(service, flags) : stand_by(service, flags);
 }
 
 static void report_opening(struct service *service, int code)
@@ -196,13 +333,13 @@ static void *run(void *context)
     }
     /* The first step is made before the start returns, so that the statistics tell the truth. */
     struct flags flags = take_flags(service);
-    uint32_t next_ms = step(service, &flags);
+    uint32_t next_ms = take_turn(service, &flags);
     report_opening(service, OUTBOX_OK);
     while (!flags.ending) {
         sleep_up_to(service, next_ms);
         flags = take_flags(service);
         if (!flags.ending)
-            next_ms = step(service, &flags);
+            next_ms = take_turn(service, &flags);
     }
     outbox_linux_engine_close(&service->engine);
     return NULL;
@@ -224,7 +361,8 @@ static void service_committed(void *context, const int64_t durable[OUTBOX_LANES]
     hold(service);
     service->flags.committed = true;
     raise_to(service->flags.durable, durable);
-    wake(service);
+    if (!service->stands_by)
+        wake(service);
     let_go(service);
 }
 
@@ -269,6 +407,7 @@ static int service_flush(void *context, const int64_t last[OUTBOX_LANES], unsign
     struct timespec deadline = time_after(timeout_ms == OUTBOX_NEVER ? 0 : timeout_ms);
     int error = timeout_ms == 0 ? ETIMEDOUT : 0;
     hold(service);
+    service->flags.flushes++;
     if (!is_settled(service, last)) {
         raise_to(service->flags.flush, last);
         wake(service);
@@ -278,6 +417,7 @@ static int service_flush(void *context, const int64_t last[OUTBOX_LANES], unsign
                     ? pthread_cond_wait(&service->changed, &service->mutex)
                     : pthread_cond_timedwait(&service->changed, &service->mutex, &deadline);
     bool settled = is_settled(service, last);
+    service->flags.flushes--;
     let_go(service);
     return settled ? OUTBOX_OK : OUTBOX_TIMEOUT;
 }

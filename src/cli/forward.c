@@ -30,10 +30,12 @@ const struct cli_verb cli_forward = {
     .help =
         "Usage: outbox forward FILE --broker URL [OPTION]...\n"
         "Sends what is pending and what comes, until SIGINT or SIGTERM. Only one forwarder can\n"
-        "serve a FILE at a time.\n"
+        "serve a FILE at a time; with --stand-by the second one waits for its turn.\n"
         "\n"
         "  -b, --broker URL         mqtt://[user@]host[:port] or mqtts://[user@]host[:port]\n"
         "  -d, --drain              end when all that was pending at the start is settled\n"
+        "  -s, --stand-by           wait while another forwarder serves FILE, and take over when\n"
+        "                           it ends or dies\n"
         "      --timeout SECONDS    with --drain: give up after so long, with exit status 1\n"
         "  -u, --username NAME      user name, instead of one in the URL\n"
         "      --password-file F    the first line of F is the password; without it the\n"
@@ -78,7 +80,12 @@ static void print_log(void *context, outbox_level level, int code, const char *s
 
 static void draw_progress(const struct job *job, int64_t total, int64_t settled)
 {
-    static const char *const words[] = {"stopped", "connecting", "online", "waiting to connect"};
+    static const char *const words[] = {
+        [OUTBOX_STATE_STOPPED] = "stopped",      [OUTBOX_STATE_CONNECTING] = "connecting",
+        [OUTBOX_STATE_ONLINE] = "online",        [OUTBOX_STATE_BACKOFF] = "waiting to connect",
+        [OUTBOX_STATE_RESTING] = "resting",
+        [OUTBOX_STATE_STAND_BY] = "standing by",
+    };
     outbox_statistics now;
     if (!job->progress || outbox_stats(job->box, &now) != OUTBOX_OK)
         return;
@@ -228,6 +235,7 @@ enum { CA = 256, CERT, KEY, CLIENT_ID, WINDOW, MODE, PROTOCOL, PASSWORD_FILE, TI
 
 static const struct option options[] = {{"broker", required_argument, NULL, 'b'},
                                         {"drain", no_argument, NULL, 'd'},
+                                        {"stand-by", no_argument, NULL, 's'},
                                         {"timeout", required_argument, NULL, TIMEOUT},
                                         {"username", required_argument, NULL, 'u'},
                                         {"password-file", required_argument, NULL, PASSWORD_FILE},
@@ -299,12 +307,14 @@ static int parse_value(struct job *job, int option)
 static int parse(int argc, char **argv, struct job *job)
 {
     int option, status = -1;
-    while (status < 0 && (option = getopt_long(argc, argv, "b:du:vqh", options, NULL)) != -1) {
+    while (status < 0 && (option = getopt_long(argc, argv, "b:dsu:vqh", options, NULL)) != -1) {
         const char **text = text_of(job, option);
         if (text)
             *text = optarg;
         else if (option == 'd')
             job->drain = true;
+        else if (option == 's')
+            job->forwarding.stand_by = 1;
         else if (option == 'v')
             job->verbose = true;
         else if (option == 'q')

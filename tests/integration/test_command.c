@@ -193,6 +193,35 @@ static void test_forward_stops_on_sigterm_after_settling(void **state)
     assert_in_range(stored(s, "SELECT count(*) FROM outbox_pending"), 0, 1);
 }
 
+/* [standby-1] */
+static void test_forward_that_stands_by_takes_over_when_the_other_one_is_killed(void **state)
+{
+    scene *s = *state;
+    const char *arguments[] = {NULL,   "forward",    s->database, "--broker",
+                               s->url, "--stand-by", "--verbose", NULL};
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    arguments[0] = build_path("outbox");
+    pid_t first = child_start(s->folder, "first.out", "first.err", arguments);
+    expect_arrivals(s->recorder, 1);
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER"), 1);
+    scene_write(s, "second.err", "");
+    long long deadline = clock_ms() + 10000;
+    pid_t second = child_start(s->folder, "second.out", "second.err", arguments);
+    while (strstr(printed(s, "second.err"), "another forwarder") == NULL) {
+        assert_true(clock_ms() < deadline);
+        pause_ms(5);
+    }
+    assert_int_equal(child_stop(first, SIGKILL), -SIGKILL);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|hot"), 0);
+    recorder_await(s->recorder, "SELECT count(*) FROM first", 2);
+    assert_int_equal(child_stop(second, SIGTERM), 0);
+    assert_non_null(strstr(printed(s, "second.err"), "takes over"));
+}
+
 static void test_status_counts_and_never_writes(void **state)
 {
     scene *s = *state;
@@ -294,6 +323,7 @@ int main(void)
         SCENE_TEST(test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events),
         SCENE_TEST(test_forward_refuses_a_password_in_the_url),
         SCENE_TEST(test_forward_stops_on_sigterm_after_settling),
+        SCENE_TEST(test_forward_that_stands_by_takes_over_when_the_other_one_is_killed),
         SCENE_TEST(test_status_counts_and_never_writes),
         SCENE_TEST(test_every_verb_has_help_and_wrong_calls_end_with_2),
         SCENE_TEST(test_the_sensor_reports_every_reading_before_it_ends),

@@ -15,7 +15,7 @@ enum byte { ON_DISK, DIRTY, LOST }; /* lost: clean in the eyes of the kernel, no
 
 struct shim_file {
     sqlite3_file base;
-    bool is_wal;
+    bool is_wal, is_journal;
     sqlite3_file *real;
 };
 
@@ -41,9 +41,19 @@ static bool strikes(int *countdown)
     return *countdown > 0 && --*countdown == 0;
 }
 
+static bool is_full(const struct shim_file *shim, sqlite3_int64 end)
+{
+    return (shim->is_wal && shim_vfs.wal_room > 0 && end > shim_vfs.wal_room) ||
+           (shim->is_journal && shim_vfs.journal_room > 0 && end > shim_vfs.journal_room);
+}
+
 static int shim_write(sqlite3_file *file, const void *data, int amount, sqlite3_int64 offset)
 {
+    if (is_full((struct shim_file *)file, offset + amount))
+        return SQLITE_FULL;
     if (((struct shim_file *)file)->is_wal) {
+        if (shim_vfs.is_read_only)
+            return SQLITE_READONLY;
         assert_true(offset + amount <= WAL_MAX);
         if (strikes(&shim_vfs.fail_writes))
             return SQLITE_IOERR_WRITE;
@@ -197,6 +207,7 @@ static int shim_open(sqlite3_vfs *self, const char *name, sqlite3_file *file, in
     struct shim_file *shim = (struct shim_file *)file;
     (void)self;
     shim->base.pMethods = NULL;
+    shim->is_journal = (flags & SQLITE_OPEN_MAIN_JOURNAL) != 0;
     shim->is_wal = (flags & SQLITE_OPEN_WAL) != 0;
     shim->real = calloc(1, (size_t)real_vfs()->szOsFile);
     if (!shim->real)

@@ -11,17 +11,20 @@
 #define SHIM_VFS_H
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct shim_vfs {
-    int fail_syncs;       /* of the WAL: so many fail */
-    int syncs;            /* of the WAL: so many were tried */
-    int writes;           /* to the WAL */
-    int fail_reads;       /* of the WAL: the n-th from now on fails; 0: none */
-    int fail_writes;      /* to the WAL: the same */
-    int fail_sizes;       /* of the WAL: so many questions fail */
-    int busy_checkpoints; /* so many find another one that runs */
-    int persist_answer;   /* to SQLITE_FCNTL_PERSIST_WAL, if it is not 0 */
+    bool is_read_only;                    /* the WAL takes no write */
+    sqlite3_int64 wal_room, journal_room; /* SQLITE_FULL beyond so many bytes; 0: no bound */
+    int fail_syncs;                       /* of the WAL: so many fail */
+    int syncs;                            /* of the WAL: so many were tried */
+    int writes;                           /* to the WAL */
+    int fail_reads;                       /* of the WAL: the n-th from now on fails; 0: none */
+    int fail_writes;                      /* to the WAL: the same */
+    int fail_sizes;                       /* of the WAL: so many questions fail */
+    int busy_checkpoints;                 /* so many find another one that runs */
+    int persist_answer;                   /* to SQLITE_FCNTL_PERSIST_WAL, if it is not 0 */
     int slept_ms;
     void (*on_sleep)(void *context); /* may be NULL */
     void *on_sleep_context;

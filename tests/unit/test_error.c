@@ -19,7 +19,7 @@ static void test_every_code_has_a_sentence_of_its_own(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
-        assert_int_equal(codes[i], -(int)i);
+        assert_true(i == 0 ? codes[i] == 0 : codes[i] < codes[i - 1]);
         for (size_t j = 0; j < i; j++)
             assert_string_not_equal(outbox_strerror(codes[i]), outbox_strerror(codes[j]));
     }
@@ -51,7 +51,7 @@ static void test_results_of_sqlite_become_codes_also_when_extended(void **state)
         {SQLITE_BUSY_SNAPSHOT, OUTBOX_BUSY},
         {SQLITE_LOCKED_SHAREDCACHE, OUTBOX_BUSY},
         {SQLITE_FULL, OUTBOX_DISK_FULL},
-        {SQLITE_READONLY_DBMOVED, OUTBOX_READONLY},
+        {SQLITE_READONLY_DBMOVED, OUTBOX_MOVED},
         {SQLITE_CORRUPT_VTAB, OUTBOX_CORRUPT},
         {SQLITE_NOTADB, OUTBOX_CORRUPT},
         {SQLITE_NOMEM, OUTBOX_NO_MEMORY},

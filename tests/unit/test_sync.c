@@ -197,6 +197,31 @@ static void test_a_barrier_leaves_a_claim_that_reaches_further(void **state)
     assert_int_equal(rig_stats(&rig).barriers, 1);
 }
 
+/* ---- A file that cannot be written any more ----------------------------------------------------- */
+
+/* [readonly-1] */
+static void test_what_was_acked_waits_until_the_file_can_be_written_again(void **state)
+{
+    start(state, NULL);
+    write_event();
+    write_event();
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 2);
+    shim_vfs.is_read_only = true;
+    for (int i = 0; i < 2; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 20000);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_READONLY);
+    assert_int_equal(rig_stats(&rig).pending, 2);
+    assert_int_equal(rig_stats(&rig).in_flight, 0);
+    assert_int_equal(rig.port.warnings, 1);
+    shim_vfs.is_read_only = false;
+    rig_run(&rig, 1100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_int_equal(rig.link.sent_count, 2);
+}
+
 /* ---- A rewriting that does not come to its end ---------------------------------------------------------- */
 
 /* An event waits, the WAL is in doubt, and the next attempt will rewrite it. */
@@ -536,6 +561,7 @@ static void test_close_does_not_wait_for_a_lock_much_longer_than_a_second(void *
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        CASE(test_what_was_acked_waits_until_the_file_can_be_written_again),
         CASE(test_a_barrier_syncs_what_others_wrote),
         CASE(test_a_wal_whose_sync_failed_is_written_anew_before_anything_is_sent),
         CASE(test_a_healthy_wal_is_written_anew_only_once),
