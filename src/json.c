@@ -6,6 +6,7 @@
  * would make the whole message unreadable for the recipient. The nesting is bounded and kept in a
  * bit set instead of on the stack, because the bytes may come from anywhere.
  */
+#include "always.h"
 #include "text.h"
 
 #include <assert.h>
@@ -116,7 +117,8 @@ static bool take_scalar(struct reader *r)
 /* A member's name and colon, where the innermost container is an object. */
 static bool take_name(struct reader *r)
 {
-    if (r->depth == 0 || !(r->is_object >> (r->depth - 1) & 1))
+    /* Both callers are inside a container. */
+    if (OB_NEVER(r->depth == 0) || !(r->is_object >> (r->depth - 1) & 1))
         return true;
     skip_space(r);
     if (!take_string(r))

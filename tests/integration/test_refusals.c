@@ -70,6 +70,7 @@ static void test_a_broker_without_qos_1_gets_nothing_and_is_reported(void **stat
 
     broker_start(&s->broker, BROKER_OPEN "max_qos 0\n");
     scene_record(s);
+    scene_proxy(s);
     app *a = app_open(s, "WAL");
     app_start(s, a);
     app_put_numbers(a, 1, 10);
@@ -79,9 +80,11 @@ static void test_a_broker_without_qos_1_gets_nothing_and_is_reported(void **stat
     assert_int_equal(now.pending, 10);
     assert_int_equal(now.published, 0);
 
+    proxy_set(s->proxy, PROXY_REFUSE); /* until the recorder is there */
     broker_terminate(&s->broker);
     broker_start(&s->broker, BROKER_OPEN);
     recorder_subscribe_again(s->recorder);
+    proxy_set(s->proxy, PROXY_PASS);
     expect_numbers(s->recorder, 1, 10);
 }
 

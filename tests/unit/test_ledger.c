@@ -287,6 +287,8 @@ static void test_a_number_too_large_to_have_been_counted_is_refused(void **state
         assert_false(parses(&ledger, 141, with(text, "\"delivered\":20", number)));
         sqlite3_snprintf((int)sizeof number, number, "\"base\":-%s", numbers[i]);
         assert_false(parses(&ledger, 141, with(text, "\"base\":100", number)));
+        sqlite3_snprintf((int)sizeof number, number, "\"holes\":%s}", numbers[i]);
+        assert_false(parses(&ledger, 141, with(text, "\"holes\":11}", number)));
         sqlite3_snprintf((int)sizeof number, number, "\"base\":%s", numbers[i]);
         assert_false(parses(&ledger, 141, with(text, "\"base\":100", number)));
         sqlite3_snprintf((int)sizeof number, number, "\"last\":%s", numbers[i]);

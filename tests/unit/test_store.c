@@ -858,6 +858,31 @@ static void test_a_step_inside_a_statement_that_writes_reads_nothing(void **stat
     assert_int_equal(rig.link.sent_count, 1);
 }
 
+static int deny_reads(void *context, int action, const char *a, const char *b, const char *c,
+                      const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_READ && strcmp(a, "outbox_event") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* [P9] the new mode is followed once the table can be read again */
+static void test_a_change_of_the_journal_mode_waits_while_the_table_cannot_be_read(void **state)
+{
+    struct bench *bench = *state;
+    start(state, &(outbox_forwarder_config){.shared_connection = 1});
+    rig_connect(&rig, 10);
+    bench_sql(bench->db, "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL");
+    sql_put(bench);
+    sqlite3_set_authorizer(bench->db, deny_reads, NULL);
+    assert_int_equal(rig_step(&rig), OUTBOX_SQLITE);
+    assert_int_equal(rig.link.sent_count, 0);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    rig_run(&rig, 2000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).barriers, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
 static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state)
 {
     struct bench *bench = *state;
@@ -1052,6 +1077,7 @@ int main(void)
 
         CASE(test_no_barrier_is_made_inside_the_applications_transaction),
         CASE(test_a_step_inside_a_statement_that_writes_reads_nothing),
+        CASE(test_a_change_of_the_journal_mode_waits_while_the_table_cannot_be_read),
         CASE(test_the_forwarder_follows_a_change_of_the_journal_mode),
         CASE(test_an_idle_application_lets_the_forwarder_checkpoint),
         CASE(test_a_busy_application_is_left_to_checkpoint_itself),

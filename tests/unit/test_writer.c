@@ -1036,6 +1036,24 @@ test_a_stored_name_that_cannot_be_used_is_replaced_by_the_one_that_is_given(void
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
 }
 
+/* [detach-1] nobody is left to hear of it, and the table goes once nothing holds it */
+static void test_a_statement_on_our_table_that_outlives_detach_does_no_harm(void **state)
+{
+    struct bench *bench = *state;
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_prepare_v2(bench->db, "INSERT INTO outbox_commit(touch) VALUES(1)", -1,
+                                        &statement, NULL),
+                     SQLITE_OK);
+    outbox_detach(bench->box);
+    bench->box = NULL;
+    assert_int_equal(sqlite3_step(statement), SQLITE_DONE);
+    assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(bench->db, "INSERT INTO outbox_commit(touch) VALUES(1)", NULL, NULL, NULL),
+        SQLITE_ERROR);
+    assert_int_equal(pending(bench), 0);
+}
+
 /* [detach-1] [put-2] */
 static void test_a_savepoint_that_is_undone_after_detach_takes_its_events_with_it(void **state)
 {
@@ -1282,6 +1300,7 @@ int main(void)
         CASE(test_a_flush_that_cannot_read_the_table_says_so),
         CASE(test_attach_that_cannot_read_the_stored_name_changes_nothing),
         CASE(test_a_stored_name_that_cannot_be_used_is_replaced_by_the_one_that_is_given),
+        CASE(test_a_statement_on_our_table_that_outlives_detach_does_no_harm),
         CASE(test_a_savepoint_that_is_undone_after_detach_takes_its_events_with_it),
         CASE(test_a_commit_is_heard_once_and_after_it_is_visible),
         CASE(test_a_rollback_is_not_heard),
