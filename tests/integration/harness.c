@@ -178,9 +178,12 @@ app *app_open(scene *s, const char *journal_mode)
     return open_with(s, journal_mode, (outbox_config){0});
 }
 
-app *app_open_limited(scene *s, const outbox_limit *limit)
+app *app_open_limited(scene *s, const outbox_limit limits[OUTBOX_LANES])
 {
-    return open_with(s, "WAL", (outbox_config){.limits[OUTBOX_NORMAL] = *limit});
+    outbox_config config = {.limits[OUTBOX_NORMAL] = limits[OUTBOX_NORMAL],
+                            .limits[OUTBOX_URGENT] = limits[OUTBOX_URGENT]};
+
+    return open_with(s, "WAL", config);
 }
 
 /* In the form of a comment of TAP, which the test runner understands. */

@@ -81,8 +81,9 @@ test_after_a_long_outage_the_newest_arrive_and_the_others_are_accounted_for(void
     broker_start(&s->broker, BROKER_OPEN BROKER_PERSISTENT);
     scene_record(s);
     broker_terminate(&s->broker);
-    app *a =
-        app_open_limited(s, &(outbox_limit){.max_events = CAP, .when_full = OUTBOX_EVICT_OLDEST});
+    const outbox_limit limits[OUTBOX_LANES] = {
+        {.max_events = CAP, .when_full = OUTBOX_EVICT_OLDEST}};
+    app *a = app_open_limited(s, limits);
     app_start_with(a, &(outbox_forwarding){
                           .broker = s->url, .backoff_max_ms = 200, .announce_topic = "dropped"});
     long long begin = clock_ms();
