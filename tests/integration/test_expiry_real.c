@@ -35,7 +35,7 @@ static app *put_while_offline(scene *s, int protocol)
                                            .announce_topic = "dropped"});
     put_with_ttl(a, "1", SHORT_MS);
     put_with_ttl(a, "2", SHORT_MS);
-    put_with_ttl(a, "3", HOUR_S * 1000);
+    put_with_ttl(a, "3", (int64_t)HOUR_S * 1000);
     put_with_ttl(a, "4", SHORT_MS);
     put_with_ttl(a, "5", 0);
     pause_ms(2 * SHORT_MS); /* their time passes */

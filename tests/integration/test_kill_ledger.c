@@ -102,6 +102,17 @@ static void open_worker(worker *w)
                      "  PRIMARY KEY(lane, id))");
 }
 
+static void work_until_killed(worker *w, int puts)
+{
+    for (;;) {
+        if (puts) {
+            one_transaction(w);
+        } else {
+            pause_ms(1000000);
+        }
+    }
+}
+
 /* worker FOLDER URL SEED LIFE PUTS FORWARDS MORTAL: a mortal one goes on until it is killed, the other
  * one ends when everything is delivered. */
 static int run_worker(char **argv)
@@ -120,12 +131,8 @@ static int run_worker(char **argv)
                                  .backoff_max_ms = 100,
                                  .announce_topic = "dropped"});
     }
-    while (mortal) {
-        if (puts) {
-            one_transaction(&w);
-        } else {
-            pause_ms(1000000);
-        }
+    if (mortal) {
+        work_until_killed(&w, puts);
     }
     for (int i = 0; i < 100; i++) {
         one_transaction(&w);

@@ -68,7 +68,7 @@ static void test_an_urgent_event_overtakes_a_large_backlog(void **state)
     put_backlog(a);
     app_start_with(a, &(outbox_forwarding){.broker = s->url, .window = WINDOW});
     for (int i = 0; i < URGENT_EVENTS; i++) {
-        drained_so_far = (uint64_t)(i + 1) * NORMAL_EVENTS / (2 * URGENT_EVENTS);
+        drained_so_far = (uint64_t)(i + 1) * (NORMAL_EVENTS / 2 / URGENT_EVENTS);
         before[i] = app_await(a, is_under_way).published;
         put_urgent(a);
         outbox_statistics now = app_stats(a);
