@@ -151,11 +151,13 @@ int64_t app_number(app *a, const char *query)
     return strtoll(text, NULL, 10);
 }
 
-app *app_open(scene *s, const char *journal_mode)
+static app *open_with(scene *s, const char *journal_mode, outbox_config config)
 {
     char sql[64];
     char sentence[200] = "";
-    outbox_config config = {.sentence = sentence, .sentence_size = sizeof sentence};
+
+    config.sentence = sentence;
+    config.sentence_size = sizeof sentence;
 
     assert_true(s->app_count < SCENE_APPS_MAX);
     app *a = &s->apps[s->app_count++];
@@ -169,6 +171,19 @@ app *app_open(scene *s, const char *journal_mode)
         fail_msg("attach: %d, %s", rc, sentence);
     }
     return a;
+}
+
+app *app_open(scene *s, const char *journal_mode)
+{
+    return open_with(s, journal_mode, (outbox_config){0});
+}
+
+app *app_open_limited(scene *s, const outbox_limit limits[OUTBOX_LANES])
+{
+    outbox_config config = {.limits[OUTBOX_NORMAL] = limits[OUTBOX_NORMAL],
+                            .limits[OUTBOX_URGENT] = limits[OUTBOX_URGENT]};
+
+    return open_with(s, "WAL", config);
 }
 
 /* In the form of a comment of TAP, which the test runner understands. */

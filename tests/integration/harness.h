@@ -66,6 +66,9 @@ void scene_write(const scene *s, const char *name, const char *text);
  * attaches. */
 app *app_open(scene *s, const char *journal_mode);
 
+/* In WAL mode, with limits on its lanes. */
+app *app_open_limited(scene *s, const outbox_limit limits[OUTBOX_LANES]);
+
 /* Starts the forwarder with the scene's broker and defaults, or as stated. Must succeed. */
 void app_start(scene *s, app *a);
 void app_start_with(app *a, const outbox_forwarding *forwarding);

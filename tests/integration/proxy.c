@@ -62,13 +62,14 @@ struct proxy {
     ending cut;
     proxy_mood mood;
     unsigned long bytes_until_cut;
+    ending planned; /* how it will be then */
     unsigned cuts, connections;
 };
 
 /* What the thread knows of its orders during one round. */
 typedef struct round {
     proxy_mood mood;
-    ending cut;
+    ending cut, planned;
     int end;
     unsigned order;
     unsigned long bytes_until_cut;
@@ -291,6 +292,7 @@ static void take_orders(proxy *p, round *now)
     lock(p);
     *now = (round){.mood = p->mood,
                    .cut = p->cut,
+                   .planned = p->planned,
                    .end = p->end,
                    .order = p->ordered,
                    .bytes_until_cut = p->bytes_until_cut};
@@ -331,7 +333,7 @@ static void obey(proxy *p, round *now)
 static void report_bytes(proxy *p, const round *now)
 {
     int due = now->bytes_until_cut == 0;
-    unsigned hit = due ? cut_all(p, BY_RESET) : 0;
+    unsigned hit = due ? cut_all(p, now->planned) : 0;
 
     lock(p);
     /* A new order may have come meanwhile; it starts its own count. */
@@ -415,11 +417,22 @@ void proxy_hang_up(proxy *p)
     cut_by(p, BY_FIN);
 }
 
-void proxy_cut_after(proxy *p, unsigned long bytes)
+static void plan(proxy *p, unsigned long bytes, ending how)
 {
     lock(p);
     p->bytes_until_cut = bytes;
+    p->planned = how;
     await_obedience(p);
+}
+
+void proxy_cut_after(proxy *p, unsigned long bytes)
+{
+    plan(p, bytes, BY_RESET);
+}
+
+void proxy_hang_up_after(proxy *p, unsigned long bytes)
+{
+    plan(p, bytes, BY_FIN);
 }
 
 unsigned proxy_cuts(proxy *p)

@@ -33,8 +33,9 @@ void proxy_cut(proxy *p);
 /* The same by FIN: to each side it looks as if the other had ended the connection in order. */
 void proxy_hang_up(proxy *p);
 
-/* Will reset every connection when the clients have sent `bytes` more bytes. */
+/* Will reset every connection, or end it by FIN, when the clients have sent `bytes` more bytes. */
 void proxy_cut_after(proxy *p, unsigned long bytes);
+void proxy_hang_up_after(proxy *p, unsigned long bytes);
 
 /* Cuts and hang-ups that hit at least one connection, and connections taken, since the start. */
 unsigned proxy_cuts(proxy *p);

@@ -14,6 +14,7 @@
  *
  * The seed is printed. OUTBOX_TEST_SEED=n repeats the same dice; the machine adds its own.
  */
+#include "dice.h"
 #include "harness.h"
 
 #include <fcntl.h>
@@ -22,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #define WINDOW 100 /* the defaults: what a crash may repeat at most */
@@ -32,39 +32,6 @@ typedef struct plan {
     const char *journal_mode;
     int events, kills, cuts, restarts;
 } plan;
-
-/* ---- Dice --------------------------------------------------------------------------------------- */
-
-/* splitmix64 */
-static uint64_t roll(uint64_t *seed)
-{
-    uint64_t x = *seed += UINT64_C(0x9e3779b97f4a7c15);
-
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
-/* 0 ... sides - 1 */
-static int dice(uint64_t *seed, int sides)
-{
-    return (int)(roll(seed) % (uint64_t)sides);
-}
-
-static uint64_t choose_seed(void)
-{
-    const char *wanted = getenv("OUTBOX_TEST_SEED");
-    uint64_t seed = 0;
-
-    if (wanted != NULL) {
-        seed = strtoull(wanted, NULL, 10);
-    } else {
-        assert_int_equal(getrandom(&seed, sizeof seed, 0), sizeof seed);
-        seed %= 1000000;
-    }
-    print_message("# OUTBOX_TEST_SEED=%" PRIu64 "\n", seed);
-    return seed;
-}
 
 /* ---- The writer: a process of its own, one of many lives ---------------------------------------- */
 
