@@ -319,7 +319,8 @@ static void update_heard(struct sim *sim)
 {
     struct model *model = &sim->model;
     if (model->heard_by != sim->node.starts || model->heard_in != model->retired_count) {
-        model->heard = model->settled;
+        /* After a cut nobody knows what has left the table before it was read once more. */
+        model->heard = sim->recovery == AFTER_CUT ? 0 : model->settled;
         for (uint32_t event = 1; event <= model->event_count; event++)
             model_event(model, event)->acked = 0;
     }
