@@ -161,8 +161,8 @@ typedef struct outbox_config {
  * FULL, in journal_mode DELETE below EXTRA, a power cut may undo the newest commits, though none
  * whose events were sent. outbox_warning() says so. [attach-4]
  *
- * After a backup was restored while no forwarder ran, attach with another `.device`: the same ids
- * may have been sent with other contents, and nothing in the file can tell. Never delete the newest
+ * After a backup was restored, call outbox_new_epoch(): the same ids may have been sent with other
+ * contents, and nothing in the file can tell. Never delete the newest
  * rows of outbox_event by hand while a forwarder runs: their ids would be given out again.
  *
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
@@ -229,6 +229,25 @@ typedef struct outbox_event {
  * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
  * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
+
+/* ---- Epochs ------------------------------------------------------------------------------ */
+
+/* Starts a new epoch in each lane behind its last event, in a transaction of its own. Call it, or
+ * `outbox new-epoch`, when a backup was restored: without it the ids that were given out since the
+ * backup would be given out again, to other events with the same source.
+ *
+ * Events that are put later carry the new epoch in their source; pending ones keep theirs. A
+ * forwarder that runs, on whatever connection, follows; if events that it has read already are not
+ * there any more, it forgets them and begins again at the tombstone. [P6] [epoch-1]
+ *
+ * When it returns OUTBOX_OK no power cut can undo the new epoch: in WAL it writes and syncs the WAL
+ * file itself, whatever the connection's synchronous; in the other modes it is refused with
+ * OUTBOX_NOT_DURABLE, and nothing changes, unless synchronous is FULL, in DELETE EXTRA. [epoch-2]
+ *
+ * Returns OUTBOX_MISUSE (NULL, or inside a transaction), OUTBOX_CLOSED, OUTBOX_NOT_DURABLE or an
+ * error of the database, after which no new epoch began; only where the commit or the sync itself
+ * failed it may have begun all the same: call again. [epoch-3] */
+int outbox_new_epoch(outbox *box);
 
 /* ---- Start, flush, stop (ports that have threads) ---------------------------------------- */
 

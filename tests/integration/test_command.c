@@ -73,6 +73,15 @@ static int64_t stored(const scene *s, const char *query)
     return number;
 }
 
+static void change(const scene *s, const char *sql)
+{
+    sqlite3 *db = NULL;
+
+    assert_int_equal(sqlite3_open(s->database, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 /* ---- init and put ------------------------------------------------------------------------------ */
 
 static void test_init_makes_an_outbox_and_a_second_init_changes_nothing(void **state)
@@ -207,12 +216,38 @@ static void test_status_counts_and_never_writes(void **state)
     assert_int_not_equal(access("missing.db", F_OK), 0);
 }
 
+static void test_new_epoch_gives_later_events_another_identity(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    assert_int_equal(outbox_command(s, "new-epoch|FILE"), 0);
+    assert_int_equal(stored(s, "SELECT max(first) FROM outbox_epoch WHERE lane = 'normal'"), 2);
+    assert_int_equal(stored(s, "SELECT count(DISTINCT epoch) FROM outbox_epoch WHERE lane ="
+                               " 'normal'"),
+                     2);
+}
+
+/* In the default mode of SQLite its commits can be undone, at the default level. */
+static void test_new_epoch_works_in_journal_mode_delete(void **state)
+{
+    scene *s = *state;
+
+    change(s, "CREATE TABLE mine(x)");
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "new-epoch|FILE"), 0);
+    assert_int_equal(outbox_command(s, "new-epoch|missing.db"), 1);
+}
+
 static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
 {
-    static const char *const wrong[] = {
-        "", "nonsense", "put|FILE", "init", "status|FILE|--what", "forward|FILE", "init|a|b"};
+    static const char *const wrong[] = {"",         "nonsense",           "put|FILE",
+                                        "init",     "status|FILE|--what", "forward|FILE",
+                                        "init|a|b", "new-epoch",          "new-epoch|a|b"};
     static const char *const helps[] = {"--help",         "init|--help",   "put|--help",
-                                        "forward|--help", "status|--help", "--version"};
+                                        "forward|--help", "status|--help", "new-epoch|--help",
+                                        "--version"};
     scene *s = *state;
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -295,6 +330,8 @@ int main(void)
         SCENE_TEST(test_forward_refuses_a_password_in_the_url),
         SCENE_TEST(test_forward_stops_on_sigterm_after_settling),
         SCENE_TEST(test_status_counts_and_never_writes),
+        SCENE_TEST(test_new_epoch_gives_later_events_another_identity),
+        SCENE_TEST(test_new_epoch_works_in_journal_mode_delete),
         SCENE_TEST(test_every_verb_has_help_and_wrong_calls_end_with_2),
         SCENE_TEST(test_the_sensor_reports_every_reading_before_it_ends),
         SCENE_TEST(test_the_superloop_reports_its_readings_and_keeps_the_rest),
