@@ -379,17 +379,18 @@ static struct ob_ledger ledger_behind(const struct ob_table *table, const struct
 static int bury_unfit(struct ob_store *store, struct ob_table *table,
                       const struct ob_window *window, uint32_t count)
 {
+    int64_t moved, all = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
-        int64_t moved;
         if (entry->verdict != OB_DROPPED || entry->outcome != OB_DEAD)
             continue;
         int code = ob_head_bury(store, table, entry->id, entry->id,
                                 ob_unfit_sentence((enum ob_unfit)entry->unfit), &moved);
         if (code != OUTBOX_OK)
             return code;
+        all += moved;
     }
-    return OUTBOX_OK;
+    return all > 0 ? ob_head_bound_dead(store) : OUTBOX_OK;
 }
 
 /* Whether a row among those that the settle will delete is no entry of the window: `late`, it came

@@ -104,6 +104,7 @@ typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 #define OUTBOX_PAYLOAD_MAX 65536    /* default of payload_max: what CloudEvents receivers accept */
 #define OUTBOX_PAYLOAD_CAP 16777216 /* payload_max can be raised up to this */
 #define OUTBOX_ID_MAX ((int64_t)1 << 48)
+#define OUTBOX_DEAD_MAX 1000 /* dead letters that are kept in outbox_dead */
 
 /* What happens to a put that would make its lane hold more than its limit. */
 typedef enum outbox_when_full {
@@ -229,6 +230,33 @@ typedef struct outbox_event {
  * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
  * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
+
+/* ---- Dead letters ------------------------------------------------------------------------ */
+
+/* An event that can never be sent leaves its lane for the table outbox_dead, with the reason and
+ * the time. The newest OUTBOX_DEAD_MAX are kept there, all are counted in the statistics. [dead-3]
+ * Each has a `number`; the newest one's is given again once that is removed. */
+
+/* Puts the dead letter `number` back into its lane as a new event, and takes it out of outbox_dead:
+ * in the transaction that is open, or in one of its own. It goes to the end of the lane, under a
+ * new id, and counts as accepted once more. Topic, payload, its time, type, content type, key and
+ * the retain and keep-last marks are what they were. It expires when it would have; one that has
+ * expired meanwhile never does, for you ask for it now. Where its life had not begun, because the
+ * clock was not set, it begins now. [dead-1]
+ *
+ * id       Out, may be NULL: the new event's number.
+ *
+ * Returns OUTBOX_MISUSE (NULL, there is no such dead letter, or the call came from inside a
+ * statement that writes outside of BEGIN), OUTBOX_CLOSED, or what outbox_put() returns, with its
+ * meaning; so one that is still unfit stays where it is. On any error nothing changed, unless
+ * SQLite has rolled the whole transaction back (see outbox_put). [dead-4] */
+int outbox_requeue(outbox *box, int64_t number, int64_t *id);
+
+/* Deletes the dead letter `number`, or all of them if that is 0: in the transaction that is open,
+ * or in one of its own. They stay counted. [dead-2]
+ * Returns OUTBOX_MISUSE (NULL, or there is no such dead letter), OUTBOX_CLOSED or an error of the
+ * database; then nothing was deleted. [dead-5] */
+int outbox_purge(outbox *box, int64_t number);
 
 /* ---- Epochs ------------------------------------------------------------------------------ */
 
