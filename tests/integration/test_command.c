@@ -240,14 +240,108 @@ static void test_new_epoch_works_in_journal_mode_delete(void **state)
     assert_int_equal(outbox_command(s, "new-epoch|missing.db"), 1);
 }
 
+/* ---- dead ------------------------------------------------------------------------------------ */
+
+static void bury(const scene *s)
+{
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    change(s, "INSERT INTO outbox_dead(lane, id, reason, died, topic, payload) VALUES"
+              "('normal', 5, 'why not', 1735689600000, 'plant/7', 'warm'),"
+              "('urgent', 6, 'bytes', 1735689600000, 'a\"b', x'00ff10'),"
+              "('normal', 7, 'no topic', 1735689600000, '#', 3)");
+}
+
+static void test_dead_list_tells_of_each_letter_and_never_writes(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|list|FILE"), 0);
+    assert_non_null(
+        strstr(printed(s, "out"), "1\tnormal\t5\t2025-01-01 00:00:00\twhy not\tplant/7\t4\n"));
+    assert_int_equal(outbox_command(s, "dead|list|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"topic\":\"a\\\"b\",\"bytes\":3}"));
+    assert_int_equal(outbox_command(s, "dead|list|missing.db"), 1);
+    assert_int_not_equal(access("missing.db", F_OK), 0);
+}
+
+static void test_dead_show_has_the_payload_as_text_or_as_base64(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|show|FILE|1"), 0);
+    assert_non_null(strstr(printed(s, "out"), "payload       warm\n"));
+    assert_int_equal(outbox_command(s, "dead|show|FILE|1|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"payload\":\"warm\"}"));
+    assert_int_equal(outbox_command(s, "dead|show|FILE|2|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"payload_base64\":\"AP8Q\"}"));
+    assert_int_equal(outbox_command(s, "dead|show|FILE|4"), 1);
+    assert_non_null(strstr(printed(s, "err"), "no dead letter 4"));
+}
+
+static void test_dead_requeue_puts_one_back_and_prints_its_id(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|1"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\n1\n"));
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_event WHERE topic = 'plant/7'"), 1);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|1"), 1);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|3"), 1);
+    assert_non_null(strstr(printed(s, "err"), "unfit"));
+}
+
+static void test_dead_requeue_all_leaves_only_what_is_still_unfit(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|--all|--json"), 1);
+    assert_non_null(
+        strstr(printed(s, "out"), "[{\"number\":1,\"id\":1},{\"number\":2,\"id\":1}]\n"));
+    assert_int_equal(stored(s, "SELECT sum(number) FROM outbox_dead"), 3);
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 2);
+}
+
+static void test_dead_purge_deletes_one_or_all(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|purge|FILE|2"), 0);
+    assert_int_equal(stored(s, "SELECT sum(number) FROM outbox_dead"), 4);
+    assert_int_equal(outbox_command(s, "dead|purge|FILE|2"), 1);
+    assert_int_equal(outbox_command(s, "dead|purge|FILE|--all|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\n{\"purged\":2}\n"));
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_dead"), 0);
+}
+
+/* ---- Help ------------------------------------------------------------------------------------ */
+
 static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
 {
-    static const char *const wrong[] = {"",         "nonsense",           "put|FILE",
-                                        "init",     "status|FILE|--what", "forward|FILE",
-                                        "init|a|b", "new-epoch",          "new-epoch|a|b"};
+    static const char *const wrong[] = {"",
+                                        "nonsense",
+                                        "put|FILE",
+                                        "init",
+                                        "status|FILE|--what",
+                                        "forward|FILE",
+                                        "init|a|b",
+                                        "new-epoch",
+                                        "new-epoch|a|b",
+                                        "dead",
+                                        "dead|kill|a",
+                                        "dead|list",
+                                        "dead|list|a|--all",
+                                        "dead|show|a",
+                                        "dead|show|a|x",
+                                        "dead|purge|a",
+                                        "dead|requeue|a|1|--all"};
     static const char *const helps[] = {"--help",         "init|--help",   "put|--help",
                                         "forward|--help", "status|--help", "new-epoch|--help",
-                                        "--version"};
+                                        "dead|--help",    "--version"};
     scene *s = *state;
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -332,6 +426,11 @@ int main(void)
         SCENE_TEST(test_status_counts_and_never_writes),
         SCENE_TEST(test_new_epoch_gives_later_events_another_identity),
         SCENE_TEST(test_new_epoch_works_in_journal_mode_delete),
+        SCENE_TEST(test_dead_list_tells_of_each_letter_and_never_writes),
+        SCENE_TEST(test_dead_show_has_the_payload_as_text_or_as_base64),
+        SCENE_TEST(test_dead_requeue_puts_one_back_and_prints_its_id),
+        SCENE_TEST(test_dead_requeue_all_leaves_only_what_is_still_unfit),
+        SCENE_TEST(test_dead_purge_deletes_one_or_all),
         SCENE_TEST(test_every_verb_has_help_and_wrong_calls_end_with_2),
         SCENE_TEST(test_the_sensor_reports_every_reading_before_it_ends),
         SCENE_TEST(test_the_superloop_reports_its_readings_and_keeps_the_rest),
