@@ -405,6 +405,22 @@ int outbox_stats(outbox *box, outbox_statistics *statistics);
  * [stats-2] */
 int outbox_inspect(sqlite3 *db, outbox_statistics *statistics, char *sentence, size_t size);
 
+/* ---- Verify ------------------------------------------------------------------------------ */
+
+/* One thing that is wrong: a sentence, and the lane or NULL where it is no lane's. Both are valid
+ * during the call only. Call no function of this library in it. */
+typedef void (*outbox_finding)(void *context, const char *lane, const char *sentence);
+
+/* Recomputes what must hold of the tables, through any connection, without attaching and without
+ * writing, in one read transaction (in the open one, if there is one): each lane's tombstone, its
+ * counts and marks; ids, running totals and announcements; epochs, device, dead letters and schema.
+ * Reads every row. Ids that other writers have skipped are not wrong. `found` may be NULL.
+ *
+ * Returns OUTBOX_OK when nothing was found, OUTBOX_CORRUPT when something was; a forwarder mends,
+ * or moves away, what is wrong with the order of a lane. [verify-1] OUTBOX_MISUSE (NULL),
+ * OUTBOX_NEWER_SCHEMA or an error of the database: then it was not read to its end. [verify-2] */
+int outbox_verify(sqlite3 *db, outbox_finding found, void *context);
+
 #ifdef __cplusplus
 }
 #endif

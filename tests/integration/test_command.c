@@ -318,6 +318,47 @@ static void test_dead_purge_deletes_one_or_all(void **state)
     assert_int_equal(stored(s, "SELECT count(*) FROM outbox_dead"), 0);
 }
 
+/* ---- verify ---------------------------------------------------------------------------------- */
+
+static void test_verify_finds_nothing_in_a_sound_outbox(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    assert_int_equal(outbox_command(s, "verify|FILE"), 0);
+    assert_non_null(strstr(printed(s, "out"), "ok\n"));
+    assert_int_equal(outbox_command(s, "verify|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "{\"findings\":[],\"ok\":true}\n"));
+    assert_int_equal(outbox_command(s, "verify|missing.db"), 1);
+}
+
+static void test_verify_names_what_it_finds_and_ends_with_1(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    change(s,
+           "DELETE FROM outbox_meta WHERE name = 'version'; UPDATE outbox_urgent SET ledger = 1");
+    assert_int_equal(outbox_command(s, "verify|FILE"), 1);
+    assert_non_null(strstr(printed(s, "out"), "urgent: the ledger"));
+    assert_int_equal(outbox_command(s, "verify|FILE|--json"), 1);
+    assert_non_null(
+        strstr(printed(s, "out"), "[{\"lane\":null,\"sentence\":\"outbox_meta holds no schema"));
+    assert_non_null(strstr(printed(s, "out"), ",{\"lane\":\"urgent\",\"sentence\":\"the ledger"));
+}
+
+static void test_verify_lets_sqlite_check_the_file(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    change(s, "CREATE TABLE mine(x); CREATE INDEX lost ON mine(x); PRAGMA writable_schema = ON;"
+              "DELETE FROM sqlite_master WHERE name = 'lost'");
+    assert_int_equal(outbox_command(s, "verify|FILE"), 1);
+    assert_non_null(strstr(printed(s, "out"), "is never used"));
+}
+
 /* ---- Help ------------------------------------------------------------------------------------ */
 
 static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
@@ -338,10 +379,12 @@ static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
                                         "dead|show|a",
                                         "dead|show|a|x",
                                         "dead|purge|a",
-                                        "dead|requeue|a|1|--all"};
+                                        "dead|requeue|a|1|--all",
+                                        "verify",
+                                        "verify|a|b"};
     static const char *const helps[] = {"--help",         "init|--help",   "put|--help",
                                         "forward|--help", "status|--help", "new-epoch|--help",
-                                        "dead|--help",    "--version"};
+                                        "dead|--help",    "verify|--help", "--version"};
     scene *s = *state;
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -431,6 +474,9 @@ int main(void)
         SCENE_TEST(test_dead_requeue_puts_one_back_and_prints_its_id),
         SCENE_TEST(test_dead_requeue_all_leaves_only_what_is_still_unfit),
         SCENE_TEST(test_dead_purge_deletes_one_or_all),
+        SCENE_TEST(test_verify_finds_nothing_in_a_sound_outbox),
+        SCENE_TEST(test_verify_names_what_it_finds_and_ends_with_1),
+        SCENE_TEST(test_verify_lets_sqlite_check_the_file),
         SCENE_TEST(test_every_verb_has_help_and_wrong_calls_end_with_2),
         SCENE_TEST(test_the_sensor_reports_every_reading_before_it_ends),
         SCENE_TEST(test_the_superloop_reports_its_readings_and_keeps_the_rest),
