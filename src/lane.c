@@ -74,7 +74,8 @@
                                     " AND id > (SELECT min(id) FROM main." table ")",                                                    \
         [OB_SQL_ENDS] =                                                                                                                  \
             "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                                                                   \
-            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1)"                                                  \
+            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1),"                                                 \
+            " total, (SELECT total FROM main." table " ORDER BY id DESC LIMIT 1)"                                                        \
             " FROM main." table " AS e ORDER BY id LIMIT 1",                                                                             \
     }
 

@@ -368,6 +368,11 @@ typedef struct outbox_lane_counts {
     int64_t holes;          /* ids that never held an event */
     int64_t last_id;        /* largest id in the table, 0 when there was none */
     int64_t oldest_created; /* of the oldest pending event; 0 when there is none */
+    /* The stored limit, 0 where there is none; and the bytes of the pending events as a limit in
+     * bytes counts them: 0 without such a limit, -1 while rows of other writers are not measured
+     * yet. [stats-3] */
+    int64_t max_events, max_bytes, pending_bytes;
+    int evicts; /* OUTBOX_EVICT_OLDEST applies to the limit, else OUTBOX_REJECT */
 } outbox_lane_counts;
 
 /* One lane, from the forwarder of this handle. */

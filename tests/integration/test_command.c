@@ -147,6 +147,41 @@ static void test_put_stores_each_line_of_standard_input(void **state)
                      1000);
 }
 
+static void test_put_with_a_ttl_stores_when_the_event_expires(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--ttl|60"), 0);
+    assert_int_equal(stored(s, "SELECT expires - created FROM outbox_event WHERE id = 1"), 60000);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--ttl|0"), 2);
+}
+
+static void test_init_sets_the_limit_of_a_lane_and_status_shows_it(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE|--max-events|2|--evict"), 0);
+    assert_int_equal(
+        outbox_command(s, "init|FILE|--lane|urgent|--max-bytes|5000|--max-events|1|--reject"), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    }
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--urgent"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--urgent"), 1);
+    assert_int_equal(outbox_command(s, "status|FILE"), 0);
+    assert_non_null(
+        strstr(printed(s, "out"), "normal limit  2 of 2 events, then the oldest leave\n"));
+    assert_non_null(strstr(printed(s, "out"), "urgent limit  1 of 1 events, 43 of 5000 bytes, then"
+                                              " puts are rejected\n"));
+    assert_int_equal(outbox_command(s, "status|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"max_events\":1,\"max_bytes\":5000,\"evicts\":0,"
+                                              "\"pending_bytes\":43}"));
+    assert_int_equal(outbox_command(s, "init|FILE|--max-events|0"), 0);
+    assert_int_equal(stored(s, "SELECT value FROM outbox_meta WHERE name = 'normal_max_events'"),
+                     0);
+}
+
 /* ---- forward and status -------------------------------------------------------------------------- */
 
 static void test_forward_drains_what_is_pending_and_ends(void **state)
@@ -381,7 +416,10 @@ static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
                                         "dead|purge|a",
                                         "dead|requeue|a|1|--all",
                                         "verify",
-                                        "verify|a|b"};
+                                        "verify|a|b",
+                                        "init|a|--evict",
+                                        "init|a|--max-events|x",
+                                        "init|a|--lane|slow|--max-bytes|9"};
     static const char *const helps[] = {"--help",         "init|--help",   "put|--help",
                                         "forward|--help", "status|--help", "new-epoch|--help",
                                         "dead|--help",    "verify|--help", "--version"};
@@ -462,6 +500,8 @@ int main(void)
         SCENE_TEST(test_put_stores_an_event_with_its_attributes),
         SCENE_TEST(test_put_refuses_a_bad_topic_with_a_sentence_and_stores_nothing),
         SCENE_TEST(test_put_stores_each_line_of_standard_input),
+        SCENE_TEST(test_put_with_a_ttl_stores_when_the_event_expires),
+        SCENE_TEST(test_init_sets_the_limit_of_a_lane_and_status_shows_it),
         SCENE_TEST(test_forward_drains_what_is_pending_and_ends),
         SCENE_TEST(test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events),
         SCENE_TEST(test_forward_refuses_a_password_in_the_url),
