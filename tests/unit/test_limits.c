@@ -220,7 +220,7 @@ static void test_what_is_acked_counts_as_delivered_when_a_put_makes_room(void **
 
 /* ---- Bytes ----------------------------------------------------------------------------------------- */
 
-enum { EACH = OUTBOX_EVENT_BYTES + 4 + 10 };
+#define EACH ((int64_t)OUTBOX_EVENT_BYTES + 4 + 10)
 
 static void test_a_limit_in_bytes_rejects(void **state)
 {
@@ -348,10 +348,11 @@ static void test_the_statistics_tell_the_limit_and_the_bytes_that_count(void **s
 }
 
 /* [stats-3] */
-static void test_no_bytes_are_pending_once_all_is_settled(void **state)
+static void test_no_bytes_are_pending_in_an_empty_lane(void **state)
 {
     struct bench *bench = *state;
     limit(bench, 0, 10 * EACH, OUTBOX_REJECT);
+    assert_int_equal(counts(bench).pending_bytes, 0);
     put(bench);
     rig_start(&rig, bench, NULL);
     rig_connect(&rig, 10);
@@ -456,7 +457,7 @@ int main(void)
         CASE(test_a_limit_is_stored_in_the_file),
         CASE(test_a_limit_out_of_range_is_refused),
         CASE(test_the_statistics_tell_the_limit_and_the_bytes_that_count),
-        CASE(test_no_bytes_are_pending_once_all_is_settled),
+        CASE(test_no_bytes_are_pending_in_an_empty_lane),
         CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
