@@ -61,6 +61,16 @@ int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, i
     return code;
 }
 
+/* Rows that a broken writer stores again and again must not fill the disk from here. */
+int ob_head_bound_dead(struct ob_store *store)
+{
+    int64_t ignored;
+    return ob_sql_number(store->db,
+                         "DELETE FROM main.outbox_dead WHERE number <= (SELECT number FROM"
+                         " main.outbox_dead ORDER BY number DESC LIMIT 1 OFFSET ?1)",
+                         OUTBOX_DEAD_MAX, 0, 0, &ignored, &store->error);
+}
+
 /* Buries rows that lie beside the order, and removes them; the ledger takes note. The tombstone
  * must not be among them. */
 static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
@@ -70,6 +80,8 @@ static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t f
     int code = ob_head_bury(store, table, from, to, ob_unfit_sentence(unfit), &moved);
     if (code == OUTBOX_OK)
         code = ob_table_run(table, OB_SQL_DELETE_RANGE, from, to);
+    if (code == OUTBOX_OK && moved > 0)
+        code = ob_head_bound_dead(store);
     if (code != OUTBOX_OK)
         return code;
     ledger->count[OB_DEAD] += moved;

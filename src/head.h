@@ -28,6 +28,9 @@ int ob_head_mend(struct ob_store *store, struct ob_table *table, enum ob_head *h
 int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
                  const char *reason, int64_t *moved);
 
+/* Inside a transaction in which some were buried: keeps the newest OUTBOX_DEAD_MAX. */
+int ob_head_bound_dead(struct ob_store *store);
+
 /* In a transaction of its own: moves the rows behind OUTBOX_ID_MAX. */
 int ob_head_bury_beyond(struct ob_store *store, struct ob_table *table);
 

@@ -76,15 +76,18 @@
             "SELECT (SELECT max(id) FROM main." table ") - (SELECT min(id) FROM main." table ")",                                        \
         [OB_SQL_ENDS] =                                                                                                                  \
             "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                                                                   \
-            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1)"                                                  \
+            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1),"                                                 \
+            " total, (SELECT total FROM main." table " ORDER BY id DESC LIMIT 1)"                                                        \
             " FROM main." table " AS e ORDER BY id LIMIT 1",                                                                             \
     }
 
 static const struct {
     const char *name, *table, *sql[OB_TABLE_SQL];
 } lanes[OUTBOX_LANES] = {
+    /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text a member of its own */
     [OUTBOX_NORMAL] = {"normal", "outbox_event", SQL_OF("normal", "outbox_event")},
     [OUTBOX_URGENT] = {"urgent", "outbox_urgent", SQL_OF("urgent", "outbox_urgent")},
+    /* NOLINTEND(bugprone-suspicious-missing-comma) */
 };
 
 const char *ob_lane_sql(outbox_lane lane, enum ob_table_sql which)

@@ -292,3 +292,28 @@ int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane, 
     (void)sqlite3_reset(*statement); /* repeats what step said */
     return code;
 }
+
+int ob_schema_newest_epoch(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane,
+                           struct ob_epoch *epoch, struct ob_error *error)
+{
+    bool row = false;
+    memset(epoch, 0, sizeof *epoch);
+    int code = ob_sql_prepare(db,
+                              "SELECT first, epoch FROM main.outbox_epoch WHERE lane = ?1"
+                              " ORDER BY first DESC LIMIT 1",
+                              statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = sqlite3_bind_text(*statement, 1, ob_lane_name(lane), -1, SQLITE_STATIC);
+    if (bound != SQLITE_OK)
+        return ob_error_sqlite(error, db, bound, "binding a lane");
+    code = ob_sql_step(*statement, &row, error, "reading the newest epoch");
+    if (code != OUTBOX_OK || !row)
+        return code;
+    const char *digits = (const char *)sqlite3_column_text(*statement, 1);
+    epoch->first = sqlite3_column_int64(*statement, 0);
+    if (digits && strlen(digits) == OB_EPOCH_DIGITS)
+        memcpy(epoch->digits, digits, sizeof epoch->digits);
+    (void)sqlite3_reset(*statement); /* repeats what step said */
+    return OUTBOX_OK;
+}

@@ -57,6 +57,11 @@ struct ob_identity {
 int ob_schema_identity(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane, int64_t id,
                        struct ob_identity *identity, struct ob_error *error);
 
+/* The epoch of the lane that the next events will carry. `statement` as above. No digits: there is
+ * none that can be read. */
+int ob_schema_newest_epoch(sqlite3 *db, sqlite3_stmt **statement, outbox_lane lane,
+                           struct ob_epoch *epoch, struct ob_error *error);
+
 /* Starts a new random epoch of the lane at `first` for it and all ids behind it. Inside a
  * transaction. */
 int ob_schema_new_epoch(sqlite3 *db, outbox_lane lane, int64_t first, struct ob_error *error);

@@ -3,10 +3,11 @@
  * stats.c - the durable counts, read in constant time through any connection.
  *
  * pending = largest id - tombstone's id: ids have no gaps but those that other writers made. The
- * ledger has the rest. Ids over the limit are not counted: the forwarder will move them away. Three
- * look-ups at the ends of one b-tree for each lane, whatever the backlog.
+ * ledger has the rest. Ids over the limit are not counted: the forwarder will move them away. A
+ * few look-ups at the ends of one b-tree for each lane, whatever the backlog, and of the limits.
  */
 #include "ledger.h"
+#include "limit.h"
 #include "schema.h"
 #include "sql.h"
 #include "writer.h"
@@ -16,6 +17,12 @@
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* Somebody else may have written anything into the totals; the difference must not overflow. */
+static int64_t between(int64_t first, int64_t last)
+{
+    return first >= 0 && last >= first ? last - first : -1;
 }
 
 /* Fills what the tombstone does not know; `is_ledger`: the lowest row is one. */
@@ -31,6 +38,13 @@ static int take_ends(sqlite3_stmt *statement, outbox_lane_counts *counts, struct
     if (*is_ledger) /* else `id` may be anything, and a difference may overflow */
         counts->pending = smaller(counts->last_id, OUTBOX_ID_MAX) - id;
     counts->oldest_created = sqlite3_column_int64(statement, 3);
+    counts->pending_bytes = -1;
+    if (counts->pending == 0)
+        counts->pending_bytes = 0;
+    else if (sqlite3_column_type(statement, 4) == SQLITE_INTEGER &&
+             sqlite3_column_type(statement, 5) == SQLITE_INTEGER)
+        counts->pending_bytes =
+            between(sqlite3_column_int64(statement, 4), sqlite3_column_int64(statement, 5));
     return code;
 }
 
@@ -54,11 +68,26 @@ static int read_ends(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
     return code;
 }
 
+static int read_limit(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
+                      struct ob_error *error)
+{
+    struct ob_limit limit;
+    int code = ob_limit_load(db, lane, &limit, error);
+    counts->max_events = limit.max_events;
+    counts->max_bytes = limit.max_bytes;
+    counts->evicts = limit.evicts;
+    if (limit.max_bytes == 0)
+        counts->pending_bytes = 0; /* nobody keeps the totals up */
+    return code;
+}
+
 static int inspect_lane(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
                         struct ob_error *error)
 {
     struct ob_ledger ledger = {0};
     int code = read_ends(db, lane, counts, &ledger, error);
+    if (code == OUTBOX_OK)
+        code = read_limit(db, lane, counts, error);
     if (code != OUTBOX_OK)
         return code;
     counts->delivered = ledger.count[OB_DELIVERED];

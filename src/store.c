@@ -7,6 +7,8 @@
  * settle commits with synchronous=NORMAL in WAL, so a power cut may undo it: the event is then
  * sent twice, never lost. What is sent must not be undone itself, which is the barrier's work.
  *
+ * Both look whether the lane's newest epoch is the one that was seen last.
+ *
  * An event counts as durable up to `durable_id`. The writer raises it (its own commits at FULL), and
  * the barrier does: in WAL by syncing the WAL file, which holds all rows that were fetched and are
  * not in the database yet, and by more than that once a sync has failed (wal.c);
@@ -124,7 +126,8 @@ void ob_store_close(struct ob_store *store)
     for (int i = 0; i < OUTBOX_LANES; i++)
         ob_table_close(&store->table[i]);
     (void)sqlite3_finalize(store->identity_statement);
-    store->identity_statement = NULL;
+    (void)sqlite3_finalize(store->epoch_statement);
+    store->identity_statement = store->epoch_statement = NULL;
     /* SQLite's own checkpoints hang on this hook too, so one that is not ours must stay. */
     if (store->has_hook)
         (void)sqlite3_wal_hook(store->db, NULL, NULL);
@@ -283,10 +286,36 @@ static int read_rows(struct ob_table *table, struct ob_fetch *fetch)
     return OUTBOX_OK;
 }
 
+/* Somebody else may start an epoch, outbox_new_epoch() after a backup was restored. What was proved
+ * of ids may have been proved of other events then, and of the epoch nothing is known. If it begins
+ * at or below `passed`, the events that were read up to there are not those in the table; then it
+ * is found again until nothing is read of them any more. */
+static int follow_epoch(struct ob_store *store, struct ob_table *table, int64_t passed,
+                        enum ob_head *head)
+{
+    struct ob_epoch newest, *known = &store->epoch[table->lane];
+    int code = ob_schema_newest_epoch(store->db, &store->epoch_statement, table->lane, &newest,
+                                      &store->error);
+    if (code != OUTBOX_OK || newest.digits[0] == '\0' || strcmp(newest.digits, known->digits) == 0)
+        return code;
+    if (known->digits[0] != '\0') {
+        store->durable_id[table->lane] = 0;
+        store->wrote_unsynced = true;
+        if (newest.first <= passed && passed > table->head.id)
+            *head = OB_HEAD_REMADE;
+    } /* else, whoever proves an event proves what was committed before it */
+    if (*head == OB_HEAD_SAME)
+        *known = newest;
+    return OUTBOX_OK;
+}
+
 /* Where the read ends, nothing can fail but what the next call will meet again. */
-static int fetch_inside(struct ob_table *table, struct ob_fetch *fetch, bool *broken)
+static int fetch_inside(struct ob_store *store, struct ob_table *table, struct ob_fetch *fetch,
+                        bool *broken)
 {
     int code = ob_head_check(table, &fetch->head, broken);
+    if (code == OUTBOX_OK && !*broken && fetch->head == OB_HEAD_SAME)
+        code = follow_epoch(store, table, fetch->after, &fetch->head);
     if (code != OUTBOX_OK || *broken || fetch->head != OB_HEAD_SAME)
         return code;
     code = read_rows(table, fetch);
@@ -319,7 +348,7 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
         code = run(store, OB_SQL_BEGIN_READ, "opening a read transaction");
     if (code != OUTBOX_OK)
         return code;
-    code = fetch_inside(table, fetch, &broken);
+    code = fetch_inside(store, table, fetch, &broken);
     if (code == OUTBOX_OK) {
         code = run(store, OB_SQL_COMMIT, "ending a read transaction");
         fetch->has_ended = code == OUTBOX_OK;
@@ -356,18 +385,19 @@ static struct ob_ledger ledger_behind(const struct ob_table *table, const struct
 static int bury_unfit(struct ob_store *store, struct ob_table *table,
                       const struct ob_window *window, uint32_t count)
 {
+    int64_t moved, all = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
         char reason[OB_REASON_TEXT];
-        int64_t moved;
         if (entry->verdict != OB_DROPPED || entry->outcome != OB_DEAD)
             continue;
         ob_unfit_text((enum ob_unfit)entry->unfit, entry->reason, reason);
         int code = ob_head_bury(store, table, entry->id, entry->id, reason, &moved);
         if (code != OUTBOX_OK)
             return code;
+        all += moved;
     }
-    return OUTBOX_OK;
+    return all > 0 ? ob_head_bound_dead(store) : OUTBOX_OK;
 }
 
 /* Whether a row among those that the settle will delete is no entry of the window: `late`, it came
@@ -410,7 +440,10 @@ struct settle {
 
 static int settle_inside(struct ob_store *store, struct settle *settle)
 {
+    int64_t last = ob_window_at(settle->window, settle->count - 1)->id;
     int code = ob_head_check(settle->table, &settle->head, &settle->broken);
+    if (code == OUTBOX_OK && !settle->broken && settle->head == OB_HEAD_SAME)
+        code = follow_epoch(store, settle->table, last, &settle->head);
     if (code != OUTBOX_OK || settle->broken || settle->head != OB_HEAD_SAME)
         return code;
     settle->ledger = ledger_behind(settle->table, settle->window, settle->count);

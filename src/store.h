@@ -29,7 +29,7 @@ enum ob_store_statement {
 enum ob_head {
     OB_HEAD_SAME,
     OB_HEAD_ADVANCED, /* rows left by a counted removal, not by this settle: drop what it passed */
-    OB_HEAD_REMADE    /* a new tombstone and a new epoch: forget everything and read again */
+    OB_HEAD_REMADE    /* a new epoch of what was read: forget everything and read again */
 };
 
 struct ob_store {
@@ -38,10 +38,11 @@ struct ob_store {
     bool is_shared; /* the application's connection, see forwarder.h */
     bool has_hook;  /* ours on the connection, which counts the WAL's frames */
     sqlite3_stmt *statement[OB_STORE_STATEMENTS];
-    sqlite3_stmt *identity_statement;
+    sqlite3_stmt *identity_statement, *epoch_statement;
     struct ob_table table[OUTBOX_LANES];
     struct ob_limit limit[OUTBOX_LANES];
     struct ob_fill fill[OUTBOX_LANES];
+    struct ob_epoch epoch[OUTBOX_LANES]; /* the newest, as it was seen last */
 
     enum ob_journal journal;
     int64_t durable_id[OUTBOX_LANES]; /* every event up to it survives a power cut */

@@ -107,6 +107,7 @@ typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 #define OUTBOX_PAYLOAD_MAX 65536    /* default of payload_max: what CloudEvents receivers accept */
 #define OUTBOX_PAYLOAD_CAP 16777216 /* payload_max can be raised up to this */
 #define OUTBOX_ID_MAX ((int64_t)1 << 48)
+#define OUTBOX_DEAD_MAX 1000 /* dead letters that are kept in outbox_dead */
 
 /* What happens to a put that would make its lane hold more than its limit. */
 typedef enum outbox_when_full {
@@ -164,10 +165,10 @@ typedef struct outbox_config {
  * FULL, in journal_mode DELETE below EXTRA, a power cut may undo the newest commits, though none
  * whose events were sent. outbox_warning() says so. [attach-4]
  *
- * After a backup was restored while no forwarder ran, attach with another `.device`: the same ids
- * may have been sent with other contents, and nothing in the file can tell. A running forwarder
- * tells by the tombstone, which is the same where nothing was settled since the backup was made; so
- * stop it before you restore one. Never delete the newest
+ * After a backup was restored, call outbox_new_epoch(): the same ids may have been sent with other
+ * contents, and nothing in the file can tell. A running forwarder tells by the tombstone, which is the
+ * same where nothing was settled since the backup was made; so stop it before you restore one. Never
+ * delete the newest
  * rows of outbox_event by hand while a forwarder runs: their ids would be given out again.
  *
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
@@ -241,6 +242,52 @@ typedef struct outbox_event {
  * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
  * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
+
+/* ---- Dead letters ------------------------------------------------------------------------ */
+
+/* An event that can never be sent leaves its lane for the table outbox_dead, with the reason and
+ * the time. The newest OUTBOX_DEAD_MAX are kept there, all are counted in the statistics. [dead-3]
+ * Each has a `number`; the newest one's is given again once that is removed. */
+
+/* Puts the dead letter `number` back into its lane as a new event, and takes it out of outbox_dead:
+ * in the transaction that is open, or in one of its own. It goes to the end of the lane, under a
+ * new id, and counts as accepted once more. Topic, payload, its time, type, content type, key and
+ * the retain and keep-last marks are what they were. It expires when it would have; one that has
+ * expired meanwhile never does, for you ask for it now. Where its life had not begun, because the
+ * clock was not set, it begins now. [dead-1]
+ *
+ * id       Out, may be NULL: the new event's number.
+ *
+ * Returns OUTBOX_MISUSE (NULL, there is no such dead letter, or the call came from inside a
+ * statement that writes outside of BEGIN), OUTBOX_CLOSED, or what outbox_put() returns, with its
+ * meaning; so one that is still unfit stays where it is. On any error nothing changed, unless
+ * SQLite has rolled the whole transaction back (see outbox_put). [dead-4] */
+int outbox_requeue(outbox *box, int64_t number, int64_t *id);
+
+/* Deletes the dead letter `number`, or all of them if that is 0: in the transaction that is open,
+ * or in one of its own. They stay counted. [dead-2]
+ * Returns OUTBOX_MISUSE (NULL, or there is no such dead letter), OUTBOX_CLOSED or an error of the
+ * database; then nothing was deleted. [dead-5] */
+int outbox_purge(outbox *box, int64_t number);
+
+/* ---- Epochs ------------------------------------------------------------------------------ */
+
+/* Starts a new epoch in each lane behind its last event, in a transaction of its own. Call it, or
+ * `outbox new-epoch`, when a backup was restored: without it the ids that were given out since the
+ * backup would be given out again, to other events with the same source.
+ *
+ * Events that are put later carry the new epoch in their source; pending ones keep theirs. A
+ * forwarder that runs, on whatever connection, follows; if events that it has read already are not
+ * there any more, it forgets them and begins again at the tombstone. [P6] [epoch-1]
+ *
+ * When it returns OUTBOX_OK no power cut can undo the new epoch: in WAL it writes and syncs the WAL
+ * file itself, whatever the connection's synchronous; in the other modes it is refused with
+ * OUTBOX_NOT_DURABLE, and nothing changes, unless synchronous is FULL, in DELETE EXTRA. [epoch-2]
+ *
+ * Returns OUTBOX_MISUSE (NULL, or inside a transaction), OUTBOX_CLOSED, OUTBOX_NOT_DURABLE or an
+ * error of the database, after which no new epoch began; only where the commit or the sync itself
+ * failed it may have begun all the same: call again. [epoch-3] */
+int outbox_new_epoch(outbox *box);
 
 /* ---- Start, flush, stop (ports that have threads) ---------------------------------------- */
 
@@ -386,6 +433,11 @@ typedef struct outbox_lane_counts {
     int64_t holes;          /* ids that never held an event */
     int64_t last_id;        /* largest id in the table, 0 when there was none */
     int64_t oldest_created; /* of the oldest pending event; 0 when there is none */
+    /* The stored limit, 0 where there is none; and the bytes of the pending events as a limit in
+     * bytes counts them: 0 without such a limit, -1 while rows of other writers are not measured
+     * yet. [stats-3] */
+    int64_t max_events, max_bytes, pending_bytes;
+    int evicts; /* OUTBOX_EVICT_OLDEST applies to the limit, else OUTBOX_REJECT */
 } outbox_lane_counts;
 
 /* One lane, from the forwarder of this handle. */
@@ -422,6 +474,22 @@ int outbox_stats(outbox *box, outbox_statistics *statistics);
  * this file, or an error of the database; `sentence` (may be NULL) gets the particulars.
  * [stats-2] */
 int outbox_inspect(sqlite3 *db, outbox_statistics *statistics, char *sentence, size_t size);
+
+/* ---- Verify ------------------------------------------------------------------------------ */
+
+/* One thing that is wrong: a sentence, and the lane or NULL where it is no lane's. Both are valid
+ * during the call only. Call no function of this library in it. */
+typedef void (*outbox_finding)(void *context, const char *lane, const char *sentence);
+
+/* Recomputes what must hold of the tables, through any connection, without attaching and without
+ * writing, in one read transaction (in the open one, if there is one): each lane's tombstone, its
+ * counts and marks; ids, running totals and announcements; epochs, device, dead letters and schema.
+ * Reads every row. Ids that other writers have skipped are not wrong. `found` may be NULL.
+ *
+ * Returns OUTBOX_OK when nothing was found, OUTBOX_CORRUPT when something was; a forwarder mends,
+ * or moves away, what is wrong with the order of a lane. [verify-1] OUTBOX_MISUSE (NULL),
+ * OUTBOX_NEWER_SCHEMA or an error of the database: then it was not read to its end. [verify-2] */
+int outbox_verify(sqlite3 *db, outbox_finding found, void *context);
 
 #ifdef __cplusplus
 }

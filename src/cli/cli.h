@@ -22,7 +22,8 @@ struct cli_verb {
     int (*run)(int argc, char **argv);
 };
 
-extern const struct cli_verb cli_init, cli_put, cli_forward, cli_status;
+extern const struct cli_verb cli_init, cli_put, cli_forward, cli_status, cli_dead, cli_verify,
+    cli_epoch;
 
 /* Each prints "outbox: " and the sentence, and returns its exit status. */
 int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -51,6 +52,11 @@ int cli_execute(sqlite3 *db, const char *path, const char *sql);
 
 /* The first column of the first row as text, sqlite3_malloc()ed; NULL where there is none. */
 char *cli_text(sqlite3 *db, const char *sql);
+
+/* Print JSON: a string of UTF-8, and a column as a member; its name ends in _base64 if it holds
+ * bytes. */
+void cli_json_string(const char *bytes, size_t len);
+void cli_json_column(const char *name, sqlite3_stmt *statement, int column);
 
 /* Does this file have an outbox's tables? */
 bool cli_has_outbox(sqlite3 *db);

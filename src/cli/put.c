@@ -18,6 +18,7 @@
 
 #define BATCH_MAX 256
 #define LINE_MAX_BYTES ((size_t)OUTBOX_PAYLOAD_MAX)
+#define TTL_SECONDS_MAX 2000000000 /* sixty years; a long may have 32 bits */
 #define BUFFER_SIZE (4 * LINE_MAX_BYTES)
 
 static int run(int argc, char **argv);
@@ -39,6 +40,8 @@ const struct cli_verb cli_put = {
         "  -k, --key KEY            CloudEvents partitionkey\n"
         "  -r, --retain             the broker keeps it as the topic's retained message\n"
         "  -u, --urgent             in the urgent lane\n"
+        "      --keep-last          only the newest event of this key matters; needs --key\n"
+        "      --ttl SECONDS        not worth sending after so long (default: for ever)\n"
         "\n"
         "A payload has at most 65536 bytes. If a line cannot be stored, its whole batch is not,\n"
         "and the command stops and tells how many events were stored before.\n",
@@ -199,9 +202,12 @@ static int parse(int argc, char **argv, struct job *job)
                                             {"key", required_argument, NULL, 'k'},
                                             {"retain", no_argument, NULL, 'r'},
                                             {"urgent", no_argument, NULL, 'u'},
+                                            {"keep-last", no_argument, NULL, 'K'},
+                                            {"ttl", required_argument, NULL, 'T'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     int option;
+    long seconds;
     while ((option = getopt_long(argc, argv, "lc:t:k:ruh", options, NULL)) != -1) {
         switch (option) {
         case 'l':
@@ -224,6 +230,14 @@ static int parse(int argc, char **argv, struct job *job)
             break;
         case 'u':
             job->event.lane = OUTBOX_URGENT;
+            break;
+        case 'K':
+            job->event.keep_last = 1;
+            break;
+        case 'T':
+            if (!cli_number(optarg, 1, TTL_SECONDS_MAX, &seconds))
+                return cli_usage(&cli_put, "--ttl wants a number of seconds, from 1");
+            job->event.ttl_ms = (int64_t)seconds * 1000;
             break;
         default:
             return cli_other_option(&cli_put, option);

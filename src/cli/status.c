@@ -24,7 +24,9 @@ const struct cli_verb cli_status = {
             "           pending, delivered, expired, evicted, superseded, dead_letters: events;\n"
             "           accepted: their sum; holes: ids that never held an event;\n"
             "           oldest_age_ms: age of the oldest pending event or null; lanes: the same\n"
-            "           counts for normal and urgent events, and the last_id of each;\n"
+            "           counts for normal and urgent events, and the last_id of each, and where\n"
+            "           there is a limit max_events, max_bytes (0: none), evicts (1 or 0), and\n"
+            "           pending_bytes (-1: not measured yet);\n"
             "           database_bytes, wal_bytes: sizes of the files. Later versions may add\n"
             "           members.\n",
     .run = run,
@@ -73,7 +75,12 @@ static void print_lane(const char *name, const outbox_lane_counts *lane)
                                   lane->accepted, lane->holes};
     (void)printf("\"%s\":{", name);
     print_counts(&counts);
-    (void)printf(",\"last_id\":%" PRId64 "}", lane->last_id);
+    (void)printf(",\"last_id\":%" PRId64, lane->last_id);
+    if (lane->max_events > 0 || lane->max_bytes > 0)
+        (void)printf(",\"max_events\":%" PRId64 ",\"max_bytes\":%" PRId64
+                     ",\"evicts\":%d,\"pending_bytes\":%" PRId64,
+                     lane->max_events, lane->max_bytes, lane->evicts, lane->pending_bytes);
+    (void)printf("}");
 }
 
 static void print_json(const struct figures *figures)
@@ -100,6 +107,20 @@ static void print_row(const char *name, int64_t number, const char *unit)
     (void)printf("%-14s %12" PRId64 "%s\n", name, number, unit);
 }
 
+static void print_limit(const char *name, const outbox_lane_counts *lane)
+{
+    if (lane->max_events == 0 && lane->max_bytes == 0)
+        return;
+    (void)printf("%s limit  ", name);
+    if (lane->max_events > 0)
+        (void)printf("%" PRId64 " of %" PRId64 " events, ", lane->pending, lane->max_events);
+    if (lane->max_bytes > 0 && lane->pending_bytes >= 0)
+        (void)printf("%" PRId64 " of %" PRId64 " bytes, ", lane->pending_bytes, lane->max_bytes);
+    else if (lane->max_bytes > 0)
+        (void)printf("%" PRId64 " bytes, ", lane->max_bytes);
+    (void)printf("then %s\n", lane->evicts ? "the oldest leave" : "puts are rejected");
+}
+
 /* What has never happened is not worth a line, but for the first ones. */
 static void print_text(const struct figures *figures)
 {
@@ -121,6 +142,8 @@ static void print_text(const struct figures *figures)
         if (rare[i].number != 0)
             print_row(rare[i].name, rare[i].number, "");
     print_row("last id", box->lanes[OUTBOX_NORMAL].last_id, "");
+    print_limit("normal", &box->lanes[OUTBOX_NORMAL]);
+    print_limit("urgent", &box->lanes[OUTBOX_URGENT]);
     if (figures->oldest_age_ms >= 0)
         print_row("oldest", figures->oldest_age_ms / 1000, " s old");
     print_row("database", figures->database_bytes, " bytes");

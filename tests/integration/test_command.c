@@ -73,6 +73,15 @@ static int64_t stored(const scene *s, const char *query)
     return number;
 }
 
+static void change(const scene *s, const char *sql)
+{
+    sqlite3 *db = NULL;
+
+    assert_int_equal(sqlite3_open(s->database, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
 /* ---- init and put ------------------------------------------------------------------------------ */
 
 static void test_init_makes_an_outbox_and_a_second_init_changes_nothing(void **state)
@@ -136,6 +145,41 @@ static void test_put_stores_each_line_of_standard_input(void **state)
     assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending WHERE payload = CAST(id AS"
                                " BLOB)"),
                      1000);
+}
+
+static void test_put_with_a_ttl_stores_when_the_event_expires(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--ttl|60"), 0);
+    assert_int_equal(stored(s, "SELECT expires - created FROM outbox_event WHERE id = 1"), 60000);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--ttl|0"), 2);
+}
+
+static void test_init_sets_the_limit_of_a_lane_and_status_shows_it(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE|--max-events|2|--evict"), 0);
+    assert_int_equal(
+        outbox_command(s, "init|FILE|--lane|urgent|--max-bytes|5000|--max-events|1|--reject"), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    }
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--urgent"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm|--urgent"), 1);
+    assert_int_equal(outbox_command(s, "status|FILE"), 0);
+    assert_non_null(
+        strstr(printed(s, "out"), "normal limit  2 of 2 events, then the oldest leave\n"));
+    assert_non_null(strstr(printed(s, "out"), "urgent limit  1 of 1 events, 43 of 5000 bytes, then"
+                                              " puts are rejected\n"));
+    assert_int_equal(outbox_command(s, "status|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"max_events\":1,\"max_bytes\":5000,\"evicts\":0,"
+                                              "\"pending_bytes\":43}"));
+    assert_int_equal(outbox_command(s, "init|FILE|--max-events|0"), 0);
+    assert_int_equal(stored(s, "SELECT value FROM outbox_meta WHERE name = 'normal_max_events'"),
+                     0);
 }
 
 /* ---- forward and status -------------------------------------------------------------------------- */
@@ -236,12 +280,178 @@ static void test_status_counts_and_never_writes(void **state)
     assert_int_not_equal(access("missing.db", F_OK), 0);
 }
 
+static void test_new_epoch_gives_later_events_another_identity(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    assert_int_equal(outbox_command(s, "new-epoch|FILE"), 0);
+    assert_int_equal(stored(s, "SELECT max(first) FROM outbox_epoch WHERE lane = 'normal'"), 2);
+    assert_int_equal(stored(s, "SELECT count(DISTINCT epoch) FROM outbox_epoch WHERE lane ="
+                               " 'normal'"),
+                     2);
+}
+
+/* In the default mode of SQLite its commits can be undone, at the default level. */
+static void test_new_epoch_works_in_journal_mode_delete(void **state)
+{
+    scene *s = *state;
+
+    change(s, "CREATE TABLE mine(x)");
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "new-epoch|FILE"), 0);
+    assert_int_equal(outbox_command(s, "new-epoch|missing.db"), 1);
+}
+
+/* ---- dead ------------------------------------------------------------------------------------ */
+
+static void bury(const scene *s)
+{
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    change(s, "INSERT INTO outbox_dead(lane, id, reason, died, topic, payload) VALUES"
+              "('normal', 5, 'why not', 1735689600000, 'plant/7', 'warm'),"
+              "('urgent', 6, 'bytes', 1735689600000, 'a\"b', x'00ff10'),"
+              "('normal', 7, 'no topic', 1735689600000, '#', 3)");
+}
+
+static void test_dead_list_tells_of_each_letter_and_never_writes(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|list|FILE"), 0);
+    assert_non_null(
+        strstr(printed(s, "out"), "1\tnormal\t5\t2025-01-01 00:00:00\twhy not\tplant/7\t4\n"));
+    assert_int_equal(outbox_command(s, "dead|list|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"topic\":\"a\\\"b\",\"bytes\":3}"));
+    assert_int_equal(outbox_command(s, "dead|list|missing.db"), 1);
+    assert_int_not_equal(access("missing.db", F_OK), 0);
+}
+
+static void test_dead_show_has_the_payload_as_text_or_as_base64(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|show|FILE|1"), 0);
+    assert_non_null(strstr(printed(s, "out"), "payload       warm\n"));
+    assert_int_equal(outbox_command(s, "dead|show|FILE|1|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"payload\":\"warm\"}"));
+    assert_int_equal(outbox_command(s, "dead|show|FILE|2|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\"payload_base64\":\"AP8Q\"}"));
+    assert_int_equal(outbox_command(s, "dead|show|FILE|4"), 1);
+    assert_non_null(strstr(printed(s, "err"), "no dead letter 4"));
+}
+
+static void test_dead_requeue_puts_one_back_and_prints_its_id(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|1"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\n1\n"));
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_event WHERE topic = 'plant/7'"), 1);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|1"), 1);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|3"), 1);
+    assert_non_null(strstr(printed(s, "err"), "unfit"));
+}
+
+static void test_dead_requeue_all_leaves_only_what_is_still_unfit(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|requeue|FILE|--all|--json"), 1);
+    assert_non_null(
+        strstr(printed(s, "out"), "[{\"number\":1,\"id\":1},{\"number\":2,\"id\":1}]\n"));
+    assert_int_equal(stored(s, "SELECT sum(number) FROM outbox_dead"), 3);
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 2);
+}
+
+static void test_dead_purge_deletes_one_or_all(void **state)
+{
+    scene *s = *state;
+
+    bury(s);
+    assert_int_equal(outbox_command(s, "dead|purge|FILE|2"), 0);
+    assert_int_equal(stored(s, "SELECT sum(number) FROM outbox_dead"), 4);
+    assert_int_equal(outbox_command(s, "dead|purge|FILE|2"), 1);
+    assert_int_equal(outbox_command(s, "dead|purge|FILE|--all|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "\n{\"purged\":2}\n"));
+    assert_int_equal(stored(s, "SELECT count(*) FROM outbox_dead"), 0);
+}
+
+/* ---- verify ---------------------------------------------------------------------------------- */
+
+static void test_verify_finds_nothing_in_a_sound_outbox(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|plant/7|warm"), 0);
+    assert_int_equal(outbox_command(s, "verify|FILE"), 0);
+    assert_non_null(strstr(printed(s, "out"), "ok\n"));
+    assert_int_equal(outbox_command(s, "verify|FILE|--json"), 0);
+    assert_non_null(strstr(printed(s, "out"), "{\"findings\":[],\"ok\":true}\n"));
+    assert_int_equal(outbox_command(s, "verify|missing.db"), 1);
+}
+
+static void test_verify_names_what_it_finds_and_ends_with_1(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    change(s,
+           "DELETE FROM outbox_meta WHERE name = 'version'; UPDATE outbox_urgent SET ledger = 1");
+    assert_int_equal(outbox_command(s, "verify|FILE"), 1);
+    assert_non_null(strstr(printed(s, "out"), "urgent: the ledger"));
+    assert_int_equal(outbox_command(s, "verify|FILE|--json"), 1);
+    assert_non_null(
+        strstr(printed(s, "out"), "[{\"lane\":null,\"sentence\":\"outbox_meta holds no schema"));
+    assert_non_null(strstr(printed(s, "out"), ",{\"lane\":\"urgent\",\"sentence\":\"the ledger"));
+}
+
+static void test_verify_lets_sqlite_check_the_file(void **state)
+{
+    scene *s = *state;
+
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    change(s, "CREATE TABLE mine(x); CREATE INDEX lost ON mine(x); PRAGMA writable_schema = ON;"
+              "DELETE FROM sqlite_master WHERE name = 'lost'");
+    assert_int_equal(outbox_command(s, "verify|FILE"), 1);
+    assert_non_null(strstr(printed(s, "out"), "is never used"));
+}
+
+/* ---- Help ------------------------------------------------------------------------------------ */
+
 static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
 {
-    static const char *const wrong[] = {
-        "", "nonsense", "put|FILE", "init", "status|FILE|--what", "forward|FILE", "init|a|b"};
+    static const char *const wrong[] = {"",
+                                        "nonsense",
+                                        "put|FILE",
+                                        "init",
+                                        "status|FILE|--what",
+                                        "forward|FILE",
+                                        "init|a|b",
+                                        "new-epoch",
+                                        "new-epoch|a|b",
+                                        "dead",
+                                        "dead|kill|a",
+                                        "dead|list",
+                                        "dead|list|a|--all",
+                                        "dead|show|a",
+                                        "dead|show|a|x",
+                                        "dead|purge|a",
+                                        "dead|requeue|a|1|--all",
+                                        "verify",
+                                        "verify|a|b",
+                                        "init|a|--evict",
+                                        "init|a|--max-events|x",
+                                        "init|a|--lane|slow|--max-bytes|9"};
     static const char *const helps[] = {"--help",         "init|--help",   "put|--help",
-                                        "forward|--help", "status|--help", "--version"};
+                                        "forward|--help", "status|--help", "new-epoch|--help",
+                                        "dead|--help",    "verify|--help", "--version"};
     scene *s = *state;
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -319,12 +529,24 @@ int main(void)
         SCENE_TEST(test_put_stores_an_event_with_its_attributes),
         SCENE_TEST(test_put_refuses_a_bad_topic_with_a_sentence_and_stores_nothing),
         SCENE_TEST(test_put_stores_each_line_of_standard_input),
+        SCENE_TEST(test_put_with_a_ttl_stores_when_the_event_expires),
+        SCENE_TEST(test_init_sets_the_limit_of_a_lane_and_status_shows_it),
         SCENE_TEST(test_forward_drains_what_is_pending_and_ends),
         SCENE_TEST(test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events),
         SCENE_TEST(test_forward_refuses_a_password_in_the_url),
         SCENE_TEST(test_forward_stops_on_sigterm_after_settling),
         SCENE_TEST(test_forward_that_stands_by_takes_over_when_the_other_one_is_killed),
         SCENE_TEST(test_status_counts_and_never_writes),
+        SCENE_TEST(test_new_epoch_gives_later_events_another_identity),
+        SCENE_TEST(test_new_epoch_works_in_journal_mode_delete),
+        SCENE_TEST(test_dead_list_tells_of_each_letter_and_never_writes),
+        SCENE_TEST(test_dead_show_has_the_payload_as_text_or_as_base64),
+        SCENE_TEST(test_dead_requeue_puts_one_back_and_prints_its_id),
+        SCENE_TEST(test_dead_requeue_all_leaves_only_what_is_still_unfit),
+        SCENE_TEST(test_dead_purge_deletes_one_or_all),
+        SCENE_TEST(test_verify_finds_nothing_in_a_sound_outbox),
+        SCENE_TEST(test_verify_names_what_it_finds_and_ends_with_1),
+        SCENE_TEST(test_verify_lets_sqlite_check_the_file),
         SCENE_TEST(test_every_verb_has_help_and_wrong_calls_end_with_2),
         SCENE_TEST(test_the_sensor_reports_every_reading_before_it_ends),
         SCENE_TEST(test_the_superloop_reports_its_readings_and_keeps_the_rest),

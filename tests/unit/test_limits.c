@@ -220,7 +220,7 @@ static void test_what_is_acked_counts_as_delivered_when_a_put_makes_room(void **
 
 /* ---- Bytes ----------------------------------------------------------------------------------------- */
 
-enum { EACH = OUTBOX_EVENT_BYTES + 4 + 10 };
+#define EACH ((int64_t)OUTBOX_EVENT_BYTES + 4 + 10)
 
 static void test_a_limit_in_bytes_rejects(void **state)
 {
@@ -326,6 +326,43 @@ static void test_a_limit_out_of_range_is_refused(void **state)
     sqlite3_close(db);
 }
 
+/* [stats-3] */
+static void test_the_statistics_tell_the_limit_and_the_bytes_that_count(void **state)
+{
+    struct bench *bench = *state;
+    put(bench);
+    assert_int_equal(counts(bench).max_events, 0);
+    assert_int_equal(counts(bench).pending_bytes, 0);
+    limit(bench, 20, 10 * EACH, OUTBOX_EVICT_OLDEST);
+    assert_int_equal(counts(bench).max_events, 20);
+    assert_int_equal(counts(bench).max_bytes, 10 * EACH);
+    assert_int_equal(counts(bench).evicts, 1);
+    assert_int_equal(counts(bench).pending_bytes, -1);
+    put(bench);
+    assert_int_equal(counts(bench).pending_bytes, 2 * EACH);
+    for (int i = 0; i < 30; i++)
+        put(bench);
+    assert_int_equal(counts(bench).pending_bytes, 10 * EACH);
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic) VALUES('a')");
+    assert_int_equal(counts(bench).pending_bytes, -1);
+}
+
+/* [stats-3] */
+static void test_no_bytes_are_pending_in_an_empty_lane(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 0, 10 * EACH, OUTBOX_REJECT);
+    assert_int_equal(counts(bench).pending_bytes, 0);
+    put(bench);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(counts(bench).pending_bytes, 0);
+    put(bench);
+    assert_int_equal(counts(bench).pending_bytes, EACH);
+    assert_int_equal(counts(bench).evicts, 0);
+}
+
 /* ---- Rows of writers that did not ask ---------------------------------------------------------------- */
 
 static void insert(struct bench *bench, int count)
@@ -419,6 +456,8 @@ int main(void)
         CASE(test_bytes_are_right_again_after_a_settle),
         CASE(test_a_limit_is_stored_in_the_file),
         CASE(test_a_limit_out_of_range_is_refused),
+        CASE(test_the_statistics_tell_the_limit_and_the_bytes_that_count),
+        CASE(test_no_bytes_are_pending_in_an_empty_lane),
         CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
