@@ -81,10 +81,9 @@ static void print_log(void *context, outbox_level level, int code, const char *s
 static void draw_progress(const struct job *job, int64_t total, int64_t settled)
 {
     static const char *const words[] = {
-        [OUTBOX_STATE_STOPPED] = "stopped",      [OUTBOX_STATE_CONNECTING] = "connecting",
-        [OUTBOX_STATE_ONLINE] = "online",        [OUTBOX_STATE_BACKOFF] = "waiting to connect",
-        [OUTBOX_STATE_RESTING] = "resting",
-        [OUTBOX_STATE_STAND_BY] = "standing by",
+        [OUTBOX_STATE_STOPPED] = "stopped", [OUTBOX_STATE_CONNECTING] = "connecting",
+        [OUTBOX_STATE_ONLINE] = "online",   [OUTBOX_STATE_BACKOFF] = "waiting to connect",
+        [OUTBOX_STATE_RESTING] = "resting", [OUTBOX_STATE_STAND_BY] = "standing by",
     };
     outbox_statistics now;
     if (!job->progress || outbox_stats(job->box, &now) != OUTBOX_OK)
