@@ -179,6 +179,23 @@ static void test_events_in_flight_may_be_evicted_and_the_others_go_on(void **sta
     check_law(bench);
 }
 
+/* SQLite disconnects what the handle keeps, and then refuses to close. [attach-3] */
+static void test_room_is_made_also_behind_a_close_that_failed(void **state)
+{
+    struct bench *bench = *state;
+    sqlite3_stmt *open = NULL;
+    limit(bench, 2, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    assert_int_equal(sqlite3_prepare_v2(bench->db, "SELECT 1", -1, &open, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(bench->db), SQLITE_BUSY);
+    assert_int_equal(sqlite3_finalize(open), SQLITE_OK);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    assert_int_equal(counts(bench).evicted, 4);
+    check_law(bench);
+}
+
 struct acked {
     int64_t id;
 };
@@ -411,6 +428,7 @@ int main(void)
         CASE(test_the_oldest_leave_and_are_counted),
         CASE(test_an_eviction_rolls_back_with_its_put),
         CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
+        CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
         CASE(test_a_limit_in_bytes_rejects),
         CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
