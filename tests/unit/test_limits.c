@@ -179,6 +179,29 @@ static void test_events_in_flight_may_be_evicted_and_the_others_go_on(void **sta
     check_law(bench);
 }
 
+/* It fails between the DELETE and the tombstone that has counted it. [put-8] [P4] */
+static void test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    bench_sql(bench->db, "CREATE TABLE mine(x);"
+                         "CREATE TEMP TRIGGER odd BEFORE UPDATE ON main.outbox_event"
+                         " BEGIN SELECT RAISE(ABORT, 'odd'); END;"
+                         "BEGIN; INSERT INTO mine VALUES(1)");
+    assert_int_equal(put_code(bench, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "odd"));
+    bench_sql(bench->db, "COMMIT; DROP TRIGGER odd");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM mine"), 1);
+    assert_int_equal(counts(bench).pending, 3);
+    assert_int_equal(counts(bench).last_id, 3);
+    assert_int_equal(counts(bench).evicted, 0);
+    check_law(bench);
+    assert_int_equal(put(bench), 4);
+    assert_int_equal(counts(bench).evicted, 1);
+}
+
 /* SQLite disconnects what the handle keeps, and then refuses to close. [attach-3] */
 static void test_room_is_made_also_behind_a_close_that_failed(void **state)
 {
@@ -428,6 +451,7 @@ int main(void)
         CASE(test_the_oldest_leave_and_are_counted),
         CASE(test_an_eviction_rolls_back_with_its_put),
         CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
+        CASE(test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it),
         CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
         CASE(test_a_limit_in_bytes_rejects),
