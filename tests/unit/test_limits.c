@@ -258,6 +258,39 @@ static void test_what_is_acked_counts_as_delivered_when_a_put_makes_room(void **
     check_law(bench);
 }
 
+static int64_t told_by_forwarder(void *context, outbox_lane lane)
+{
+    (void)context;
+    return outbox_forwarder_acked(rig.bench->forwarder, lane);
+}
+
+/* A row with an id between those that the broker has was never sent. [P3] */
+static void test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room(void **state)
+{
+    struct bench *bench = *state;
+    const outbox_service service = {
+        .version = 1, .committed = ignore_commit, .acked = told_by_forwarder, .stop = ignore_stop};
+    limit(bench, 8, 0, OUTBOX_EVICT_OLDEST);
+    put(bench), put(bench);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(5, 'a')");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 3);
+    for (int i = 0; i < 3; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_step(&rig);
+    assert_int_equal(counts(bench).delivered, 0);
+    assert_int_equal(outbox_bind(bench->box, &service, NULL), OUTBOX_OK);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(3, 'late')");
+    for (int i = 0; i < 4; i++)
+        put(bench);
+    rig_run(&rig, 3000);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 1);
+    assert_int_equal(counts(bench).delivered, 3);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+    check_law(bench);
+}
+
 /* ---- Bytes ----------------------------------------------------------------------------------------- */
 
 enum { EACH = OUTBOX_EVENT_BYTES + 4 + 10 };
@@ -454,6 +487,7 @@ int main(void)
         CASE(test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it),
         CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
+        CASE(test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room),
         CASE(test_a_limit_in_bytes_rejects),
         CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
         CASE(test_an_event_that_alone_is_over_the_limit_is_rejected),
