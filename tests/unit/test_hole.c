@@ -127,6 +127,23 @@ static void test_the_other_lane_is_not_held_up_by_a_hole(void **state)
     assert_string_equal(rig.link.sent[0].topic, "u");
 }
 
+/* [P3] nor is either lane held up by the rows that cannot leave for it */
+static void test_a_lane_that_cannot_evict_beside_a_hole_holds_nothing_up(void **state)
+{
+    struct bench *bench = *state;
+    const outbox_config config = {.limits[OUTBOX_NORMAL] = {1500, 0, OUTBOX_EVICT_OLDEST}};
+    put_many(bench, EVENTS);
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    damage_leaf(bench, 5);
+    outbox_event event = {.topic = "u", .lane = OUTBOX_URGENT};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    assert_in_range(drain(60000), EVENTS - 40, EVENTS + 1);
+    assert_string_equal(rig.link.sent[0].topic, "u");
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -143,6 +160,7 @@ int main(void)
         CASE(test_events_behind_a_hole_stay_in_the_file),
         CASE(test_a_new_connection_goes_on_behind_what_was_sent_beyond_the_hole),
         CASE(test_the_other_lane_is_not_held_up_by_a_hole),
+        CASE(test_a_lane_that_cannot_evict_beside_a_hole_holds_nothing_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
