@@ -23,6 +23,7 @@ enum {
     CHECKPOINT_LOOK_MS = 20,
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
     ANNOUNCE_PAUSE_MS = 1000,
+    HOUSE_PAUSE_MS = 10000, /* behind a failure of what is not urgent */
     URGENT_RUN_MAX = 7 /* urgent events in a row while normal ones wait */
 };
 
@@ -293,6 +294,13 @@ void ob_drain_settle(outbox_forwarder *f)
     }
 }
 
+/* All that fails keeps everybody from the database for a second. What comes first in a step and is not
+ * urgent must then stand back for longer, or the settles, which may be what helps, never had a turn. */
+static uint64_t after_failure(const outbox_forwarder *f, int code)
+{
+    return code == OUTBOX_BUSY ? f->now : f->now + HOUSE_PAUSE_MS;
+}
+
 /* ---- Announcing ------------------------------------------------------------------------------------------------------- */
 
 static bool wants_to_announce(const outbox_forwarder *f, const struct ob_lane *lane)
@@ -303,8 +311,7 @@ static bool wants_to_announce(const outbox_forwarder *f, const struct ob_lane *l
 
 static uint64_t announce_at(const outbox_forwarder *f, const struct ob_lane *lane)
 {
-    return later(lane->announced_at + ANNOUNCE_PAUSE_MS,
-                 later(f->settle_not_before, f->store_not_before));
+    return later(lane->announce_not_before, later(f->settle_not_before, f->store_not_before));
 }
 
 static void announce(outbox_forwarder *f, struct ob_lane *lane)
@@ -314,12 +321,14 @@ static void announce(outbox_forwarder *f, struct ob_lane *lane)
         !ob_machine_has_come(f, announce_at(f, lane)))
         return;
     int code = ob_announce(&f->store, lane->number, lane->announce_topic, &head);
-    lane->announced_at = f->now;
+    lane->announce_not_before = f->now + ANNOUNCE_PAUSE_MS;
     lane->more = true;
-    if (code != OUTBOX_OK)
+    if (code != OUTBOX_OK) {
+        lane->announce_not_before = later(lane->announce_not_before, after_failure(f, code));
         ob_machine_store_failed(f, code);
-    else if (head != OB_HEAD_SAME)
+    } else if (head != OB_HEAD_SAME) {
         ob_machine_follow_head(f, lane, head);
+    }
 }
 
 /* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
@@ -421,11 +430,13 @@ static void keep_limit(outbox_forwarder *f, struct ob_lane *lane)
 {
     enum ob_head head;
     if (!lane->must_be_measured || !has_limit(f, lane) || ob_store_is_blocked(&f->store) ||
-        !ob_machine_has_come(f, f->store_not_before))
+        !ob_machine_has_come(f, later(f->store_not_before, lane->measure_not_before)))
         return;
     int code = ob_store_keep_limit(&f->store, lane->number, outbox_forwarder_acked(f, lane->number),
                                    &head);
     lane->must_be_measured = code != OUTBOX_OK && code != OUTBOX_FULL;
+    if (lane->must_be_measured)
+        lane->measure_not_before = after_failure(f, code);
     if (code == OUTBOX_FULL)
         ob_machine_trouble(f, code, "%s", f->store.error.sentence);
     else if (code != OUTBOX_OK)
@@ -509,6 +520,7 @@ void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms)
         if (wants_to_announce(f, &f->lane[i]))
             ob_machine_sooner(f, announce_at(f, &f->lane[i]), next_ms);
         if (f->lane[i].must_be_measured && has_limit(f, &f->lane[i]))
-            ob_machine_sooner(f, f->store_not_before, next_ms);
+            ob_machine_sooner(f, later(f->store_not_before, f->lane[i].measure_not_before),
+                              next_ms);
     }
 }

@@ -225,17 +225,40 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
     return OUTBOX_OK;
 }
 
+/* Undoes what was done behind the savepoint, or all of the transaction where not even that works. */
+static void undo(struct ob_table *table)
+{
+    struct ob_error ignored; /* what has failed before is to be told */
+    if (ob_sql_run(table->db, "ROLLBACK TO outbox_room; RELEASE outbox_room", &ignored,
+                   "undoing an eviction") != OUTBOX_OK)
+        (void)ob_sql_rollback(table->db);
+}
+
+/* The rows leave by one statement and are counted by the next. The transaction is the application's,
+ * which may commit it although the put has failed in between: so both or none. Inside a statement that
+ * writes there are no savepoints; SQLite says BUSY, and undoes that statement itself if it fails. */
 static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
     char text[OB_LEDGER_TEXT];
     if (cut <= lowest->id)
         return OUTBOX_OK;
+    int code = ob_sql_run(table->db, "SAVEPOINT outbox_room", table->error, "opening a savepoint");
+    bool guarded = code == OUTBOX_OK;
+    if (!guarded && code != OUTBOX_BUSY)
+        return code;
+    ob_error_clear(table->error);
     *moved = true;
-    int code = count_leaving(table, cut, acked, &lowest->ledger);
+    code = count_leaving(table, cut, acked, &lowest->ledger);
     if (code == OUTBOX_OK)
         code = ob_table_delete_passed(table, cut);
-    return code == OUTBOX_OK ? ob_table_entomb(table, &lowest->ledger, text) : code;
+    if (code == OUTBOX_OK)
+        code = ob_table_entomb(table, &lowest->ledger, text);
+    if (code == OUTBOX_OK && guarded)
+        code = ob_sql_run(table->db, "RELEASE outbox_room", table->error, "making room");
+    if (code != OUTBOX_OK && guarded)
+        undo(table);
+    return code;
 }
 
 static int is_full(struct ob_table *table, const struct ob_limit *limit)

@@ -61,6 +61,7 @@ struct ob_lane {
     struct ob_identity identity; /* of the event that was read last */
     int64_t waiting;             /* events in the table, counted at rest */
     bool must_be_measured;       /* other writers may have brought it over its limit */
+    uint64_t measure_not_before;
     int64_t cursor;              /* last event that was read into the window */
     bool more;                   /* the table may hold events behind the cursor */
     bool waits_for_acks;         /* the next event is too large: first let those ahead be acked */
@@ -69,7 +70,7 @@ struct ob_lane {
     int64_t flushed_id;                 /* a flush ended here, behind the last event there was */
 
     char *announce_topic; /* where drops are announced; NULL or empty: nowhere (yet) */
-    uint64_t announced_at;
+    uint64_t announce_not_before;
 
     struct ob_refusal refusal;
     struct ob_damage damage;

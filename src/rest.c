@@ -49,6 +49,14 @@ static bool wants_link(const outbox_forwarder *f)
             (!batches(f) || batch_is_due(f) || f->lane[OUTBOX_NORMAL].flush_id > 0));
 }
 
+/* What was sent and has to stay, as it lies behind a hole of the file, is no reason to connect. */
+static int64_t without_sent(const outbox_forwarder *f, const struct ob_lane *lane, int64_t count)
+{
+    int64_t head = ob_machine_head(f, lane)->id, sent = lane->damage.sent;
+    int64_t left = sent > head ? count - (sent - head) : count;
+    return left > 0 ? left : 0;
+}
+
 static void count_waiting(outbox_forwarder *f, struct ob_lane *lane)
 {
     if (!lane->more || ob_store_is_blocked(&f->store) ||
@@ -60,6 +68,7 @@ static void count_waiting(outbox_forwarder *f, struct ob_lane *lane)
         ob_machine_store_failed(f, code);
         return;
     }
+    lane->waiting = without_sent(f, lane, lane->waiting);
     lane->more = false; /* until somebody writes; asked anew when the link is open */
     if (lane->number == OUTBOX_NORMAL && before == 0 && lane->waiting > 0)
         f->waits_since = f->now;
@@ -87,9 +96,12 @@ bool ob_rest_begins(const outbox_forwarder *f)
 
 void ob_rest(outbox_forwarder *f)
 {
-    if (f->state == OB_ONLINE)
+    bool was_online = f->state == OB_ONLINE;
+    if (was_online)
         ob_machine_drop_link(f);
     for (int i = 0; i < OUTBOX_LANES; i++) {
+        if (was_online && ob_rest_allows(f, &f->lane[i]))
+            f->lane[i].flush_id = 0; /* nothing more can leave: it is behind a hole */
         f->lane[i].waiting = 0;
         f->lane[i].more = true; /* counted anew */
     }

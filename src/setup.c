@@ -209,17 +209,19 @@ void outbox_forwarder_close(outbox_forwarder *f)
 
 /* ---- Statistics ------------------------------------------------------------------------------ */
 
+/* Up to the first id that was not read, for in its place somebody may have put a row since, or it is in
+ * a hole of the file: whoever takes this for delivered does not look. The settle does. */
 int64_t outbox_forwarder_acked(const outbox_forwarder *f, outbox_lane lane)
 {
     const struct ob_window *window = &f->lane[lane].window;
-    int64_t id = 0;
+    int64_t head = ob_machine_head(f, &f->lane[lane])->id, id = head;
     for (uint32_t i = 0; i < ob_window_count(window); i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
-        if (entry->verdict != OB_ACKED)
+        if (entry->verdict != OB_ACKED || entry->id != id + 1)
             break;
         id = entry->id;
     }
-    return id;
+    return id > head ? id : 0;
 }
 
 static void fill_sending(const outbox_forwarder *f, const struct ob_lane *lane,

@@ -22,6 +22,8 @@ int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct 
     for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++)
         code = ob_sql_prepare(db, ob_lane_sql(lane, (enum ob_table_sql)i), &table->statement[i],
                               error);
+    if (code != OUTBOX_OK)
+        ob_table_close(table);
     return code;
 }
 
@@ -31,6 +33,7 @@ void ob_table_close(struct ob_table *table)
         (void)sqlite3_finalize(table->statement[i]); /* repeats what the last step said */
         table->statement[i] = NULL;
     }
+    table->db = NULL;
 }
 
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)

@@ -17,7 +17,7 @@
 #include <stdbool.h>
 
 struct ob_table {
-    sqlite3 *db;
+    sqlite3 *db; /* NULL: not open */
     outbox_lane lane;
     struct ob_error *error; /* the owner's */
     sqlite3_stmt *statement[OB_TABLE_STATEMENTS];

@@ -459,10 +459,11 @@ static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
         acked = box->service->acked(box->service_context, lane);
     int code =
         ob_limit_keep(&box->table[lane], &box->limit[lane], id, acked, &box->fill[lane], &moved);
-    if (code != OUTBOX_FULL)
+    /* Where SQLite has rolled all of it back, the id may be another writer's by now. */
+    if (code == OUTBOX_OK || sqlite3_txn_state(box->wakeup.db, "main") != SQLITE_TXN_WRITE)
         return code;
     int taken = take_back(box, lane, id);
-    return taken == OUTBOX_OK ? OUTBOX_FULL : taken;
+    return taken == OUTBOX_OK ? code : taken;
 }
 
 /* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite prepare

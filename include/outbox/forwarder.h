@@ -142,7 +142,7 @@ void outbox_forwarder_flush(outbox_forwarder *forwarder, const int64_t last[OUTB
 /* Sets the gate, which is open at first. Same thread as step; the next step heeds it. [gate-1] */
 void outbox_forwarder_gate(outbox_forwarder *forwarder, outbox_gate_state gate);
 
-/* The last event of the lane up to which all behind the tombstone are acknowledged, 0 if none is.
+/* The last event of the lane up to which all ids behind the tombstone are acknowledged, 0 if none is.
  * They leave the table with the next settle, or with a put that finds the lane full. */
 int64_t outbox_forwarder_acked(const outbox_forwarder *forwarder, outbox_lane lane);
 

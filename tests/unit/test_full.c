@@ -141,6 +141,29 @@ static void test_a_wal_that_cannot_grow_is_begun_anew(void **state)
     assert_int_equal(wal_size(bench), full);
 }
 
+/* What is not urgent, and fails, must not be tried first each time. [full-1] */
+static void test_drops_that_cannot_be_announced_do_not_keep_the_wal_full(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "PRAGMA wal_autocheckpoint = 0");
+    put_many(bench, 100);
+    bench_sql(bench->db, "UPDATE outbox_event SET expires = 1 WHERE id IN (1, 2)");
+    bench->own = shim_vfs_connect(bench->path);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.window = 50, .announce_topic = "drops"});
+    rig_connect(&rig, 50);
+    for (int i = 0; i < 48; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 1);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){50, 0});
+    rig_step(&rig);
+    assert_int_equal(rig_stats(&rig).expired, 2);
+    shim_vfs.wal_room = wal_size(bench);
+    for (int from = 48; from < 98; from++)
+        fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+    rig_run(&rig, 60000);
+    assert_int_equal(rig_stats(&rig).delivered, 98);
+}
+
 /* A reader keeps the WAL; nothing spins, and it goes on behind him. */
 static void test_a_full_wal_under_a_reader_is_tried_again_calmly(void **state)
 {
@@ -186,6 +209,7 @@ int main(void)
         CASE(test_after_a_while_with_room_as_many_rows_as_before_are_settled_at_once),
         CASE(test_not_even_one_row_is_reported_and_tried_calmly),
         CASE(test_a_wal_that_cannot_grow_is_begun_anew),
+        CASE(test_drops_that_cannot_be_announced_do_not_keep_the_wal_full),
         CASE(test_a_full_wal_under_a_reader_is_tried_again_calmly),
         CASE(test_what_is_said_to_work_again_is_tried_at_the_next_step),
     };

@@ -127,6 +127,60 @@ static void test_the_other_lane_is_not_held_up_by_a_hole(void **state)
     assert_string_equal(rig.link.sent[0].topic, "u");
 }
 
+/* [P3] nor is either lane held up by the rows that cannot leave for it */
+static void test_a_lane_that_cannot_evict_beside_a_hole_holds_nothing_up(void **state)
+{
+    struct bench *bench = *state;
+    const outbox_config config = {.limits[OUTBOX_NORMAL] = {1500, 0, OUTBOX_EVICT_OLDEST}};
+    put_many(bench, EVENTS);
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    damage_leaf(bench, 5);
+    outbox_event event = {.topic = "u", .lane = OUTBOX_URGENT};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    assert_in_range(drain(60000), EVENTS - 40, EVENTS + 1);
+    assert_string_equal(rig.link.sent[0].topic, "u");
+}
+
+/* Lets time pass over a broker that takes everything. */
+static void broker(uint32_t ms)
+{
+    static int from;
+    if (from > rig.link.sent_count)
+        from = 0;
+    for (uint32_t passed = 0; passed < ms; passed += 100) {
+        if (rig.link.is_open && rig.link.answered != rig.link.opens)
+            fake_link_opened(&rig.link, 100);
+        rig_run(&rig, 50);
+        for (; from < rig.link.sent_count && rig.link.is_open; from++)
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+        rig_run(&rig, 50);
+    }
+}
+
+/* [batch-1] what stays behind a hole is no reason to connect */
+static void test_events_that_stay_behind_a_hole_do_not_open_the_link_again(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, EVENTS);
+    damage_leaf(bench, 20);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.batch_events = 10});
+    broker(30000);
+    assert_in_range(rig.link.sent_count, EVENTS - 40, EVENTS + 300);
+    assert_in_range(rig.link.opens, 1, 2);
+    for (int i = 0; i < 10; i++)
+        bench_put(bench, "plant/7/temp", "new");
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    broker(3000);
+    assert_int_equal(rig.link.sent[rig.link.sent_count - 1].id, EVENTS + 10);
+    assert_in_range(rig.link.opens, 2, 3);
+    outbox_forwarder_flush(bench->forwarder, (int64_t[]){EVENTS + 10, 0});
+    broker(10000);
+    assert_in_range(rig.link.opens, 2, 4);
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -143,6 +197,8 @@ int main(void)
         CASE(test_events_behind_a_hole_stay_in_the_file),
         CASE(test_a_new_connection_goes_on_behind_what_was_sent_beyond_the_hole),
         CASE(test_the_other_lane_is_not_held_up_by_a_hole),
+        CASE(test_a_lane_that_cannot_evict_beside_a_hole_holds_nothing_up),
+        CASE(test_events_that_stay_behind_a_hole_do_not_open_the_link_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,6 +179,46 @@ static void test_events_in_flight_may_be_evicted_and_the_others_go_on(void **sta
     check_law(bench);
 }
 
+/* It fails between the DELETE and the tombstone that has counted it. [put-8] [P4] */
+static void test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    bench_sql(bench->db, "CREATE TABLE mine(x);"
+                         "CREATE TEMP TRIGGER odd BEFORE UPDATE ON main.outbox_event"
+                         " BEGIN SELECT RAISE(ABORT, 'odd'); END;"
+                         "BEGIN; INSERT INTO mine VALUES(1)");
+    assert_int_equal(put_code(bench, NULL), OUTBOX_SQLITE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "odd"));
+    bench_sql(bench->db, "COMMIT; DROP TRIGGER odd");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM mine"), 1);
+    assert_int_equal(counts(bench).pending, 3);
+    assert_int_equal(counts(bench).last_id, 3);
+    assert_int_equal(counts(bench).evicted, 0);
+    check_law(bench);
+    assert_int_equal(put(bench), 4);
+    assert_int_equal(counts(bench).evicted, 1);
+}
+
+/* SQLite disconnects what the handle keeps, and then refuses to close. [attach-3] */
+static void test_room_is_made_also_behind_a_close_that_failed(void **state)
+{
+    struct bench *bench = *state;
+    sqlite3_stmt *open = NULL;
+    limit(bench, 2, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    assert_int_equal(sqlite3_prepare_v2(bench->db, "SELECT 1", -1, &open, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(bench->db), SQLITE_BUSY);
+    assert_int_equal(sqlite3_finalize(open), SQLITE_OK);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    assert_int_equal(counts(bench).evicted, 4);
+    check_law(bench);
+}
+
 struct acked {
     int64_t id;
 };
@@ -214,6 +254,39 @@ static void test_what_is_acked_counts_as_delivered_when_a_put_makes_room(void **
     assert_int_equal(counts(bench).evicted, 0);
     assert_int_equal(counts(bench).pending, 5);
     assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+    check_law(bench);
+}
+
+static int64_t told_by_forwarder(void *context, outbox_lane lane)
+{
+    (void)context;
+    return outbox_forwarder_acked(rig.bench->forwarder, lane);
+}
+
+/* A row with an id between those that the broker has was never sent. [P3] */
+static void test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room(void **state)
+{
+    struct bench *bench = *state;
+    const outbox_service service = {
+        .version = 1, .committed = ignore_commit, .acked = told_by_forwarder, .stop = ignore_stop};
+    limit(bench, 8, 0, OUTBOX_EVICT_OLDEST);
+    put(bench), put(bench);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(5, 'a')");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 3);
+    for (int i = 0; i < 3; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_step(&rig);
+    assert_int_equal(counts(bench).delivered, 0);
+    assert_int_equal(outbox_bind(bench->box, &service, NULL), OUTBOX_OK);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(3, 'late')");
+    for (int i = 0; i < 4; i++)
+        put(bench);
+    rig_run(&rig, 3000);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 1);
+    assert_int_equal(counts(bench).delivered, 3);
     assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
     check_law(bench);
 }
@@ -448,7 +521,10 @@ int main(void)
         CASE(test_the_oldest_leave_and_are_counted),
         CASE(test_an_eviction_rolls_back_with_its_put),
         CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
+        CASE(test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it),
+        CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
+        CASE(test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room),
         CASE(test_a_limit_in_bytes_rejects),
         CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
         CASE(test_an_event_that_alone_is_over_the_limit_is_rejected),
