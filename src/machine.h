@@ -90,6 +90,7 @@ struct outbox_forwarder {
     unsigned receive_maximum; /* the server's */
     outbox_gate_state gate;
     uint64_t waits_since; /* when the first normal event of a batch was seen */
+    bool batch_runs;      /* it was due, and not all of it is sent yet */
     struct ob_pace pace;
     int hangups;    /* connections in a row that the other side ended, see refusal.c */
     bool acked_one; /* on this connection */
