@@ -80,7 +80,8 @@ static struct ob_lane *other_lane(outbox_forwarder *f, const struct ob_lane *lan
 static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_entry *entry)
 {
     struct ob_lane *other = other_lane(f, lane);
-    if ((other->refusal.alone_id && other->window.in_flight > 0) || other->waits_for_acks)
+    if ((other->refusal.alone_id && other->window.in_flight > 0) ||
+        (other->waits_for_acks && ob_rest_allows(f, other)))
         return false;
     if (lane->refusal.alone_id)
         return ob_machine_in_flight(f) == 0 && ob_refusal_may_go(f, lane, entry->id);
@@ -482,8 +483,11 @@ static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_
     if (!ob_rest_allows(f, lane))
         return;
     const struct ob_entry *entry = ob_window_next(&lane->window, &token);
-    if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || (entry && !may_go(f, lane, entry))))
+    bool must_wait = entry && !may_go(f, lane, entry);
+    if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || must_wait))
         return;
+    if (must_wait && !lane->refusal.alone_id)
+        return; /* it is the other lane's turn, which knows what it waits for */
     if (entry && entry->id == lane->refusal.alone_id) {
         if (lane->refusal.is_suspect && !ob_refusal_may_go(f, lane, entry->id))
             return; /* it waits for signs of life */
