@@ -216,6 +216,8 @@ static void after_settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t cou
     lane->unsettled_since = f->now;
     if (lane->flush_id && settled_id >= lane->flush_id)
         lane->flush_id = 0;
+    if (lane->is_full)
+        lane->must_be_measured = true; /* it may be so no more */
     if (lane->flush_id && ob_window_count(&lane->window) == 0)
         lane->more = true; /* or nothing is left up to there */
     if (lane->refusal.alone_id && settled_id >= lane->refusal.alone_id)
@@ -435,16 +437,20 @@ static void keep_limit(outbox_forwarder *f, struct ob_lane *lane)
         return;
     int code = ob_store_keep_limit(&f->store, lane->number, outbox_forwarder_acked(f, lane->number),
                                    &head);
-    lane->must_be_measured = code != OUTBOX_OK && code != OUTBOX_FULL;
-    if (lane->must_be_measured)
+    bool failed = code != OUTBOX_OK && code != OUTBOX_FULL;
+    if (failed)
         lane->measure_not_before = after_failure(f, code);
+    else
+        lane->is_full = code == OUTBOX_FULL;
+    /* Where the tombstone has moved, it may have been all that was looked at. */
+    lane->must_be_measured = failed || (code == OUTBOX_OK && head != OB_HEAD_SAME);
     if (code == OUTBOX_FULL)
         ob_machine_trouble(f, code, "%s", f->store.error.sentence);
     else if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
     else if (head != OB_HEAD_SAME)
         ob_machine_follow_head(f, lane, head);
-    else if (f->error.code == OUTBOX_FULL)
+    else if (f->error.code == OUTBOX_FULL && !other_lane(f, lane)->is_full)
         ob_machine_clear_trouble(f);
 }
 

@@ -62,6 +62,7 @@ struct ob_lane {
     int64_t waiting;             /* events in the table, counted at rest */
     bool must_be_measured;       /* other writers may have brought it over its limit */
     uint64_t measure_not_before;
+    bool is_full; /* it was over a limit that rejects when it was measured last */
     int64_t cursor;              /* last event that was read into the window */
     bool more;                   /* the table may hold events behind the cursor */
     bool waits_for_acks;         /* the next event is too large: first let those ahead be acked */

@@ -465,6 +465,42 @@ static void test_the_forwarder_reports_rows_over_a_limit_that_rejects(void **sta
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
 }
 
+/* [limit-1] a put that makes room moves the tombstone under the forwarder's eyes */
+static void test_rows_of_others_are_measured_also_where_a_put_has_made_room(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 10, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 10; i++)
+        put(bench);
+    rig_start(&rig, bench, NULL);
+    rig.link.refuse_open = true;
+    rig_run(&rig, 2100);
+    put(bench);
+    insert(bench, 50);
+    rig_run(&rig, 5000);
+    assert_int_equal(counts(bench).pending, 10);
+    assert_int_equal(counts(bench).evicted, 51);
+    check_law(bench);
+}
+
+/* [limit-1] [P9] */
+static void test_a_full_lane_is_reported_as_long_as_it_is_full(void **state)
+{
+    struct bench *bench = *state;
+    outbox_config config = {.limits = {{10, 0, OUTBOX_REJECT}, {10, 0, OUTBOX_REJECT}}};
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 50);
+    insert(bench, 30);
+    rig_run(&rig, 2100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_FULL); /* the other one is not */
+    rig_ack_from(&rig, 0);
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).pending, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -498,6 +534,8 @@ int main(void)
         CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
+        CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),
+        CASE(test_a_full_lane_is_reported_as_long_as_it_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
