@@ -108,14 +108,17 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
 }
 
 /* What was not known when the message was built: what went ahead of it, and how long it is still
- * worth something. */
+ * worth something. It may have become too old since it had its turn, as the barrier takes its time; it
+ * must not live for ever at the broker then, which is what 0 says. */
 static outbox_link_result hand_over(outbox_forwarder *f, const struct ob_lane *lane,
                                     const outbox_message *built, uint32_t token)
 {
     const struct ob_message *message = ob_message_of(built);
+    int64_t now = message->expires ? wall_now(f) : 0;
     ob_message_set_previous(built, last_ahead(f, lane, message));
     outbox_message wire = *built;
-    wire.expiry_seconds = ob_expiry_left(message->expires, message->expires ? wall_now(f) : 0);
+    wire.expiry_seconds =
+        ob_expiry_has_come(message->expires, now) ? 1 : ob_expiry_left(message->expires, now);
     return f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, &wire);
 }
 
