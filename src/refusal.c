@@ -340,8 +340,6 @@ void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane)
 
 void ob_refusal_acked(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
 {
-    f->acked_one = true;
-    f->hangups = 0;
     lane->refusal.dead_run = 0;
     if (lane->refusal.alone_id && id >= lane->refusal.alone_id)
         ob_refusal_passed(f, lane);

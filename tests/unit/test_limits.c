@@ -483,6 +483,50 @@ static void test_rows_of_others_are_measured_also_where_a_put_has_made_room(void
     check_law(bench);
 }
 
+/* [P2] were an eviction undone by a power cut, its rows would come behind later ones */
+static void test_an_eviction_of_the_forwarder_is_synced_before_the_next_event(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 10, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    rig_connect(&rig, 1);
+    insert(bench, 15);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).evicted, 5);
+    uint64_t before = rig_stats(&rig).barriers;
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){15, 0});
+    insert(bench, 1);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).evicted, 6);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){16, 0});
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_true(rig_stats(&rig).barriers > before);
+}
+
+/* [poison-3] it is still a PUBACK */
+static void test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 1, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    for (int i = 0; i < 4; i++) {
+        put(bench);
+        outbox_forwarder_committed(bench->forwarder, NULL);
+        rig_reconnect(&rig, 10);
+        rig_run(&rig, 10);
+        put(bench);
+        outbox_forwarder_committed(bench->forwarder, NULL);
+        rig_run(&rig, 10);
+        fake_link_acked(&rig.link, rig.link.sent[rig.link.sent_count - 2].token, 0);
+        rig_step(&rig);
+        fake_link_hung_up(&rig.link, "gone");
+        rig_step(&rig);
+        assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
+    }
+}
+
 /* [limit-1] [P9] */
 static void test_a_full_lane_is_reported_as_long_as_it_is_full(void **state)
 {
@@ -535,6 +579,8 @@ int main(void)
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
         CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),
+        CASE(test_an_eviction_of_the_forwarder_is_synced_before_the_next_event),
+        CASE(test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events),
         CASE(test_a_full_lane_is_reported_as_long_as_it_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
