@@ -527,6 +527,24 @@ static void test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events(
     }
 }
 
+/* [limit-1] */
+static void test_an_announcement_takes_no_events_place(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "drops"});
+    rig_connect(&rig, 1);
+    rig_run(&rig, 1500);
+    assert_int_equal(counts(bench).pending, 3); /* two, and what tells of the third */
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = value WHERE name = 'version'");
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).evicted, 1);
+    put(bench);
+    assert_int_equal(counts(bench).evicted, 2);
+}
+
 /* [limit-1] [P9] */
 static void test_a_full_lane_is_reported_as_long_as_it_is_full(void **state)
 {
@@ -581,6 +599,7 @@ int main(void)
         CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),
         CASE(test_an_eviction_of_the_forwarder_is_synced_before_the_next_event),
         CASE(test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events),
+        CASE(test_an_announcement_takes_no_events_place),
         CASE(test_a_full_lane_is_reported_as_long_as_it_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
