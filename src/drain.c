@@ -24,7 +24,7 @@ enum {
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
     ANNOUNCE_PAUSE_MS = 1000,
     HOUSE_PAUSE_MS = 10000, /* behind a failure of what is not urgent */
-    URGENT_RUN_MAX = 7 /* urgent events in a row while normal ones wait */
+    URGENT_RUN_MAX = 7      /* urgent events in a row while normal ones wait */
 };
 
 /* ---- Sending ---------------------------------------------------------------------------------------------------- */

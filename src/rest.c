@@ -33,9 +33,9 @@ static uint64_t batch_at(const outbox_forwarder *f)
 static bool batch_is_due(const outbox_forwarder *f)
 {
     int64_t waiting = f->lane[OUTBOX_NORMAL].waiting;
-    return waiting > 0 && (f->batch_runs ||
-                           (f->config.batch_events > 0 && waiting >= f->config.batch_events) ||
-                           (f->config.batch_seconds > 0 && ob_machine_has_come(f, batch_at(f))));
+    return waiting > 0 &&
+           (f->batch_runs || (f->config.batch_events > 0 && waiting >= f->config.batch_events) ||
+            (f->config.batch_seconds > 0 && ob_machine_has_come(f, batch_at(f))));
 }
 
 /* Only while at rest: online the windows tell. */

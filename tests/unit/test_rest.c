@@ -214,8 +214,7 @@ static void test_events_that_are_there_at_the_start_count_for_the_batch(void **s
 static void test_a_forwarder_at_rest_does_not_spin_beside_an_open_transaction(void **state)
 {
     struct bench *bench = *state;
-    rig_start(&rig, bench,
-              &(outbox_forwarder_config){.batch_events = 10, .shared_connection = 1});
+    rig_start(&rig, bench, &(outbox_forwarder_config){.batch_events = 10, .shared_connection = 1});
     rig_step(&rig);
     bench_sql(bench->db, "BEGIN");
     bench_put(bench, "a", "b");
