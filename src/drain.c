@@ -24,7 +24,7 @@ enum {
     CHECKPOINT_MS = 1000, /* no writer for so long: the application is idle */
     ANNOUNCE_PAUSE_MS = 1000,
     HOUSE_PAUSE_MS = 10000, /* behind a failure of what is not urgent */
-    URGENT_RUN_MAX = 7 /* urgent events in a row while normal ones wait */
+    URGENT_RUN_MAX = 7      /* urgent events in a row while normal ones wait */
 };
 
 /* ---- Sending ---------------------------------------------------------------------------------------------------- */
@@ -80,7 +80,8 @@ static struct ob_lane *other_lane(outbox_forwarder *f, const struct ob_lane *lan
 static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_entry *entry)
 {
     struct ob_lane *other = other_lane(f, lane);
-    if ((other->refusal.alone_id && other->window.in_flight > 0) || other->waits_for_acks)
+    if ((other->refusal.alone_id && other->window.in_flight > 0) ||
+        (other->waits_for_acks && ob_rest_allows(f, other)))
         return false;
     if (lane->refusal.alone_id)
         return ob_machine_in_flight(f) == 0 && ob_refusal_may_go(f, lane, entry->id);
@@ -107,14 +108,17 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
 }
 
 /* What was not known when the message was built: what went ahead of it, and how long it is still
- * worth something. */
+ * worth something. It may have become too old since it had its turn, as the barrier takes its time; it
+ * must not live for ever at the broker then, which is what 0 says. */
 static outbox_link_result hand_over(outbox_forwarder *f, const struct ob_lane *lane,
                                     const outbox_message *built, uint32_t token)
 {
     const struct ob_message *message = ob_message_of(built);
+    int64_t now = message->expires ? wall_now(f) : 0;
     ob_message_set_previous(built, last_ahead(f, lane, message));
     outbox_message wire = *built;
-    wire.expiry_seconds = ob_expiry_left(message->expires, message->expires ? wall_now(f) : 0);
+    wire.expiry_seconds =
+        ob_expiry_has_come(message->expires, now) ? 1 : ob_expiry_left(message->expires, now);
     return f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, &wire);
 }
 
@@ -215,6 +219,8 @@ static void after_settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t cou
     lane->unsettled_since = f->now;
     if (lane->flush_id && settled_id >= lane->flush_id)
         lane->flush_id = 0;
+    if (lane->is_full)
+        lane->must_be_measured = true; /* it may be so no more */
     if (lane->flush_id && ob_window_count(&lane->window) == 0)
         lane->more = true; /* or nothing is left up to there */
     if (lane->refusal.alone_id && settled_id >= lane->refusal.alone_id)
@@ -434,16 +440,20 @@ static void keep_limit(outbox_forwarder *f, struct ob_lane *lane)
         return;
     int code = ob_store_keep_limit(&f->store, lane->number, outbox_forwarder_acked(f, lane->number),
                                    &head);
-    lane->must_be_measured = code != OUTBOX_OK && code != OUTBOX_FULL;
-    if (lane->must_be_measured)
+    bool failed = code != OUTBOX_OK && code != OUTBOX_FULL;
+    if (failed)
         lane->measure_not_before = after_failure(f, code);
+    else
+        lane->is_full = code == OUTBOX_FULL;
+    /* Where the tombstone has moved, it may have been all that was looked at. */
+    lane->must_be_measured = failed || (code == OUTBOX_OK && head != OB_HEAD_SAME);
     if (code == OUTBOX_FULL)
         ob_machine_trouble(f, code, "%s", f->store.error.sentence);
     else if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
     else if (head != OB_HEAD_SAME)
         ob_machine_follow_head(f, lane, head);
-    else if (f->error.code == OUTBOX_FULL)
+    else if (f->error.code == OUTBOX_FULL && !other_lane(f, lane)->is_full)
         ob_machine_clear_trouble(f);
 }
 
@@ -482,8 +492,11 @@ static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_
     if (!ob_rest_allows(f, lane))
         return;
     const struct ob_entry *entry = ob_window_next(&lane->window, &token);
-    if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || (entry && !may_go(f, lane, entry))))
+    bool must_wait = entry && !may_go(f, lane, entry);
+    if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || must_wait))
         return;
+    if (must_wait && !lane->refusal.alone_id)
+        return; /* it is the other lane's turn, which knows what it waits for */
     if (entry && entry->id == lane->refusal.alone_id) {
         if (lane->refusal.is_suspect && !ob_refusal_may_go(f, lane, entry->id))
             return; /* it waits for signs of life */

@@ -99,8 +99,10 @@ static void supersede(struct taking *taking, const struct ob_row *newer)
 static bool look_at_row(void *context, const struct ob_row *row)
 {
     struct taking *taking = context;
+    const struct ob_lane *lane = taking->lane;
     if (row->keep_last && !row->is_too_large && row->payload.len <= taking->f->config.payload_max &&
-        row->key.storage == SQLITE_TEXT && ob_message_check(row) == OB_FIT)
+        row->key.storage == SQLITE_TEXT && row->id != lane->refusal.dead_id &&
+        ob_message_check(row) == OB_FIT && !has_expired(taking->f, row))
         supersede(taking, row);
     return true;
 }

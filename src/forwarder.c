@@ -59,13 +59,24 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     ob_machine_say(f, OUTBOX_LOG_INFO, OUTBOX_OK, sentence);
 }
 
+static void broker_takes_events(outbox_forwarder *f)
+{
+    f->attempts = 0;
+    f->acked_one = true;
+    f->hangups = 0;
+}
+
 /* The link's token holds the lane in its lowest bit. */
 static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
 {
     struct ob_lane *lane = &f->lane[event->token % OUTBOX_LANES];
     uint32_t token = event->token / OUTBOX_LANES;
-    if (ob_window_let_go(&lane->window, token))
-        return; /* its row left the table in the meantime: whatever was said of it, it is done */
+    if (ob_window_let_go(&lane->window, token)) {
+        /* Its row left the table in the meantime: whatever was said of it, it is done. */
+        if (event->reason < 0x80)
+            broker_takes_events(f);
+        return;
+    }
     struct ob_entry *entry = ob_window_find(&lane->window, token);
     if (!entry)
         return; /* unknown, old or repeated: it says nothing about an event */
@@ -78,7 +89,7 @@ static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
     ob_window_acked(&lane->window, entry);
     f->stats.acknowledged++;
     lane->acked_at = f->now;
-    f->attempts = 0;
+    broker_takes_events(f);
     ob_refusal_acked(f, lane, entry->id);
 }
 

@@ -108,6 +108,14 @@ bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id)
     return false;
 }
 
+int ob_ledger_announcements(const struct ob_ledger *ledger)
+{
+    int count = 0;
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        count += ledger->drops[i].row > ledger->id;
+    return count;
+}
+
 /* ---- Text ---------------------------------------------------------------------------------------- */
 
 static bool has_drops(const struct ob_drops *drops)

@@ -157,12 +157,14 @@ static int look(struct ob_table *table, const struct ob_limit *limit, struct ob_
 /* What has to be compared. */
 struct measured {
     int64_t last, total; /* the newest row, and the bytes put up to it */
+    int64_t on_top;      /* announcements, which take no event's place; as far as that is known */
 };
 
 static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
                       const struct measured *newest)
 {
-    return (limit->max_events == 0 || newest->last - fill->floor <= limit->max_events) &&
+    return (limit->max_events == 0 ||
+            newest->last - fill->floor - newest->on_top <= limit->max_events) &&
            (limit->max_bytes == 0 || newest->total - fill->floor_total <= limit->max_bytes);
 }
 
@@ -274,7 +276,8 @@ static int evict(struct ob_table *table, const struct ob_limit *limit, const str
                  const struct measured *newest, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
-    int64_t cut = limit->max_events > 0 ? newest->last - limit->max_events : 0, by_bytes = 0;
+    int64_t most = limit->max_events + newest->on_top, by_bytes = 0;
+    int64_t cut = limit->max_events > 0 ? newest->last - most : 0;
     int code = OUTBOX_OK;
     if (limit->max_bytes > 0 && newest->total - fill->floor_total > limit->max_bytes)
         code = find_cut(table, limit, newest, fill, &by_bytes);
@@ -295,6 +298,7 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     if (code != OUTBOX_OK || (fill->is_known && is_within(limit, fill, &newest)))
         return code;
     code = look(table, limit, &lowest, fill);
+    newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger) : 0;
     if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
         return code;
     /* What the broker has is not pending: it must not be why an event is rejected. */
@@ -302,6 +306,7 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
         code = leave(table, acked, acked, &lowest, moved);
         if (code == OUTBOX_OK)
             code = look(table, limit, &lowest, fill);
+        newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger) : 0;
         if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
             return code;
     }

@@ -257,7 +257,7 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     bool in_flight = lane->window.in_flight > 0;
     ob_window_keep(&lane->window, 0);
     lane->buffer.used = 0;
-    lane->more = true;
+    lane->more = lane->must_be_measured = true;
     lane->waits_for_acks = false;
     ob_damage_forget(lane);
     lane->damage.sent = 0;

@@ -62,9 +62,10 @@ struct ob_lane {
     int64_t waiting;             /* events in the table, counted at rest */
     bool must_be_measured;       /* other writers may have brought it over its limit */
     uint64_t measure_not_before;
-    int64_t cursor;              /* last event that was read into the window */
-    bool more;                   /* the table may hold events behind the cursor */
-    bool waits_for_acks;         /* the next event is too large: first let those ahead be acked */
+    bool is_full;        /* it was over a limit that rejects when it was measured last */
+    int64_t cursor;      /* last event that was read into the window */
+    bool more;           /* the table may hold events behind the cursor */
+    bool waits_for_acks; /* the next event is too large: first let those ahead be acked */
     uint64_t acked_at, unsettled_since; /* last PUBACK; first one that is not settled */
     int64_t flush_id;                   /* settle at once up to here, 0: nothing asked */
     int64_t flushed_id;                 /* a flush ended here, behind the last event there was */
@@ -90,6 +91,7 @@ struct outbox_forwarder {
     unsigned receive_maximum; /* the server's */
     outbox_gate_state gate;
     uint64_t waits_since; /* when the first normal event of a batch was seen */
+    bool batch_runs;      /* it was due, and not all of it is sent yet */
     struct ob_pace pace;
     int hangups;    /* connections in a row that the other side ended, see refusal.c */
     bool acked_one; /* on this connection */

@@ -284,10 +284,11 @@ bool ob_refusal_has_turn(outbox_forwarder *f, struct ob_lane *lane)
     uint32_t token;
     const struct ob_refusal *refusal = &lane->refusal;
     const struct ob_entry *entry = refusal->alone_id ? ob_window_next(&lane->window, &token) : NULL;
-    if (!entry)
+    if (!entry || !ob_rest_allows(f, lane))
         return false;
     if (entry->id == refusal->alone_id && refusal->is_suspect)
-        return f->signs_of_life > 0 && ob_machine_has_come(f, proven_at(f));
+        return f->signs_of_life >= 2 ||
+               (f->signs_of_life == 1 && ob_machine_has_come(f, proven_at(f)));
     return ob_refusal_may_go(f, lane, entry->id);
 }
 
@@ -318,11 +319,10 @@ void ob_refusal_next(const outbox_forwarder *f, uint32_t *next_ms)
         return;
     if (f->probed_at > 0)
         ob_machine_sooner(f, f->probed_at + f->config.ack_timeout_ms, next_ms);
-    else if (f->signs_of_life == 0 ||
-             (ob_machine_has_come(f, proven_at(f)) && ob_machine_in_flight(f) == 0))
-        ob_machine_sooner(f, f->now + retry_ms, next_ms);
-    else
+    else if (f->signs_of_life > 0 && !ob_machine_has_come(f, proven_at(f)))
         ob_machine_sooner(f, proven_at(f), next_ms);
+    else if (f->signs_of_life == 0 || ob_machine_in_flight(f) == 0)
+        ob_machine_sooner(f, f->now + retry_ms, next_ms); /* else the last ack wakes */
 }
 
 /* ---- The end of it -------------------------------------------------------------------------------------- */
@@ -340,8 +340,6 @@ void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane)
 
 void ob_refusal_acked(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
 {
-    f->acked_one = true;
-    f->hangups = 0;
     lane->refusal.dead_run = 0;
     if (lane->refusal.alone_id && id >= lane->refusal.alone_id)
         ob_refusal_passed(f, lane);

@@ -33,8 +33,9 @@ static uint64_t batch_at(const outbox_forwarder *f)
 static bool batch_is_due(const outbox_forwarder *f)
 {
     int64_t waiting = f->lane[OUTBOX_NORMAL].waiting;
-    return waiting > 0 && ((f->config.batch_events > 0 && waiting >= f->config.batch_events) ||
-                           (f->config.batch_seconds > 0 && ob_machine_has_come(f, batch_at(f))));
+    return waiting > 0 &&
+           (f->batch_runs || (f->config.batch_events > 0 && waiting >= f->config.batch_events) ||
+            (f->config.batch_seconds > 0 && ob_machine_has_come(f, batch_at(f))));
 }
 
 /* Only while at rest: online the windows tell. */
@@ -70,6 +71,8 @@ static void count_waiting(outbox_forwarder *f, struct ob_lane *lane)
     }
     lane->waiting = without_sent(f, lane, lane->waiting);
     lane->more = false; /* until somebody writes; asked anew when the link is open */
+    if (lane->number == OUTBOX_NORMAL && lane->waiting == 0)
+        f->batch_runs = false; /* it left otherwise */
     if (lane->number == OUTBOX_NORMAL && before == 0 && lane->waiting > 0)
         f->waits_since = f->now;
 }
@@ -79,7 +82,10 @@ bool ob_rest_is_over(outbox_forwarder *f)
     for (int i = 0; i < OUTBOX_LANES && ob_rest_is_possible(f) && f->gate != OUTBOX_GATE_CLOSED;
          i++)
         count_waiting(f, &f->lane[i]);
-    return wants_link(f);
+    bool connects = wants_link(f);
+    if (connects && batch_is_due(f))
+        f->batch_runs = true; /* until it is sent, also if the link is lost */
+    return connects;
 }
 
 static bool is_done(const outbox_forwarder *f, const struct ob_lane *lane)
@@ -99,6 +105,8 @@ void ob_rest(outbox_forwarder *f)
     bool was_online = f->state == OB_ONLINE;
     if (was_online)
         ob_machine_drop_link(f);
+    if (was_online && ob_rest_allows(f, &f->lane[OUTBOX_NORMAL]))
+        f->batch_runs = false;
     for (int i = 0; i < OUTBOX_LANES; i++) {
         if (was_online && ob_rest_allows(f, &f->lane[i]))
             f->lane[i].flush_id = 0; /* nothing more can leave: it is behind a hole */
@@ -112,7 +120,7 @@ void ob_rest_next(const outbox_forwarder *f, uint32_t *next_ms)
 {
     if (f->state != OB_IDLE || f->gate == OUTBOX_GATE_CLOSED)
         return;
-    for (int i = 0; i < OUTBOX_LANES; i++)
+    for (int i = 0; i < OUTBOX_LANES && !ob_store_is_blocked(&f->store); i++)
         if (f->lane[i].more)
             ob_machine_sooner(f, f->store_not_before, next_ms);
     if (f->gate == OUTBOX_GATE_OPEN && f->config.batch_seconds > 0 &&

@@ -562,6 +562,9 @@ int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked,
     code = keep_limit_inside(store, table, acked, head, &moved);
     bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
     ob_store_rollback(store);
+    /* Undone by a power cut, the rows would be sent behind later ones. A commit that failed may have
+     * happened all the same. */
+    store->wrote_unsynced = store->wrote_unsynced || moved;
     if (committed && moved) {
         *head = OB_HEAD_ADVANCED;
         return adopt_moved(table);

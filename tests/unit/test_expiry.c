@@ -17,10 +17,13 @@ static struct rig rig;
 static sqlite3_vfs clock_vfs;
 static int64_t wall_ms;
 
+static int64_t pass_ms; /* so much passes between any two looks at the clock */
+
 static int clock_now(sqlite3_vfs *vfs, sqlite3_int64 *now)
 {
     (void)vfs;
     *now = JULIAN_1970 + wall_ms;
+    wall_ms += pass_ms;
     return SQLITE_OK;
 }
 
@@ -30,6 +33,7 @@ static int setup(void **state)
     clock_vfs.zName = "clock";
     clock_vfs.xCurrentTimeInt64 = clock_now;
     wall_ms = NOW;
+    pass_ms = 0;
     return sqlite3_vfs_register(&clock_vfs, 1) != SQLITE_OK || bench_open(state) != 0;
 }
 
@@ -153,6 +157,22 @@ static void test_the_broker_is_told_how_long_the_event_is_still_worth_something(
 }
 
 /* [expiry-3] */
+/* 0 would mean that it lives for ever. [expiry-2] */
+static void test_an_event_that_expires_at_the_last_moment_is_not_sent_without_an_end(void **state)
+{
+    struct bench *bench = *state;
+    /* Each is looked at once when it is read, and twice when it is sent: so one of them expires between
+     * these two. */
+    for (int i = 0; i < 60; i++)
+        put(bench, 50 + 2 * i);
+    rig_start(&rig, bench, NULL);
+    pass_ms = 1;
+    rig_connect(&rig, 100);
+    assert_in_range(rig.link.sent_count, 10, 59);
+    for (int i = 0; i < rig.link.sent_count; i++)
+        assert_in_range(rig.link.sent[i].expiry_seconds, 1, 60);
+}
+
 static void test_an_event_put_before_the_clock_was_set_does_not_expire(void **state)
 {
     struct bench *bench = *state;
@@ -198,6 +218,7 @@ int main(void)
         CASE(test_an_event_that_expires_behind_a_full_window_is_not_sent),
         CASE(test_an_event_in_flight_does_not_expire),
         CASE(test_the_broker_is_told_how_long_the_event_is_still_worth_something),
+        CASE(test_an_event_that_expires_at_the_last_moment_is_not_sent_without_an_end),
         CASE(test_an_event_put_before_the_clock_was_set_does_not_expire),
         CASE(test_nothing_expires_while_the_clock_is_not_set),
         CASE(test_a_clock_set_back_lets_an_event_live_longer_and_loses_nothing),

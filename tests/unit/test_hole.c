@@ -41,7 +41,7 @@ static void damage_leaf(struct bench *bench, int number)
 /* Acks all that is sent; gives the number of different events. */
 static int drain(uint32_t ms)
 {
-    static unsigned char seen[EVENTS + 1];
+    static unsigned char seen[EVENTS + 100];
     int count = 0, from = 0;
     memset(seen, 0, sizeof seen);
     for (uint32_t passed = 0; passed < ms; passed += 100) {

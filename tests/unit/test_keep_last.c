@@ -138,6 +138,25 @@ static void test_an_event_that_cannot_be_sent_supersedes_nothing(void **state)
     assert_int_equal(rig.link.sent[0].id, 1);
 }
 
+/* [latest-1] nor does one that is too old by now */
+static void test_an_event_behind_the_batch_that_has_expired_supersedes_nothing(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "door", 1);
+    for (int i = 0; i < 300; i++)
+        put(bench, NULL, 0);
+    int64_t id = put(bench, "door", 1);
+    char sql[100];
+    snprintf(sql, sizeof sql, "UPDATE outbox_event SET expires = 1 WHERE id = %d", (int)id);
+    bench_sql(bench->db, sql);
+    start(bench);
+    rig_connect(&rig, 50);
+    drain();
+    assert_int_equal(rig_stats(&rig).superseded, 0);
+    assert_int_equal(rig_stats(&rig).expired, 1);
+    assert_int_equal(rig_stats(&rig).delivered, 301);
+}
+
 static void test_keys_of_the_other_lane_are_others(void **state)
 {
     struct bench *bench = *state;
@@ -168,6 +187,7 @@ int main(void)
         CASE(test_an_event_behind_the_batch_supersedes_as_well),
         CASE(test_one_far_behind_the_batch_does_not),
         CASE(test_an_event_that_cannot_be_sent_supersedes_nothing),
+        CASE(test_an_event_behind_the_batch_that_has_expired_supersedes_nothing),
         CASE(test_keys_of_the_other_lane_are_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

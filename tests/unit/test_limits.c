@@ -502,6 +502,104 @@ static void test_the_forwarder_reports_rows_over_a_limit_that_rejects(void **sta
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
 }
 
+/* [limit-1] a put that makes room moves the tombstone under the forwarder's eyes */
+static void test_rows_of_others_are_measured_also_where_a_put_has_made_room(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 10, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 10; i++)
+        put(bench);
+    rig_start(&rig, bench, NULL);
+    rig.link.refuse_open = true;
+    rig_run(&rig, 2100);
+    put(bench);
+    insert(bench, 50);
+    rig_run(&rig, 5000);
+    assert_int_equal(counts(bench).pending, 10);
+    assert_int_equal(counts(bench).evicted, 51);
+    check_law(bench);
+}
+
+/* [P2] were an eviction undone by a power cut, its rows would come behind later ones */
+static void test_an_eviction_of_the_forwarder_is_synced_before_the_next_event(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 10, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    rig_connect(&rig, 1);
+    insert(bench, 15);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).evicted, 5);
+    uint64_t before = rig_stats(&rig).barriers;
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){15, 0});
+    insert(bench, 1);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).evicted, 6);
+    outbox_forwarder_committed(bench->forwarder, (int64_t[]){16, 0});
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_true(rig_stats(&rig).barriers > before);
+}
+
+/* [poison-3] it is still a PUBACK */
+static void test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 1, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    for (int i = 0; i < 4; i++) {
+        put(bench);
+        outbox_forwarder_committed(bench->forwarder, NULL);
+        rig_reconnect(&rig, 10);
+        rig_run(&rig, 10);
+        put(bench);
+        outbox_forwarder_committed(bench->forwarder, NULL);
+        rig_run(&rig, 10);
+        fake_link_acked(&rig.link, rig.link.sent[rig.link.sent_count - 2].token, 0);
+        rig_step(&rig);
+        fake_link_hung_up(&rig.link, "gone");
+        rig_step(&rig);
+        assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
+    }
+}
+
+/* [limit-1] */
+static void test_an_announcement_takes_no_events_place(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "drops"});
+    rig_connect(&rig, 1);
+    rig_run(&rig, 1500);
+    assert_int_equal(counts(bench).pending, 3); /* two, and what tells of the third */
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = value WHERE name = 'version'");
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).evicted, 1);
+    put(bench);
+    assert_int_equal(counts(bench).evicted, 2);
+}
+
+/* [limit-1] [P9] */
+static void test_a_full_lane_is_reported_as_long_as_it_is_full(void **state)
+{
+    struct bench *bench = *state;
+    outbox_config config = {.limits = {{10, 0, OUTBOX_REJECT}, {10, 0, OUTBOX_REJECT}}};
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 50);
+    insert(bench, 30);
+    rig_run(&rig, 2100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_FULL); /* the other one is not */
+    rig_ack_from(&rig, 0);
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).pending, 0);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -537,6 +635,11 @@ int main(void)
         CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
+        CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),
+        CASE(test_an_eviction_of_the_forwarder_is_synced_before_the_next_event),
+        CASE(test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events),
+        CASE(test_an_announcement_takes_no_events_place),
+        CASE(test_a_full_lane_is_reported_as_long_as_it_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -354,6 +354,98 @@ static void test_the_suspect_is_sent_alone_and_only_after_signs_of_life(void **s
     assert_int_equal(rig.link.sent_count, before + 2);
 }
 
+static void put_urgent(struct bench *bench)
+{
+    outbox_event event = {.topic = "u", .lane = OUTBOX_URGENT};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    outbox_forwarder_committed(bench->forwarder, NULL);
+}
+
+/* Goes as far as a connection on which the only event is suspect and was read. */
+static void make_suspect(struct bench *bench)
+{
+    put(bench, "!");
+    start(bench, 0);
+    rig.port.dice = 0;
+    for (int i = 0; i < 2; i++) {
+        rig_reconnect(&rig, 20);
+        rig_run(&rig, 10);
+        fake_link_hung_up(&rig.link, "gone");
+        rig_run(&rig, 10);
+    }
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.probes, 1);
+    fake_link_alive(&rig.link);
+    rig_step(&rig);
+}
+
+/* It must be alone in flight, and what the other lane has sent is not acknowledged yet. */
+static void test_a_suspect_waits_for_the_other_lane_without_spinning(void **state)
+{
+    struct bench *bench = *state;
+    make_suspect(bench);
+    put_urgent(bench);
+    rig_run(&rig, 10);
+    assert_int_equal(rig_stats(&rig).in_flight, 1);
+    rig_run(&rig, 20000); /* fails if it spins */
+    assert_int_equal(rig.link.probes, 1);
+    fake_link_acked(&rig.link, rig.link.sent[rig.link.sent_count - 1].token, 0);
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.probes, 2);
+}
+
+static void test_the_other_lane_waits_for_the_sign_of_life_without_spinning(void **state)
+{
+    struct bench *bench = *state;
+    make_suspect(bench);
+    rig_run(&rig, 10000);
+    assert_int_equal(rig.link.probes, 2);
+    int before = rig.link.sent_count;
+    put_urgent(bench);
+    rig_run(&rig, 10000); /* fails if it spins */
+    assert_int_equal(rig.link.sent_count, before);
+    fake_link_alive(&rig.link);
+    rig_run(&rig, 10);
+    assert_string_equal(rig.link.sent[before].topic, "!");
+    fake_link_acked(&rig.link, rig.link.sent[before].token, 0);
+    rig_run(&rig, 10);
+    assert_string_equal(rig.link.sent[before + 1].topic, "u");
+}
+
+/* [gate-1] */
+static void test_a_suspect_behind_the_gate_holds_no_urgent_event_up(void **state)
+{
+    struct bench *bench = *state;
+    make_suspect(bench);
+    int before = rig.link.sent_count;
+    put_urgent(bench);
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
+    rig.port.now_ms += 10000; /* proven */
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, before + 1);
+    assert_string_equal(rig.link.sent[before].topic, "u");
+}
+
+/* [gate-1] */
+static void test_a_large_event_behind_the_gate_holds_no_urgent_event_up(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "a");
+    start(bench, 0);
+    rig_connect(&rig, 20);
+    rig.link.maximum_packet = rig.link.sent[0].payload_len + 5;
+    bench_put(bench, "b", "one that is too long for the server");
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    rig_step(&rig); /* it waits until the other one is acked */
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    put_urgent(bench);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_string_equal(rig.link.sent[1].topic, "u");
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -382,6 +474,10 @@ int main(void)
         CASE(test_a_network_that_ends_connections_at_random_buries_nothing),
         CASE(test_a_time_out_is_not_a_hang_up),
         CASE(test_the_suspect_is_sent_alone_and_only_after_signs_of_life),
+        CASE(test_a_suspect_waits_for_the_other_lane_without_spinning),
+        CASE(test_the_other_lane_waits_for_the_sign_of_life_without_spinning),
+        CASE(test_a_suspect_behind_the_gate_holds_no_urgent_event_up),
+        CASE(test_a_large_event_behind_the_gate_holds_no_urgent_event_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

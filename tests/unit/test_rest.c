@@ -178,6 +178,54 @@ static void test_a_flush_does_not_wait_for_the_batch(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* [batch-1] the wait is over, whatever becomes of the first attempt */
+static void test_a_batch_that_is_due_does_not_wait_again_behind_a_lost_connection(void **state)
+{
+    struct bench *bench = *state;
+    rig_start(&rig, bench,
+              &(outbox_forwarder_config){.batch_seconds = 3600, .backoff_max_ms = 2000});
+    put(bench, OUTBOX_NORMAL, 1);
+    rig_run(&rig, 3500000);
+    assert_false(rig.link.is_open);
+    rig_run(&rig, 101000);
+    assert_true(rig.link.is_open);
+    fake_link_closed(&rig.link, "unreachable");
+    rig_run(&rig, 2100);
+    assert_int_equal(rig.link.opens, 2);
+    broker(2000);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+    put(bench, OUTBOX_NORMAL, 1);
+    broker(60000);
+    assert_int_equal(rig_stats(&rig).delivered, 1); /* the next batch waits again */
+}
+
+/* [batch-1] also those of an earlier run, of which nobody tells */
+static void test_events_that_are_there_at_the_start_count_for_the_batch(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, OUTBOX_NORMAL, 1);
+    rig_start(&rig, bench,
+              &(outbox_forwarder_config){.batch_seconds = 2, .foreign_check_ms = OUTBOX_NEVER});
+    broker(5000);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
+/* [step-5] */
+static void test_a_forwarder_at_rest_does_not_spin_beside_an_open_transaction(void **state)
+{
+    struct bench *bench = *state;
+    rig_start(&rig, bench, &(outbox_forwarder_config){.batch_events = 10, .shared_connection = 1});
+    rig_step(&rig);
+    bench_sql(bench->db, "BEGIN");
+    bench_put(bench, "a", "b");
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    for (int i = 0; i < 5; i++) {
+        rig_step(&rig);
+        assert_int_equal(rig.next_ms, 100);
+    }
+    bench_sql(bench->db, "COMMIT");
+}
+
 /* ---- The pace ------------------------------------------------------------------------------------------- */
 
 /* [pace-1] */
@@ -279,6 +327,9 @@ int main(void)
         CASE(test_an_urgent_event_does_not_wait_for_the_batch),
         CASE(test_rows_of_other_writers_count_for_the_batch),
         CASE(test_a_flush_does_not_wait_for_the_batch),
+        CASE(test_a_batch_that_is_due_does_not_wait_again_behind_a_lost_connection),
+        CASE(test_events_that_are_there_at_the_start_count_for_the_batch),
+        CASE(test_a_forwarder_at_rest_does_not_spin_beside_an_open_transaction),
         CASE(test_no_minute_has_more_events_than_the_pace_allows),
         CASE(test_no_minute_has_more_bytes_than_the_pace_allows),
         CASE(test_an_event_larger_than_a_seconds_worth_goes_all_the_same),
