@@ -397,6 +397,8 @@ static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_
     uint64_t at = later(later(f->store_not_before, f->link_not_before), pace_at(f));
     if (!ob_rest_allows(f, lane))
         return;
+    if (ob_refusal_has_turn(f, other_lane(f, lane)))
+        return; /* what that waits for is awaited there */
     const struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || (entry && !may_go(f, lane, entry))))
         return;

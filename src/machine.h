@@ -82,6 +82,7 @@ struct outbox_forwarder {
     bool acked_one; /* on this connection */
     uint64_t probed_at, round_trip; /* the last probe, 0: none on this connection; what it took */
     unsigned signs_of_life;
+    bool is_hushed;           /* while a suspect is tried the other lane waits too */
     unsigned urgent_run;      /* urgent events sent since the last normal one */
     bool full_step;           /* this step ended at one of its bounds */
     bool store_is_in_trouble; /* `error` is the database's */

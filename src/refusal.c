@@ -196,6 +196,7 @@ static void suspect_the_oldest(outbox_forwarder *f)
     lane->refusal.reason = REASON_HUNG_UP;
     lane->refusal.times = 0;
     lane->refusal.not_before = f->now;
+    f->is_hushed = false;
     ob_error_set(&lane->refusal.error, OUTBOX_REFUSED,
                  "the broker has hung up twice with %s event %lld in flight; it is sent alone now",
                  ob_lane_name(lane->number), (long long)oldest->id);
@@ -211,10 +212,16 @@ static bool is_proof(const outbox_forwarder *f, const struct ob_lane *lane, bool
     return lasted * PROOF_FACTOR <= held;
 }
 
+/* The other lane goes on during the trial. If it has an event, too, on which the broker hangs up, no
+ * connection would hold for long enough; so where the other side ended one with such events in flight, the
+ * other lane waits during the next, and for as long as that brings proof. */
 static void weigh(outbox_forwarder *f, struct ob_lane *lane, bool by_peer)
 {
     struct ob_refusal *refusal = &lane->refusal;
-    refusal->times = is_proof(f, lane, by_peer) ? refusal->times + 1 : 0;
+    bool proof = is_proof(f, lane, by_peer);
+    if (!proof)
+        f->is_hushed = !f->is_hushed && by_peer && ob_machine_in_flight(f) > lane->window.in_flight;
+    refusal->times = proof ? refusal->times + 1 : 0;
     if (refusal->times < HANGUPS_DEADLY)
         return;
     if (!has_stopped(f, refusal, REASON_HUNG_UP)) {
@@ -284,7 +291,9 @@ bool ob_refusal_has_turn(outbox_forwarder *f, struct ob_lane *lane)
     uint32_t token;
     const struct ob_refusal *refusal = &lane->refusal;
     const struct ob_entry *entry = refusal->alone_id ? ob_window_next(&lane->window, &token) : NULL;
-    if (!entry)
+    if (has_suspect(lane) && f->is_hushed && (entry || lane->more) && ob_rest_allows(f, lane))
+        return true;
+    if (!entry || !ob_rest_allows(f, lane))
         return false;
     if (entry->id == refusal->alone_id && refusal->is_suspect)
         return f->signs_of_life > 0 && ob_machine_has_come(f, proven_at(f));

@@ -354,6 +354,104 @@ static void test_the_suspect_is_sent_alone_and_only_after_signs_of_life(void **s
     assert_int_equal(rig.link.sent_count, before + 2);
 }
 
+/* ---- Both lanes --------------------------------------------------------------------------------------- */
+
+static void put_urgent(struct bench *bench, const char *topic)
+{
+    outbox_event event = {.topic = topic, .payload = "x", .payload_len = 1, .lane = OUTBOX_URGENT};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    if (bench->forwarder)
+        outbox_forwarder_committed(bench->forwarder, NULL);
+}
+
+/* Each would end the connections on which the other is to be tried. [poison-3] */
+static void test_one_in_each_lane_on_which_the_broker_hangs_up_becomes_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "a");
+    put_urgent(bench, "!"), put_urgent(bench, "b");
+    start(bench, 0);
+    hanging_broker(60000, 10);
+    assert_int_equal(dead(bench, "hung up"), 2);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+}
+
+static void suspect(struct bench *bench)
+{
+    put(bench, "!");
+    start(bench, 0);
+    rig.port.dice = 0;
+    for (int i = 0; i < 2; i++) {
+        rig_reconnect(&rig, 20);
+        rig_run(&rig, 10);
+        fake_link_hung_up(&rig.link, "gone");
+        rig_run(&rig, 10);
+    }
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+}
+
+/* As long as the network is what ends the connections, urgent ones need not wait for the trial. */
+static void test_the_other_lane_goes_on_while_a_suspect_waits(void **state)
+{
+    struct bench *bench = *state;
+    suspect(bench);
+    int before = rig.link.sent_count;
+    put_urgent(bench, "u");
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, before + 1);
+}
+
+static void test_the_other_lane_waits_for_a_sign_of_life_without_spinning(void **state)
+{
+    struct bench *bench = *state;
+    suspect(bench);
+    fake_link_alive(&rig.link);
+    for (int i = 0; i < 100 && rig.link.probes < 2; i++)
+        rig_run(&rig, 100);
+    assert_int_equal(rig.link.probes, 2);
+    put_urgent(bench, "u");
+    rig_run(&rig, 200); /* fails where each step asks for the next at once */
+    fake_link_alive(&rig.link);
+    int before = rig.link.sent_count;
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[before].token, 0);
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, before + 2);
+}
+
+/* [gate-1] */
+static void test_a_refused_event_behind_the_gate_does_not_hold_up_the_urgent_lane(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!");
+    start(bench, 0);
+    rig.port.dice = 0;
+    rig_connect(&rig, 20);
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x97);
+    rig_run(&rig, 10);
+    put_urgent(bench,
+               "u"); /* progress, so that the link comes back before the refused event's turn */
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    rig_run(&rig, 10);
+    rig.port.dice = 1999;
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0x97);
+    rig_run(&rig, 10);
+    put_urgent(bench, "u");
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 4);
+    assert_string_equal(rig.link.sent[3].topic, "u");
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
+    rig_run(&rig, 2000);
+    put_urgent(bench, "u");
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 5);
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -382,6 +480,10 @@ int main(void)
         CASE(test_a_network_that_ends_connections_at_random_buries_nothing),
         CASE(test_a_time_out_is_not_a_hang_up),
         CASE(test_the_suspect_is_sent_alone_and_only_after_signs_of_life),
+        CASE(test_one_in_each_lane_on_which_the_broker_hangs_up_becomes_a_dead_letter),
+        CASE(test_the_other_lane_goes_on_while_a_suspect_waits),
+        CASE(test_the_other_lane_waits_for_a_sign_of_life_without_spinning),
+        CASE(test_a_refused_event_behind_the_gate_does_not_hold_up_the_urgent_lane),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
