@@ -76,6 +76,8 @@ static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_en
     struct ob_lane *other = other_lane(f, lane);
     if ((other->refusal.alone_id && other->window.in_flight > 0) || other->waits_for_acks)
         return false;
+    if (ob_machine_in_flight(f) > 0 && ob_refusal_is_careful(f))
+        return false;
     if (lane->refusal.alone_id)
         return ob_machine_in_flight(f) == 0 && ob_refusal_may_go(f, lane, entry->id);
     return !ob_refusal_has_turn(f, other);

@@ -175,6 +175,26 @@ static struct ob_lane *suspect_lane(outbox_forwarder *f)
     return NULL;
 }
 
+/* Whoever hangs up with bytes unread takes the PUBACKs of the events ahead of the poison along. Each of
+ * those would need a trial of its own, if all of them were sent at once again behind the first. */
+static void become_careful(outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        const struct ob_window *window = &f->lane[i].window;
+        const struct ob_entry *last = window->in_flight > 0 ? ob_window_ahead(window) : NULL;
+        if (last && last->id > f->lane[i].refusal.careful_id)
+            f->lane[i].refusal.careful_id = last->id;
+    }
+}
+
+bool ob_refusal_is_careful(const outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (f->lane[i].refusal.careful_id > ob_machine_head(f, &f->lane[i])->id)
+            return true;
+    return false;
+}
+
 /* The other side has ended connections on something, and nobody knows on what. */
 static void suspect_the_oldest(outbox_forwarder *f)
 {
@@ -248,8 +268,10 @@ void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer)
     }
     bool suspicious = by_peer && !f->acked_one && ob_machine_in_flight(f) > 0;
     f->hangups = suspicious ? f->hangups + 1 : 0;
-    if (f->hangups >= HANGUPS_SUSPICIOUS)
-        suspect_the_oldest(f);
+    if (f->hangups < HANGUPS_SUSPICIOUS)
+        return;
+    become_careful(f);
+    suspect_the_oldest(f);
 }
 
 /* ---- The proof that a connection holds ---------------------------------------------------------------- */
@@ -352,6 +374,8 @@ void ob_refusal_acked(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
     f->acked_one = true;
     f->hangups = 0;
     lane->refusal.dead_run = 0;
+    if (id >= lane->refusal.careful_id)
+        lane->refusal.careful_id = 0;
     if (lane->refusal.alone_id && id >= lane->refusal.alone_id)
         ob_refusal_passed(f, lane);
 }

@@ -276,6 +276,44 @@ static void test_the_others_wait_for_less_than_half_a_minute(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* As hanging_broker(), but closing with bytes unread: the RST takes the PUBACKs of those ahead along. */
+static void resetting_broker(uint32_t ms, uint32_t round_trip_ms)
+{
+    int from = rig.link.sent_count, probes = 0;
+    for (uint32_t passed = 0; passed < ms; passed += round_trip_ms) {
+        if (rig.link.is_open && rig.link.answered != rig.link.opens) {
+            fake_link_opened(&rig.link, 100);
+            from = rig.link.sent_count;
+            probes = rig.link.probes;
+        }
+        rig_run(&rig, round_trip_ms);
+        for (; rig.link.is_open && probes < rig.link.probes; probes++)
+            fake_link_alive(&rig.link);
+        bool hangs_up = false;
+        for (int i = from; i < rig.link.sent_count; i++)
+            hangs_up |= rig.link.sent[i].topic[0] == '!';
+        if (rig.link.is_open && hangs_up)
+            fake_link_hung_up(&rig.link, "the broker hangs up");
+        for (; rig.link.is_open && from < rig.link.sent_count; from++)
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+    }
+}
+
+/* [poison-3] however many were in flight with it */
+static void test_the_others_wait_no_longer_where_their_pubacks_are_lost(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 90; i++)
+        put(bench, "a");
+    put(bench, "!");
+    put(bench, "c");
+    start(bench, 0);
+    rig.port.dice = 8 * 125 * 1000 - 1; /* the longest pauses */
+    resetting_broker(59000, 10);
+    assert_int_equal(dead(bench, "hung up"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 91);
+}
+
 /* [poison-3] */
 static void test_a_network_that_ends_connections_at_random_buries_nothing(void **state)
 {
@@ -477,6 +515,7 @@ int main(void)
         CASE(test_the_stop_can_be_set_and_switched_off),
         CASE(test_an_event_on_which_the_broker_hangs_up_becomes_a_dead_letter),
         CASE(test_the_others_wait_for_less_than_half_a_minute),
+        CASE(test_the_others_wait_no_longer_where_their_pubacks_are_lost),
         CASE(test_a_network_that_ends_connections_at_random_buries_nothing),
         CASE(test_a_time_out_is_not_a_hang_up),
         CASE(test_the_suspect_is_sent_alone_and_only_after_signs_of_life),
