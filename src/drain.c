@@ -83,6 +83,8 @@ static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_en
     if ((other->refusal.alone_id && other->window.in_flight > 0) ||
         (other->waits_for_acks && ob_rest_allows(f, other)))
         return false;
+    if (ob_machine_in_flight(f) > 0 && ob_refusal_is_careful(f))
+        return false;
     if (lane->refusal.alone_id)
         return ob_machine_in_flight(f) == 0 && ob_refusal_may_go(f, lane, entry->id);
     return !ob_refusal_has_turn(f, other);
@@ -491,6 +493,8 @@ static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_
     uint64_t at = later(later(f->store_not_before, f->link_not_before), pace_at(f));
     if (!ob_rest_allows(f, lane))
         return;
+    if (ob_refusal_has_turn(f, other_lane(f, lane)))
+        return; /* what that waits for is awaited there */
     const struct ob_entry *entry = ob_window_next(&lane->window, &token);
     bool must_wait = entry && !may_go(f, lane, entry);
     if (ob_machine_in_flight(f) > 0 && (lane->waits_for_acks || must_wait))

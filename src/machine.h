@@ -35,6 +35,7 @@ struct ob_refusal {
     unsigned times;   /* refused in a row, or hung up on */
     uint64_t not_before;
     bool is_suspect;       /* nobody has refused it, see forwarder.h */
+    int64_t careful_id;    /* up to this one there is one in flight at a time; 0: none */
     struct ob_error error; /* why it is alone */
 
     int64_t dead_id; /* it becomes a dead letter when it is read again; 0: none */
@@ -97,6 +98,7 @@ struct outbox_forwarder {
     bool acked_one; /* on this connection */
     uint64_t probed_at, round_trip; /* the last probe, 0: none on this connection; what it took */
     unsigned signs_of_life;
+    bool is_hushed;           /* while a suspect is tried the other lane waits too */
     unsigned urgent_run;      /* urgent events sent since the last normal one */
     bool full_step;           /* this step ended at one of its bounds */
     bool store_is_in_trouble; /* `error` is the database's */
@@ -193,6 +195,9 @@ void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane);
  * begin; whether it may be sent as soon as nothing is in flight. */
 bool ob_refusal_has_turn(outbox_forwarder *f, struct ob_lane *lane);
 bool ob_refusal_may_go(const outbox_forwarder *f, const struct ob_lane *lane, int64_t id);
+
+/* Whether events go one at a time, because one of some is suspect. */
+bool ob_refusal_is_careful(const outbox_forwarder *f);
 
 /* Asks for the signs of life that a suspect needs, and when it wants to be called again. */
 void ob_refusal_probe(outbox_forwarder *f);

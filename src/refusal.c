@@ -175,6 +175,26 @@ static struct ob_lane *suspect_lane(outbox_forwarder *f)
     return NULL;
 }
 
+/* Whoever hangs up with bytes unread takes the PUBACKs of the events ahead of the poison along. Each of
+ * those would need a trial of its own, if all of them were sent at once again behind the first. */
+static void become_careful(outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        const struct ob_window *window = &f->lane[i].window;
+        const struct ob_entry *last = window->in_flight > 0 ? ob_window_ahead(window) : NULL;
+        if (last && last->id > f->lane[i].refusal.careful_id)
+            f->lane[i].refusal.careful_id = last->id;
+    }
+}
+
+bool ob_refusal_is_careful(const outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (f->lane[i].refusal.careful_id > ob_machine_head(f, &f->lane[i])->id)
+            return true;
+    return false;
+}
+
 /* The other side has ended connections on something, and nobody knows on what. */
 static void suspect_the_oldest(outbox_forwarder *f)
 {
@@ -196,6 +216,7 @@ static void suspect_the_oldest(outbox_forwarder *f)
     lane->refusal.reason = REASON_HUNG_UP;
     lane->refusal.times = 0;
     lane->refusal.not_before = f->now;
+    f->is_hushed = false;
     ob_error_set(&lane->refusal.error, OUTBOX_REFUSED,
                  "the broker has hung up twice with %s event %lld in flight; it is sent alone now",
                  ob_lane_name(lane->number), (long long)oldest->id);
@@ -211,10 +232,16 @@ static bool is_proof(const outbox_forwarder *f, const struct ob_lane *lane, bool
     return lasted * PROOF_FACTOR <= held;
 }
 
+/* The other lane goes on during the trial. If it has an event, too, on which the broker hangs up, no
+ * connection would hold for long enough; so where the other side ended one with such events in flight, the
+ * other lane waits during the next, and for as long as that brings proof. */
 static void weigh(outbox_forwarder *f, struct ob_lane *lane, bool by_peer)
 {
     struct ob_refusal *refusal = &lane->refusal;
-    refusal->times = is_proof(f, lane, by_peer) ? refusal->times + 1 : 0;
+    bool proof = is_proof(f, lane, by_peer);
+    if (!proof)
+        f->is_hushed = !f->is_hushed && by_peer && ob_machine_in_flight(f) > lane->window.in_flight;
+    refusal->times = proof ? refusal->times + 1 : 0;
     if (refusal->times < HANGUPS_DEADLY)
         return;
     if (!has_stopped(f, refusal, REASON_HUNG_UP)) {
@@ -241,8 +268,10 @@ void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer)
     }
     bool suspicious = by_peer && !f->acked_one && ob_machine_in_flight(f) > 0;
     f->hangups = suspicious ? f->hangups + 1 : 0;
-    if (f->hangups >= HANGUPS_SUSPICIOUS)
-        suspect_the_oldest(f);
+    if (f->hangups < HANGUPS_SUSPICIOUS)
+        return;
+    become_careful(f);
+    suspect_the_oldest(f);
 }
 
 /* ---- The proof that a connection holds ---------------------------------------------------------------- */
@@ -284,6 +313,8 @@ bool ob_refusal_has_turn(outbox_forwarder *f, struct ob_lane *lane)
     uint32_t token;
     const struct ob_refusal *refusal = &lane->refusal;
     const struct ob_entry *entry = refusal->alone_id ? ob_window_next(&lane->window, &token) : NULL;
+    if (has_suspect(lane) && f->is_hushed && (entry || lane->more) && ob_rest_allows(f, lane))
+        return true;
     if (!entry || !ob_rest_allows(f, lane))
         return false;
     if (entry->id == refusal->alone_id && refusal->is_suspect)
@@ -341,6 +372,8 @@ void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane)
 void ob_refusal_acked(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
 {
     lane->refusal.dead_run = 0;
+    if (id >= lane->refusal.careful_id)
+        lane->refusal.careful_id = 0;
     if (lane->refusal.alone_id && id >= lane->refusal.alone_id)
         ob_refusal_passed(f, lane);
 }

@@ -34,9 +34,11 @@
  * connections in a row that the other side ended while events were in flight, without a PUBACK, the
  * oldest of these is sent alone: on a connection that has been up for a second, or for twenty round trips
  * if that is longer, and that has answered a probe just before. Where the other side ends five such
- * connections in a row within a tenth of the time that they had been up, the event is a dead letter. A
- * bad network ends connections at any time, so it buries nothing. [poison-3] By default this delays the
- * others by less than half a minute.
+ * connections in a row within a tenth of the time that they had been up, the event is a dead letter. The
+ * other lane goes on meanwhile, unless connections end on its events too: then it waits as well. All that
+ * was in flight with the suspect goes one at a time until it is acknowledged. A bad network ends
+ * connections at any time, so it buries nothing. [poison-3] By default this delays the others by less than
+ * half a minute, or by less than a whole one where their PUBACKs were lost with the connection.
  *
  * Every two seconds in which it has something to do, and inside each settle, it looks whether the
  * database's name still leads to the file that is open. Where it does not, the code is OUTBOX_MOVED;

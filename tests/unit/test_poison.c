@@ -276,6 +276,44 @@ static void test_the_others_wait_for_less_than_half_a_minute(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* As hanging_broker(), but closing with bytes unread: the RST takes the PUBACKs of those ahead along. */
+static void resetting_broker(uint32_t ms, uint32_t round_trip_ms)
+{
+    int from = rig.link.sent_count, probes = 0;
+    for (uint32_t passed = 0; passed < ms; passed += round_trip_ms) {
+        if (rig.link.is_open && rig.link.answered != rig.link.opens) {
+            fake_link_opened(&rig.link, 100);
+            from = rig.link.sent_count;
+            probes = rig.link.probes;
+        }
+        rig_run(&rig, round_trip_ms);
+        for (; rig.link.is_open && probes < rig.link.probes; probes++)
+            fake_link_alive(&rig.link);
+        bool hangs_up = false;
+        for (int i = from; i < rig.link.sent_count; i++)
+            hangs_up |= rig.link.sent[i].topic[0] == '!';
+        if (rig.link.is_open && hangs_up)
+            fake_link_hung_up(&rig.link, "the broker hangs up");
+        for (; rig.link.is_open && from < rig.link.sent_count; from++)
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+    }
+}
+
+/* [poison-3] however many were in flight with it */
+static void test_the_others_wait_no_longer_where_their_pubacks_are_lost(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 90; i++)
+        put(bench, "a");
+    put(bench, "!");
+    put(bench, "c");
+    start(bench, 0);
+    rig.port.dice = 8 * 125 * 1000 - 1; /* the longest pauses */
+    resetting_broker(59000, 10);
+    assert_int_equal(dead(bench, "hung up"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 91);
+}
+
 /* [poison-3] */
 static void test_a_network_that_ends_connections_at_random_buries_nothing(void **state)
 {
@@ -354,15 +392,29 @@ static void test_the_suspect_is_sent_alone_and_only_after_signs_of_life(void **s
     assert_int_equal(rig.link.sent_count, before + 2);
 }
 
-static void put_urgent(struct bench *bench)
+/* ---- Both lanes --------------------------------------------------------------------------------------- */
+
+static void put_urgent(struct bench *bench, const char *topic)
 {
-    outbox_event event = {.topic = "u", .lane = OUTBOX_URGENT};
+    outbox_event event = {.topic = topic, .payload = "x", .payload_len = 1, .lane = OUTBOX_URGENT};
     assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
-    outbox_forwarder_committed(bench->forwarder, NULL);
+    if (bench->forwarder)
+        outbox_forwarder_committed(bench->forwarder, NULL);
 }
 
-/* Goes as far as a connection on which the only event is suspect and was read. */
-static void make_suspect(struct bench *bench)
+/* Each would end the connections on which the other is to be tried. [poison-3] */
+static void test_one_in_each_lane_on_which_the_broker_hangs_up_becomes_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "a");
+    put_urgent(bench, "!"), put_urgent(bench, "b");
+    start(bench, 0);
+    hanging_broker(60000, 10);
+    assert_int_equal(dead(bench, "hung up"), 2);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+}
+
+static void suspect(struct bench *bench)
 {
     put(bench, "!");
     start(bench, 0);
@@ -375,6 +427,12 @@ static void make_suspect(struct bench *bench)
     }
     rig_reconnect(&rig, 20);
     rig_run(&rig, 10);
+}
+
+/* And on which the first sign of life was given. */
+static void make_suspect(struct bench *bench)
+{
+    suspect(bench);
     assert_int_equal(rig.link.probes, 1);
     fake_link_alive(&rig.link);
     rig_step(&rig);
@@ -385,7 +443,7 @@ static void test_a_suspect_waits_for_the_other_lane_without_spinning(void **stat
 {
     struct bench *bench = *state;
     make_suspect(bench);
-    put_urgent(bench);
+    put_urgent(bench, "u");
     rig_run(&rig, 10);
     assert_int_equal(rig_stats(&rig).in_flight, 1);
     rig_run(&rig, 20000); /* fails if it spins */
@@ -402,7 +460,7 @@ static void test_the_other_lane_waits_for_the_sign_of_life_without_spinning(void
     rig_run(&rig, 10000);
     assert_int_equal(rig.link.probes, 2);
     int before = rig.link.sent_count;
-    put_urgent(bench);
+    put_urgent(bench, "u");
     rig_run(&rig, 10000); /* fails if it spins */
     assert_int_equal(rig.link.sent_count, before);
     fake_link_alive(&rig.link);
@@ -419,7 +477,7 @@ static void test_a_suspect_behind_the_gate_holds_no_urgent_event_up(void **state
     struct bench *bench = *state;
     make_suspect(bench);
     int before = rig.link.sent_count;
-    put_urgent(bench);
+    put_urgent(bench, "u");
     outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
     rig.port.now_ms += 10000; /* proven */
     rig_step(&rig);
@@ -440,10 +498,71 @@ static void test_a_large_event_behind_the_gate_holds_no_urgent_event_up(void **s
     rig_step(&rig); /* it waits until the other one is acked */
     outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
     fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
-    put_urgent(bench);
+    put_urgent(bench, "u");
     rig_step(&rig);
     assert_int_equal(rig.link.sent_count, 2);
     assert_string_equal(rig.link.sent[1].topic, "u");
+}
+
+/* As long as the network is what ends the connections, urgent ones need not wait for the trial. */
+static void test_the_other_lane_goes_on_while_a_suspect_waits(void **state)
+{
+    struct bench *bench = *state;
+    suspect(bench);
+    int before = rig.link.sent_count;
+    put_urgent(bench, "u");
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, before + 1);
+}
+
+static void test_the_other_lane_waits_for_a_sign_of_life_without_spinning(void **state)
+{
+    struct bench *bench = *state;
+    suspect(bench);
+    fake_link_alive(&rig.link);
+    for (int i = 0; i < 100 && rig.link.probes < 2; i++)
+        rig_run(&rig, 100);
+    assert_int_equal(rig.link.probes, 2);
+    put_urgent(bench, "u");
+    rig_run(&rig, 200); /* fails where each step asks for the next at once */
+    fake_link_alive(&rig.link);
+    int before = rig.link.sent_count;
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[before].token, 0);
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, before + 2);
+}
+
+/* [gate-1] */
+static void test_a_refused_event_behind_the_gate_does_not_hold_up_the_urgent_lane(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!");
+    start(bench, 0);
+    rig.port.dice = 0;
+    rig_connect(&rig, 20);
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x97);
+    rig_run(&rig, 10);
+    put_urgent(bench,
+               "u"); /* progress, so that the link comes back before the refused event's turn */
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    rig_run(&rig, 10);
+    rig.port.dice = 1999;
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0x97);
+    rig_run(&rig, 10);
+    put_urgent(bench, "u");
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 4);
+    assert_string_equal(rig.link.sent[3].topic, "u");
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
+    rig_run(&rig, 2000);
+    put_urgent(bench, "u");
+    rig_run(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 5);
 }
 
 static int teardown(void **state)
@@ -471,6 +590,7 @@ int main(void)
         CASE(test_the_stop_can_be_set_and_switched_off),
         CASE(test_an_event_on_which_the_broker_hangs_up_becomes_a_dead_letter),
         CASE(test_the_others_wait_for_less_than_half_a_minute),
+        CASE(test_the_others_wait_no_longer_where_their_pubacks_are_lost),
         CASE(test_a_network_that_ends_connections_at_random_buries_nothing),
         CASE(test_a_time_out_is_not_a_hang_up),
         CASE(test_the_suspect_is_sent_alone_and_only_after_signs_of_life),
@@ -478,6 +598,10 @@ int main(void)
         CASE(test_the_other_lane_waits_for_the_sign_of_life_without_spinning),
         CASE(test_a_suspect_behind_the_gate_holds_no_urgent_event_up),
         CASE(test_a_large_event_behind_the_gate_holds_no_urgent_event_up),
+        CASE(test_one_in_each_lane_on_which_the_broker_hangs_up_becomes_a_dead_letter),
+        CASE(test_the_other_lane_goes_on_while_a_suspect_waits),
+        CASE(test_the_other_lane_waits_for_a_sign_of_life_without_spinning),
+        CASE(test_a_refused_event_behind_the_gate_does_not_hold_up_the_urgent_lane),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
