@@ -81,11 +81,12 @@ static bool commits_are_durable(const struct sim *sim, const struct writer *writ
 
 static void committed(struct sim *sim, struct writer *writer, uint32_t transaction)
 {
-    model_commit(&sim->model, transaction);
+    model_commit(&sim->model, transaction, sim->device.now_us);
     if (commits_are_durable(sim, writer))
-        sim->model.durable = sim->model.order_count;
+        model_all_durable(&sim->model);
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);
-    trace_event(sim, "order", sim->model.order_count, 0);
+    trace_event(sim, "order", sim->model.lanes[OUTBOX_NORMAL].order_count,
+                sim->model.lanes[OUTBOX_URGENT].order_count);
 }
 
 static void rolled_back(struct sim *sim, struct writer *writer)
@@ -127,7 +128,7 @@ static void is_in_doubt(struct sim *sim, struct writer *writer)
     sqlite3_snprintf(sizeof sql, sql, "SELECT count(*) FROM ledger WHERE tx = %u", transaction);
     if (writer->db && is_alive(sim) && number(writer->db, sql, 0) == 1) {
         tell(sim, "it is there, but a power cut may still undo it");
-        model_commit(&sim->model, transaction);
+        model_commit(&sim->model, transaction, sim->device.now_us);
     }
 }
 
@@ -184,7 +185,8 @@ static int store(struct sim *sim, struct writer *writer, const struct model_even
     outbox_event event = {.topic = topic,
                           .payload = body,
                           .payload_len = e->size,
-                          .content_type = model_content_type(e->body)};
+                          .content_type = model_content_type(e->body),
+                          .lane = e->lane};
     int code = outbox_put(writer->box, &event, id);
     oracle_code(sim, "put", code);
     int expected = e->size > sim->settings.payload_max ? OUTBOX_TOO_LARGE
@@ -199,10 +201,12 @@ static int store(struct sim *sim, struct writer *writer, const struct model_even
 static int insert(struct writer *writer, const struct model_event *e, const uint8_t *body,
                   int64_t *id)
 {
-    static const char sql[] = "INSERT INTO outbox_event(id, topic, payload, content_type)"
-                              " VALUES((SELECT max(id) + ?1 FROM outbox_event), ?2, ?3, ?4)";
     sqlite3_stmt *s = NULL;
-    char topic[16];
+    char topic[16], sql[160];
+    sqlite3_snprintf(sizeof sql, sql,
+                     "INSERT INTO %s(id, topic, payload, content_type)"
+                     " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4)",
+                     lane_table(e->lane), lane_table(e->lane));
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     int result = sqlite3_prepare_v2(writer->db, sql, -1, &s, NULL);
     if (result == SQLITE_OK) {
@@ -220,31 +224,41 @@ static int insert(struct writer *writer, const struct model_event *e, const uint
     return result;
 }
 
-/* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
-static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction, bool *is_certain)
+/* What the next event is to be. */
+static struct model_event draw(struct sim *sim, struct writer *writer)
 {
-    struct model *model = &sim->model;
     bool is_foreign = writer->box == NULL;
     bool is_unfit = chance(sim, sim->settings.odd_per_mille / 4);
-    uint32_t size = pick_size(sim), stream = pick(sim, STREAMS);
-    enum body body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);
+    struct model_event e = {.size = pick_size(sim)};
+    e.stream = pick(sim, STREAMS);
+    e.body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);
+    e.lane = sim_chance(&sim->choices, TAG_LANE, sim->settings.urgent_per_mille) ? OUTBOX_URGENT
+                                                                                 : OUTBOX_NORMAL;
     writer->jump = 1;
     if (is_foreign && chance(sim, 100)) /* it may leave holes in the ids */
         writer->jump += pick(sim, 4);
-    if (is_foreign && size > sim->settings.payload_max)
-        size = 20; /* it would be held back for ever */
-    if (is_unfit && size < 8)
-        size = 8;
-    if (body == BODY_JSON && size < 2)
-        body = BODY_TEXT;
-    uint32_t event = model_add(model, transaction, size, stream, body);
-    uint8_t *bytes = malloc(size + 1);
+    if (is_foreign && e.size > sim->settings.payload_max)
+        e.size = 20; /* it would be held back for ever */
+    if (is_unfit && e.size < 8)
+        e.size = 8;
+    if (e.body == BODY_JSON && e.size < 2)
+        e.body = BODY_TEXT;
+    return e;
+}
+
+/* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
+static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction,
+                    const struct model_event *like, bool *is_certain)
+{
+    struct model *model = &sim->model;
+    bool is_foreign = writer->box == NULL;
+    uint32_t event = model_add(model, transaction, like);
+    uint8_t *bytes = malloc(like->size + 1);
     int64_t id = 0;
     if (!bytes)
         abort();
     model_body(model, event, bytes);
-    struct model_event e = *model_event(model, event);
-    int code = is_foreign ? insert(writer, &e, bytes, &id) : store(sim, writer, &e, bytes, &id);
+    int code = is_foreign ? insert(writer, like, bytes, &id) : store(sim, writer, like, bytes, &id);
     free(bytes);
     trace_event(sim, "put", event, (uint64_t)id);
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
@@ -254,38 +268,52 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
         return 0;
     }
     model_named(model, event, id);
-    tell(sim, "writer %u puts event %d into transaction %u", writer->index, (int)id, transaction);
+    tell(sim, "writer %u puts " EVENT " into transaction %u", writer->index,
+         EVENT_OF(model_event(model, event)), transaction);
     return event;
+}
+
+static int64_t largest(struct writer *writer, outbox_lane lane, int64_t otherwise)
+{
+    char sql[64];
+    sqlite3_snprintf(sizeof sql, sql, "SELECT max(id) FROM %s", lane_table(lane));
+    return number(writer->db, sql, otherwise);
+}
+
+/* The put failed, and the event may be there all the same, behind `last`. */
+static void put_is_in_doubt(struct sim *sim, struct writer *writer, uint32_t transaction,
+                            int64_t last)
+{
+    struct model *model = &sim->model;
+    uint32_t event = model_transaction(model, transaction)->first;
+    struct model_event *e = model_event(model, event);
+    int64_t id = last + writer->jump;
+    e->fate = model_transaction(model, transaction)->fate = IN_DOUBT;
+    e->id = id;
+    if (model_owner(model, e->lane, id) == 0)
+        model_named(model, event, id);
+    if (!sqlite3_get_autocommit(writer->db))
+        app_close(sim, writer);
+    else if (is_alive(sim) && model_owner(model, e->lane, id) == event &&
+             largest(writer, e->lane, 0) == id)
+        model_commit(model, transaction, sim->device.now_us);
 }
 
 /* A put that is a transaction of its own. */
 static void put_alone(struct sim *sim, struct writer *writer)
 {
-    int64_t last = number(writer->db, "SELECT max(id) FROM outbox_event", -1);
+    bool is_certain;
+    struct model_event like = draw(sim, writer);
+    int64_t last = largest(writer, like.lane, -1);
     if (last < 0)
         return;
     uint32_t transaction = model_begin(&sim->model, writer->index, false);
-    bool is_certain;
-    uint32_t event = put(sim, writer, transaction, &is_certain);
-    uint32_t first = model_transaction(&sim->model, transaction)->first;
-    struct model_event *e = model_event(&sim->model, first);
-    if (event) {
+    if (put(sim, writer, transaction, &like, &is_certain))
         committed(sim, writer, transaction);
-    } else if (is_certain) {
+    else if (is_certain)
         model_abort(&sim->model, transaction);
-    } else {
-        e->fate = IN_DOUBT;
-        int64_t id = last + writer->jump; /* if it was stored all the same */
-        e->id = id;
-        if (model_owner(&sim->model, id) == 0)
-            model_named(&sim->model, first, id);
-        model_transaction(&sim->model, transaction)->fate = IN_DOUBT;
-        if (!sqlite3_get_autocommit(writer->db))
-            app_close(sim, writer);
-        else if (is_alive(sim) && model_owner(&sim->model, id) == first &&
-                 number(writer->db, "SELECT max(id) FROM outbox_event", 0) == id)
-            model_commit(&sim->model, transaction);
-    }
+    else
+        put_is_in_doubt(sim, writer, transaction, last);
 }
 
 /* ---- A transaction -------------------------------------------------------------------------------------------------------- */
@@ -343,7 +371,8 @@ static void continue_transaction(struct sim *sim, struct writer *writer)
                   pick(sim, 50));
     } else {
         bool is_certain;
-        (void)put(sim, writer, writer->transaction, &is_certain);
+        struct model_event like = draw(sim, writer);
+        (void)put(sim, writer, writer->transaction, &like, &is_certain);
     }
     (void)has_vanished(sim, writer);
 }
