@@ -299,21 +299,23 @@ static void put_is_in_doubt(struct sim *sim, struct writer *writer, uint32_t tra
         model_commit(model, transaction, sim->device.now_us);
 }
 
-/* A put that is a transaction of its own. */
-static void put_alone(struct sim *sim, struct writer *writer)
+/* A put that is a transaction of its own. Whether it was stored. */
+static bool put_alone(struct sim *sim, struct writer *writer)
 {
     bool is_certain;
     struct model_event like = draw(sim, writer);
     int64_t last = largest(writer, like.lane, -1);
     if (last < 0)
-        return;
+        return false;
     uint32_t transaction = model_begin(&sim->model, writer->index, false);
-    if (put(sim, writer, transaction, &like, &is_certain))
+    bool stored = put(sim, writer, transaction, &like, &is_certain) != 0;
+    if (stored)
         committed(sim, writer, transaction);
     else if (is_certain)
         model_abort(&sim->model, transaction);
     else
         put_is_in_doubt(sim, writer, transaction, last);
+    return stored;
 }
 
 /* ---- A transaction -------------------------------------------------------------------------------------------------------- */
@@ -404,7 +406,7 @@ static void do_next(struct sim *sim, struct writer *writer)
     else if (writer->transaction)
         end(sim, writer);
     else if (chance(sim, sim->settings.autocommit_per_mille))
-        put_alone(sim, writer);
+        (void)put_alone(sim, writer);
     else if (chance(sim, sim->settings.odd_per_mille / 2))
         do_something_odd(sim, writer);
     else
@@ -432,8 +434,9 @@ void app_finish(struct sim *sim)
 void app_put_last(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
-    if (writer->db && !writer->transaction)
-        put_alone(sim, writer);
+    for (int attempt = 0; attempt < PATIENCE && writer->db && !writer->transaction; attempt++)
+        if (put_alone(sim, writer)) /* it may draw one that is refused */
+            return;
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------------------- */
