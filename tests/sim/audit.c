@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * audit.c - what may be in the database after a restart, and what must be in it at the end. It reads
- * the tables, and never what the core thinks.
+ * audit.c - what may be in the database after a restart, and what must be in it at the end. It
+ * reads the tables, and never what the core thinks.
  */
 #include "sim.h"
 

@@ -30,7 +30,7 @@ unsigned link_unacked(const struct link *link)
 static void forget_unacked(struct link *link)
 {
     memset(link->unacked, 0, sizeof link->unacked);
-    link->turns.one_is_alone = false;
+    turns_connected(link->sim);
 }
 
 static uint64_t delay(struct sim *sim)

@@ -94,8 +94,8 @@ unsigned oracle_ring(const struct sim *sim)
     return capacity;
 }
 
-/* Each lane has a ring of its own, and of the window both have a part. Where PUBACKs are late but in
- * order, all of a lane that is not known as done is in flight. */
+/* Each lane has a ring of its own, and of the window both have a part. Where PUBACKs are late but
+ * in order, all of a lane that is not known as done is in flight. */
 static void check_duplicates(struct sim *sim, const struct talk *talk, outbox_lane lane)
 {
     bool in_order = !sim->link.lost_acks && !sim->profile->one_connection;

@@ -242,8 +242,11 @@ struct turns {
     unsigned urgent_run;           /* urgent events sent since the last normal one */
     unsigned over_waiting;         /* of these while a normal one waited */
     int64_t refused[OUTBOX_LANES]; /* that it was told of, 0: none */
-    bool has_refused;              /* ever */
-    bool one_is_alone;             /* in flight */
+    uint64_t refused_at[OUTBOX_LANES];
+    unsigned
+        over_refused[OUTBOX_LANES]; /* events of the other lane sent although its pause is over */
+    bool has_refused;               /* ever */
+    bool one_is_alone;              /* in flight */
 };
 
 struct link {
@@ -447,8 +450,8 @@ bool wire_has_body(const struct sim *sim, uint32_t event, const struct wire *wir
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message);
 /* By the broker. */
 void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event);
-/* All events of the lane up to `id` have left the table. */
-void oracle_left(struct sim *sim, outbox_lane lane, int64_t id);
+/* All events of the lane `number` up to `id` have left the table. */
+void oracle_left(struct sim *sim, outbox_lane number, int64_t id);
 /* How many events a forwarder may know of that have not left the table: its ring, whose size is a
  * power of two. */
 unsigned oracle_ring(const struct sim *sim);
@@ -456,6 +459,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms);
 void oracle_code(struct sim *sim, const char *call, int code); /* I13 */
 
 void turns_begin(struct sim *sim);                     /* a forwarder starts */
+void turns_connected(struct sim *sim);                 /* or not any more: nothing is in flight */
 void turns_published(struct sim *sim, uint32_t event); /* over the link, before it counts there */
 void turns_refused(struct sim *sim, uint32_t event);   /* the core was told */
 void turns_acked(struct sim *sim, uint32_t event);     /* the core was told */

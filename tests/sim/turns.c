@@ -2,8 +2,8 @@
  *
  * turns.c - the lanes among each other: who may go now, who must, and who goes alone.
  *
- * Who must go depends on what the core can know: a foreign writer's event is found in a while, and a
- * database that fails or is held by others gives nothing. So that is judged in calm conditions only.
+ * Who must go depends on what the core can know: a foreign writer's event is found in a while, and
+ * a database that fails or is held by others gives nothing. So that is judged in a calm only.
  */
 #include "sim.h"
 
@@ -17,7 +17,7 @@ void turns_begin(struct sim *sim)
 /* In the rollback modes a writer that commits keeps the forwarder from reading. */
 static bool is_calm(const struct sim *sim)
 {
-    return sim->settings.is_wal && !sim->was_meddled_with && !sim->link.turns.has_refused &&
+    return sim->settings.is_wal && !sim->was_meddled_with &&
            sim->device.now_us > sim->device.denied_until[PROCESS_FORWARDER];
 }
 
@@ -37,12 +37,13 @@ static bool waits(struct sim *sim, outbox_lane number)
     return false;
 }
 
-/* [lane-1]: of any eight that are sent while both lanes wait one is normal, and the others are urgent. */
+/* [lane-1]: of any eight sent while both lanes wait one is normal, and the others are urgent. */
 static void check_turn(struct sim *sim, const struct model_event *e)
 {
     struct turns *turns = &sim->link.turns;
     bool is_urgent = e->lane == OUTBOX_URGENT;
-    bool keeps_waiting = is_calm(sim) && waits(sim, is_urgent ? OUTBOX_NORMAL : OUTBOX_URGENT);
+    bool keeps_waiting = is_calm(sim) && !turns->has_refused &&
+                         waits(sim, is_urgent ? OUTBOX_NORMAL : OUTBOX_URGENT);
     if (!is_urgent && keeps_waiting && turns->urgent_run < RUN_MAX)
         breaks(sim, ORDER, EVENT " is sent behind %u urgent ones, and another one waits",
                EVENT_OF(e), turns->urgent_run);
@@ -65,17 +66,40 @@ static void check_alone(struct sim *sim, const struct model_event *e)
     turns->one_is_alone = goes_alone;
 }
 
+/* The pause behind a refusal has a bound; then the other lane makes room, once it is read again. */
+static void check_retry(struct sim *sim, const struct model_event *e)
+{
+    struct turns *turns = &sim->link.turns;
+    outbox_lane other = e->lane == OUTBOX_URGENT ? OUTBOX_NORMAL : OUTBOX_URGENT;
+    uint64_t pause_us = 1000 * (uint64_t)(sim->settings.forwarder.backoff_max_ms + SLACK_MS);
+    bool is_due = turns->refused[other] && sim->device.now_us > turns->refused_at[other] + pause_us;
+    turns->over_refused[e->lane] = 0;
+    turns->over_refused[other] = is_due && is_calm(sim) ? turns->over_refused[other] + 1 : 0;
+    if (turns->over_refused[other] > 2 * RUN_MAX)
+        breaks(sim, DRAIN, "%s event %lld was refused and is not tried again", lane_name(other),
+               (long long)turns->refused[other]);
+}
+
+void turns_connected(struct sim *sim)
+{
+    struct turns *turns = &sim->link.turns;
+    turns->one_is_alone = false;
+    turns->over_refused[OUTBOX_NORMAL] = turns->over_refused[OUTBOX_URGENT] = 0;
+}
+
 void turns_published(struct sim *sim, uint32_t event)
 {
     const struct model_event *e = model_event(&sim->model, event);
     check_turn(sim, e);
     check_alone(sim, e);
+    check_retry(sim, e);
 }
 
 void turns_refused(struct sim *sim, uint32_t event)
 {
     const struct model_event *e = model_event(&sim->model, event);
     sim->link.turns.refused[e->lane] = e->id;
+    sim->link.turns.refused_at[e->lane] = sim->device.now_us;
     sim->link.turns.has_refused = true;
 }
 
