@@ -17,9 +17,10 @@
 
 static sqlite3_stmt *reading;
 
-static const struct ob_identity identity = {
-    .lane = "normal",
-    .device = "pump-7", .epoch = {.first = 1, .digits = "0123456789abcdef"}, .until = INT64_MAX};
+static const struct ob_identity identity = {.lane = "normal",
+                                            .device = "pump-7",
+                                            .epoch = {.first = 1, .digits = "0123456789abcdef"},
+                                            .until = INT64_MAX};
 
 void fuzz_prepare(void)
 {

@@ -28,6 +28,7 @@ enum sim_tag {
     TAG_POWER,
     TAG_DAMAGE,
     TAG_PORT,
+    TAG_LANE,
     TAGS
 };
 

@@ -82,6 +82,7 @@ static bool node_open(struct sim *sim)
     if (code == OUTBOX_OK) {
         node->starts++;
         sim->link.fruitless = 0; /* it knows nothing of former attempts */
+        turns_begin(sim);
         tell(sim, "the forwarder starts");
         return true;
     }

@@ -190,6 +190,9 @@ void settings_draw(struct settings *settings, const struct profile *profile,
         profile->acts[ACT_MEDDLE] > 0 && sim_choose(choices, TAG_CONFIG, 2) == 1;
     if (profile->wraps)
         settings->clock_start = ONE_OF(0xffffffffu - 5000, 0x7fffffffu - 5000, 0);
+    /* Of the events none, few, as many, nearly all. */
+    static const unsigned urgent[] = {0, 100, 500, 900};
+    settings->urgent_per_mille = urgent[sim_choose(choices, TAG_LANE, 4)];
     for (int act = 0; act < ACTS; act++) {
         bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;
         settings->acts[act] = takes_part ? profile->acts[act] : 0;
