@@ -196,16 +196,24 @@ static void suspect_the_oldest(outbox_forwarder *f)
     lane->refusal.reason = REASON_HUNG_UP;
     lane->refusal.times = 0;
     lane->refusal.not_before = f->now;
+    f->hangups = 0;
     ob_error_set(&lane->refusal.error, OUTBOX_REFUSED,
                  "the broker has hung up twice with %s event %lld in flight; it is sent alone now",
                  ob_lane_name(lane->number), (long long)oldest->id);
+}
+
+/* It is alone then. */
+static bool is_in_flight(const struct ob_lane *suspect)
+{
+    const struct ob_entry *sent = ob_window_oldest_in_flight(&suspect->window);
+    return sent && sent->id == suspect->refusal.alone_id;
 }
 
 /* Whether the other side hung up on the suspect, and on nothing else. */
 static bool is_proof(const outbox_forwarder *f, const struct ob_lane *lane, bool by_peer)
 {
     const struct ob_entry *sent = ob_window_oldest_in_flight(&lane->window);
-    if (!by_peer || !sent || sent->id != lane->refusal.alone_id)
+    if (!by_peer || !is_in_flight(lane))
         return false;
     uint64_t held = sent->sent_ms - f->since, lasted = f->now - sent->sent_ms;
     return lasted * PROOF_FACTOR <= held;
@@ -233,7 +241,7 @@ void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer)
 {
     assert(f->state == OB_ONLINE);
     struct ob_lane *lane = suspect_lane(f);
-    if (lane) {
+    if (lane && is_in_flight(lane)) {
         weigh(f, lane, by_peer);
         if (f->attempts > TRIAL_ATTEMPTS)
             f->attempts = TRIAL_ATTEMPTS; /* the connection held: no long pauses during the trial */
@@ -241,8 +249,13 @@ void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer)
     }
     bool suspicious = by_peer && !f->acked_one && ob_machine_in_flight(f) > 0;
     f->hangups = suspicious ? f->hangups + 1 : 0;
-    if (f->hangups >= HANGUPS_SUSPICIOUS)
-        suspect_the_oldest(f);
+    if (lane)
+        lane->refusal.times = 0; /* no trial in a row with the next */
+    if (f->hangups < HANGUPS_SUSPICIOUS)
+        return;
+    if (lane)
+        ob_refusal_passed(f, lane); /* the others are hung up on without it */
+    suspect_the_oldest(f);
 }
 
 /* ---- The proof that a connection holds ---------------------------------------------------------------- */
