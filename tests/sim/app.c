@@ -297,7 +297,8 @@ static void put_is_in_doubt(struct sim *sim, struct writer *writer, uint32_t tra
     uint32_t event = model_transaction(model, transaction)->first;
     struct model_event *e = model_event(model, event);
     int64_t id = last + writer->jump;
-    e->fate = model_transaction(model, transaction)->fate = IN_DOUBT;
+    e->fate = ATTEMPTED;
+    model_doubt(model, transaction);
     e->id = id;
     if (model_owner(model, e->lane, id) == 0)
         model_named(model, event, id);

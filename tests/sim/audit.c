@@ -298,9 +298,11 @@ static void resolve_lane(struct sim *sim, outbox_lane number, struct found *foun
     int64_t *tombstone = &found->lanes[number].tombstone, lowest = found->lanes[number].lowest;
     if (lane->epoch_changes && *tombstone == 0 && lowest > 0)
         *tombstone = lowest - 1; /* somebody deleted it; nothing else left since */
-    if (power_was_cut)
-        lane->settled = 0; /* a settle may be undone */
-    oracle_left(sim, number, *tombstone);
+    if (!power_was_cut)
+        return;
+    lane->settled = 0; /* a settle may be undone */
+    if (!lane->epoch_changes && *tombstone < lane->seen.id)
+        ledger_rewind(sim, number, *tombstone);
 }
 
 static void resolve(struct sim *sim, sqlite3 *db, struct found *found, bool power_was_cut)
@@ -310,6 +312,9 @@ static void resolve(struct sim *sim, sqlite3 *db, struct found *found, bool powe
     resolve_each(sim, found, power_was_cut);
     if (sim->broken != NO_INVARIANT)
         return;
+    ledger_look(sim, db);
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        oracle_left(sim, (outbox_lane)i, found->lanes[i].tombstone);
     if (power_was_cut)
         model_all_durable(&sim->model);
     for (int i = 0; i < OUTBOX_LANES && power_was_cut; i++)
@@ -336,6 +341,18 @@ bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
 
 /* ---- The end ---------------------------------------------------------------------------------------------------------- */
 
+/* What is said of a dead letter is why it is one. */
+static bool is_reason(const struct model_event *e, const char *text)
+{
+    char reason[32];
+    if (!text || !*text)
+        return false;
+    sqlite3_snprintf(sizeof reason, reason, "reason 0x%02x", (unsigned)e->reason);
+    if (e->body == BODY_UNFIT)
+        return strstr(text, "broker") == NULL;
+    return e->may_die && strstr(text, e->reason ? reason : "hung up") != NULL;
+}
+
 /* A dead letter is kept as it was stored. */
 static void check_dead_letters(struct sim *sim, sqlite3 *db, outbox_lane lane)
 {
@@ -349,8 +366,8 @@ static void check_dead_letters(struct sim *sim, sqlite3 *db, outbox_lane lane)
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
         int64_t id = sqlite3_column_int64(s, 0);
         uint32_t event = model_owner(&sim->model, lane, id);
-        if (!event || model_event(&sim->model, event)->body != BODY_UNFIT ||
-            !is_as_stored(sim, event, s) || sqlite3_column_bytes(s, 1) == 0)
+        if (!event || !is_as_stored(sim, event, s) ||
+            !is_reason(model_event(&sim->model, event), text(s, 1)))
             breaks(sim, NO_LOSS, "%s dead letter %" PRId64 " is not what somebody stored",
                    lane_name(lane), id);
     }

@@ -29,6 +29,7 @@ enum sim_tag {
     TAG_DAMAGE,
     TAG_PORT,
     TAG_LANE,
+    TAG_FEATURE,
     TAGS
 };
 

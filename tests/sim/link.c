@@ -68,7 +68,7 @@ static void push_closed(struct sim *sim, int reason, bool by_peer, const char *w
 
 static int refusal(struct sim *sim)
 {
-    static const int reasons[] = {0x80, 0x83, 0x87, 0x90, 0x97, 0x99};
+    static const int reasons[] = {0x80, 0x83, 0x87, 0x90, 0x97, 0x99, 0x95};
     return reasons[sim_choose(&sim->choices, TAG_BROKER, sizeof reasons / sizeof reasons[0])];
 }
 
@@ -78,17 +78,39 @@ static void answer_probe(struct sim *sim, uint64_t at)
     push_down(&sim->link, (outbox_link_event){.kind = OUTBOX_LINK_ALIVE}, at + delay(sim), 0);
 }
 
+/* Until the troubles end there are events that it takes from nobody. */
+static bool is_poison(const struct sim *sim, uint32_t event)
+{
+    return sim->phase == PHASE_CHAOS && event % 16 < sim->settings.poison.of_16;
+}
+
+static void hang_up_on(struct sim *sim, struct model_event *e)
+{
+    tell(sim, "the broker hangs up on " EVENT, EVENT_OF(e));
+    e->hangups++;
+    sim->link.talk.lanes[e->lane].refused_one = true;
+    sim->link.hangs_up = true;
+}
+
 /* A PUBLISH or a probe arrives. */
 static void receive(struct sim *sim, const struct up *publish, uint64_t at)
 {
     struct link *link = &sim->link;
+    if (link->hangs_up)
+        return; /* nothing is read any more */
     if (publish->event == 0) {
         answer_probe(sim, at);
         return;
     }
-    const struct model_event *e = model_event(&sim->model, publish->event);
-    bool refuses = is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
-    int reason = refuses ? refusal(sim) : 0;
+    struct model_event *e = model_event(&sim->model, publish->event);
+    bool is_poisoned = is_poison(sim, publish->event);
+    if (is_poisoned && sim->settings.poison.reason == 0) {
+        hang_up_on(sim, e);
+        return;
+    }
+    bool refuses = is_poisoned ||
+                   (is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150));
+    int reason = is_poisoned ? sim->settings.poison.reason : refuses ? refusal(sim) : 0;
     if (refuses) {
         link->talk.lanes[e->lane].refused_one = true;
         tell(sim, "the broker refuses " EVENT " with 0x%02x", EVENT_OF(e), (unsigned)reason);
@@ -185,7 +207,7 @@ static void end(struct sim *sim)
     struct link *link = &sim->link;
     if (link->is_up)
         flush_up(sim);
-    link->is_open = link->is_up = link->is_stalled = link->is_probed = false;
+    link->is_open = link->is_up = link->is_stalled = link->is_probed = link->hangs_up = false;
     link->down_first = link->down_end = 0;
     forget_unacked(link);
 }
@@ -220,7 +242,7 @@ static outbox_link_result on_open(outbox_link *base)
         breaks(sim, CONTRACT, "the link is opened twice");
     end(sim);
     check_calm(sim);
-    link->talk = (struct talk){.connection = ++sim->connections};
+    link->talk = (struct talk){.connection = ++sim->connections, .db = sim->node.db};
     link->acked_token = NO_TOKEN;
     trace_event(sim, "open", link->talk.connection, 0);
     if (is_now(sim, link->down_until) && sim_chance(&sim->choices, TAG_LINK, 300))
@@ -243,7 +265,7 @@ static void too_large(struct sim *sim, const outbox_message *message)
     link->talk.lanes[lane].refused_one = true;
     uint32_t event = model_owner(&sim->model, lane, wire.id);
     if (event && link_unacked(link) == 0) /* else it is tried again once these are acknowledged */
-        turns_refused(sim, event);
+        turns_refused(sim, event, 0x95);
     (void)sqlite3_reset(sim->reads_document);
 }
 
@@ -296,7 +318,7 @@ static void told_of_ack(struct sim *sim, const struct down *down)
     link->acked_token = down->event.token;
     link->unacked[e->lane] -= link->unacked[e->lane] > 0;
     if (down->event.reason >= 0x80) {
-        turns_refused(sim, down->answers);
+        turns_refused(sim, down->answers, down->event.reason);
     } else {
         turns_acked(sim, down->answers);
         oracle_heard(sim, down->answers);
@@ -397,6 +419,8 @@ void link_step(struct sim *sim)
         struct up publish = link->up[link->up_first++ % QUEUE];
         receive(sim, &publish, sim->device.now_us);
     }
+    if (link->hangs_up && link->is_up)
+        link_hang_up(sim, 0, "the broker does not like what it got");
 }
 
 void link_heal(struct sim *sim)

@@ -19,6 +19,7 @@ enum { EVENTS_MAX = 8, STEPS = 40 };
 struct second_link {
     outbox_link base;
     struct sim *sim;
+    sqlite3 *db;
     struct talk talk;
     bool is_opening;
     uint32_t tokens[EVENTS_MAX];
@@ -28,7 +29,7 @@ struct second_link {
 static outbox_link_result on_open(outbox_link *base)
 {
     struct second_link *link = (struct second_link *)base;
-    link->talk = (struct talk){.connection = ++link->sim->connections};
+    link->talk = (struct talk){.connection = ++link->sim->connections, .db = link->db};
     link->is_opening = true;
     link->acked = link->sent;
     return OUTBOX_LINK_OK;
@@ -100,6 +101,7 @@ static void forward(struct sim *sim, sqlite3 *db)
                                                 on_poll, on_close, on_probe};
     struct second_link link = {.base = {&methods},
                                .sim = sim,
+                               .db = db,
                                .most = 1 + sim_choose(&sim->choices, TAG_NEMESIS, EVENTS_MAX)};
     outbox_port port = node_port(sim);
     outbox_forwarder_config config = sim->settings.forwarder;
@@ -115,6 +117,7 @@ static void forward(struct sim *sim, sqlite3 *db)
     if (code == OUTBOX_OK)
         serve(sim, forwarder);
     outbox_forwarder_close(forwarder);
+    ledger_look(sim, db);
     free(memory);
 }
 

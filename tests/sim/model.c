@@ -175,12 +175,10 @@ void model_commit(struct model *model, uint32_t transaction, uint64_t now_us)
             continue;
         e->fate = COMMITTED;
         e->since = now_us;
-        if (e->body == BODY_UNFIT) {
+        if (e->body == BODY_UNFIT)
             model->unfit++;
-            e->outcome = DEAD;
-        } else {
+        else
             model->fit++;
-        }
         insert_in_order(model, event);
     }
 }
@@ -201,6 +199,17 @@ void model_doubt(struct model *model, uint32_t transaction)
     for (uint32_t event = t->first; event; event = model_event(model, event)->next_in_transaction)
         if (model_event(model, event)->fate == ATTEMPTED)
             model_event(model, event)->fate = IN_DOUBT;
+}
+
+bool model_is_ambiguous(struct model *model, uint32_t event)
+{
+    const struct model_event *e = model_event(model, event);
+    for (uint32_t other = model->event_count; other > 0 && e->fate == IN_DOUBT; other--) {
+        const struct model_event *o = model_event(model, other);
+        if (other != event && o->fate == IN_DOUBT && o->lane == e->lane && o->id == e->id)
+            return true;
+    }
+    return false;
 }
 
 void model_forget_order(struct model *model, struct model_lane *lane, uint32_t from)

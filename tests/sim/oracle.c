@@ -116,30 +116,42 @@ static void check_order(struct sim *sim, struct talk *talk, uint32_t event)
     if (e->id <= floor)
         breaks(sim, DUPLICATES, EVENT " is sent again, and %" PRId64 " had left", EVENT_OF(e),
                floor);
-    if (e->outcome == DELIVERED)
+    if (e->is_accepted)
         talk->lanes[e->lane].duplicates++;
     check_duplicates(sim, talk, e->lane);
     *last_id = e->id;
     e->connection = talk->connection;
 }
 
-/* All that lies in order before it was accepted, so `previous` must name the last of that. */
-static void check_previous(struct sim *sim, uint32_t event, int64_t previous)
+/* Whether the forwarder has it ahead: in flight, acked or delivered. */
+static bool is_ahead(const struct talk *talk, const struct model_event *e)
+{
+    return e->is_accepted || e->connection == talk->connection;
+}
+
+/* `previous` names the last event before it that was delivered or is on its way. What may leave
+ * otherwise, or has, is passed over; nothing else may be, or the recipient could not tell a gap. */
+static void check_previous(struct sim *sim, const struct talk *talk, uint32_t event,
+                           int64_t previous)
 {
     struct model *model = &sim->model;
     const struct model_event *e = model_event(model, event);
     const struct model_lane *lane = &model->lanes[e->lane];
-    int64_t expected = 0;
-    for (uint32_t order = e->order; order > 1 && expected == 0; order--) {
+    for (uint32_t order = e->order; order > 1; order--) {
         const struct model_event *before = model_at(model, lane, order - 1);
         if (before->id < lane->epoch_first)
             break; /* of another epoch */
-        if (before->outcome == DELIVERED || before->outcome == STAYS)
-            expected = before->id;
-    }
-    if (e->order > 0 && previous != expected)
+        if (before->id == previous && is_ahead(talk, before))
+            return;
+        if (ledger_may_drop(sim, before))
+            continue;
         breaks(sim, ORDER, EVENT " names %" PRId64 " as the one before, not %" PRId64, EVENT_OF(e),
-               previous, expected);
+               previous, before->id);
+        return;
+    }
+    if (e->order > 0 && previous != 0)
+        breaks(sim, ORDER, EVENT " names %" PRId64 " as the one before, and there is none",
+               EVENT_OF(e), previous);
 }
 
 static bool is_that(struct sim *sim, const outbox_message *message, uint32_t event)
@@ -188,7 +200,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
     if (event) {
         check_fate(sim, event);
         check_order(sim, talk, event);
-        check_previous(sim, event, wire.previous);
+        check_previous(sim, talk, event, wire.previous);
     }
     (void)sqlite3_reset(sim->reads_document);
     return event;
@@ -218,7 +230,8 @@ void oracle_heard(struct sim *sim, uint32_t event)
     model_event(model, event)->acked = sim->link.talk.connection;
     while (lane->heard < lane->order_count) {
         const struct model_event *e = model_at(model, lane, lane->heard + 1);
-        if (e->outcome <= DELIVERED && e->acked != sim->link.talk.connection)
+        bool is_gone = e->body == BODY_UNFIT || e->outcome > DELIVERED;
+        if (!is_gone && e->acked != sim->link.talk.connection)
             return;
         lane->heard++;
     }
@@ -235,12 +248,26 @@ void oracle_sent(struct sim *sim, uint32_t event)
 
 /* ---- What the broker takes ------------------------------------------------------------------------------------------ */
 
-/* Passes what leaves otherwise, so that `next` is an event that must be accepted. */
-static void pass_others(struct model *model, struct model_lane *lane)
+/* Passes what leaves otherwise, up to `order`. */
+static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order)
 {
-    while (lane->next <= lane->order_count &&
-           model_at(model, lane, lane->next)->outcome > DELIVERED)
-        lane->next++;
+    for (; lane->next < order; lane->next++) {
+        struct model_event *e = model_at(&sim->model, lane, lane->next);
+        if (!e->is_accepted && !ledger_may_drop(sim, e))
+            return;
+        if (!e->is_accepted)
+            e->passed_by = sim->node.starts;
+    }
+}
+
+/* It was passed, and comes all the same: that it was to leave otherwise is memory until it is settled.
+ * So another start of the forwarder may send it, and the recipient takes it for stale. */
+static void accept_late(struct sim *sim, struct model_event *e)
+{
+    if (e->passed_by == sim->node.starts && !sim->was_meddled_with &&
+        !sim->model.lanes[e->lane].epoch_changes)
+        breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));
+    e->is_accepted = true;
 }
 
 void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
@@ -250,12 +277,12 @@ void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
     struct model_lane *lane = &model->lanes[e->lane];
     if (e->fate != COMMITTED)
         return; /* said already */
-    pass_others(model, lane);
+    pass_others(sim, lane, e->order);
     if (e->order == lane->next) {
-        e->outcome = DELIVERED;
+        e->is_accepted = true;
         lane->next++;
-    } else if (e->order < lane->next && e->outcome != DELIVERED) {
-        breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));
+    } else if (e->order < lane->next && !e->is_accepted) {
+        accept_late(sim, e);
     } else if (e->order > lane->next && !talk->lanes[e->lane].refused_one) {
         breaks(sim, ORDER, EVENT " is accepted, and %lld before it was not", EVENT_OF(e),
                (long long)model_at(model, lane, lane->next)->id);
@@ -271,7 +298,7 @@ void oracle_left(struct sim *sim, outbox_lane number, int64_t id)
         const struct model_event *e = model_at(&sim->model, lane, lane->settled + 1);
         if (e->id > id)
             return;
-        if (e->outcome == STAYS) {
+        if (e->outcome == STAYS && !e->is_accepted && !ledger_may_drop(sim, e)) {
             breaks(sim, NO_LOSS, EVENT " has left the table and no broker has it", EVENT_OF(e));
             return;
         }
@@ -286,6 +313,9 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     outbox_statistics now = {0};
     oracle_code(sim, "step", code);
     outbox_forwarder_stats(sim->node.forwarder, &now);
+    if (sim->node.changes != sqlite3_total_changes(sim->node.db))
+        ledger_look(sim, sim->node.db);
+    sim->node.changes = sqlite3_total_changes(sim->node.db);
     for (int i = 0; i < OUTBOX_LANES; i++)
         oracle_left(sim, (outbox_lane)i, now.sending[i].settled_id);
     turns_after_step(sim, &now);

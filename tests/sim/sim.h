@@ -12,6 +12,7 @@
  *   model          what was written, by lane, transaction and event
  *   wire           what a message says of itself
  *   oracle, turns  judge what is sent: each lane by itself, and the lanes among each other
+ *   ledger         follows the tombstones: how each event has left
  *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
  *   profile        what can go wrong in this run, and how often
@@ -100,6 +101,12 @@ struct profile {
 extern const struct profile profiles[];
 const struct profile *profile_find(const char *name); /* NULL if there is none */
 
+/* Events that the broker takes from nobody, until the troubles end. */
+struct poison {
+    unsigned of_16; /* the first so many of each sixteen events; 0: none */
+    int reason;     /* with which it refuses them; 0: it hangs up */
+};
+
 /* Drawn at the start of a run. */
 struct settings {
     const char *journal;
@@ -114,6 +121,7 @@ struct settings {
     uint32_t clock_start;      /* of the port's 32 bits */
     uint32_t think_ms;         /* mean pause between two statements */
     unsigned acts[ACTS];
+    struct poison poison;
     unsigned lies; /* enum teeth */
     outbox_forwarder_config forwarder;
 };
@@ -148,8 +156,14 @@ struct model_event {
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
     uint32_t connection;  /* in which it was sent last; 0: never */
-    enum outcome outcome; /* DELIVERED: accepted in order */
+    bool is_accepted;     /* by the broker, in order */
+    uint64_t passed_by;   /* start of the forwarder in which a later one was accepted first */
+    enum outcome outcome; /* as the ledger has counted it */
     uint32_t acked;       /* connection in which its PUBACK was heard; 0: never */
+    unsigned hangups;     /* of the broker, on it */
+    bool may_die;         /* the broker has refused it so that it must become a dead letter ... */
+    uint64_t dies_in;     /* ... as that start of the forwarder knows ... */
+    int reason;           /* ... with this reason; 0: it has hung up */
 };
 
 struct model_transaction {
@@ -161,19 +175,34 @@ struct model_transaction {
 
 enum { SOURCES = 32 };
 
+/* Events that were dropped: not announced yet, and by the announcement that is on its way. */
+struct drops {
+    int64_t count, from, to, row, row_count, row_from, row_to;
+};
+
+/* A tombstone as it was read. */
+struct tombstone {
+    bool is_known;
+    int64_t id, largest, holes;
+    int64_t count[OUTCOMES];
+    struct drops drops[OUTCOMES];
+};
+
 /* One lane: ids, order and source are its own. */
 struct model_lane {
     uint32_t *owner; /* by id: event, index + 1 */
     size_t owner_capacity;
     uint32_t *order; /* events by order of commit, from 1 */
     uint32_t order_count, order_capacity;
-    uint32_t durable;  /* up to this order nothing may be lost any more */
-    uint32_t next;     /* order of the next event that must be accepted first */
-    uint32_t settled;  /* all up to this order have left the table, rightly */
-    uint32_t heard;    /* of all up to this order the forwarder knows that they are done ... */
-    uint64_t heard_by; /* ... in this start of it ... */
-    unsigned heard_in; /* ... after so many changes of the source */
-    int64_t floor;     /* ids up to it had left the table at the last start of the device */
+    uint32_t durable;      /* up to this order nothing may be lost any more */
+    uint32_t next;         /* order of the next event that must be accepted first */
+    uint32_t settled;      /* all up to this order have left the table, rightly */
+    uint32_t heard;        /* of all up to this order the forwarder knows that they are done ... */
+    uint64_t heard_by;     /* ... in this start of it ... */
+    unsigned heard_in;     /* ... after so many changes of the source */
+    struct tombstone seen; /* all up to it have left, and how is known */
+    int64_t passed;        /* the tombstone as it was read last */
+    int64_t floor;         /* ids up to it had left the table at the last start of the device */
     char source[128];
     char retired[SOURCES][128]; /* sources that must not come back */
     unsigned retired_count;
@@ -217,6 +246,7 @@ struct node {
     int64_t durable[OUTBOX_LANES]; /* told with the next step */
     bool is_told;
     uint64_t starts;
+    sqlite3_int64 changes; /* of its connection, when the ledgers were looked at last */
 };
 
 enum { QUEUE = 4096 };
@@ -234,6 +264,7 @@ struct down { /* what the forwarder will be told */
 /* What the oracle must know of one connection. */
 struct talk {
     uint32_t connection; /* number */
+    sqlite3 *db;         /* the forwarder's */
     struct {
         int64_t last_id; /* sent in it */
         bool refused_one;
@@ -247,6 +278,10 @@ struct turns {
     unsigned over_waiting;         /* of these while a normal one waited */
     int64_t refused[OUTBOX_LANES]; /* that it was told of, 0: none */
     uint64_t refused_at[OUTBOX_LANES];
+    unsigned times[OUTBOX_LANES];    /* that event, in a row */
+    bool is_suspect[OUTBOX_LANES];   /* the broker has hung up, nobody has refused it */
+    unsigned dead_run[OUTBOX_LANES]; /* so many dead letters in a row for one reason */
+    int run_reason[OUTBOX_LANES];
     unsigned
         over_refused[OUTBOX_LANES]; /* events of the other lane sent although its pause is over */
     bool has_refused;               /* ever */
@@ -258,6 +293,7 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled, is_probed;
+    bool hangs_up; /* the broker, as soon as it can */
     struct talk talk;
     struct turns turns;
     unsigned receive_maximum;
@@ -410,6 +446,8 @@ void model_commit(struct model *model, uint32_t transaction, uint64_t now_us);
 void model_abort(struct model *model, uint32_t transaction);
 void model_doubt(struct model *model, uint32_t transaction);
 void model_abort_event(struct model *model, uint32_t event);
+/* Whether it is in doubt, and another one with the same id is too. */
+bool model_is_ambiguous(struct model *model, uint32_t event);
 /* All events of the lane from that order on are lost, and were allowed to be. */
 void model_forget_order(struct model *model, struct model_lane *lane, uint32_t from);
 void model_all_durable(struct model *model); /* what is committed, nothing can undo */
@@ -479,9 +517,21 @@ void oracle_code(struct sim *sim, const char *call, int code); /* I13 */
 void turns_begin(struct sim *sim);                     /* a forwarder starts */
 void turns_connected(struct sim *sim);                 /* or not any more: nothing is in flight */
 void turns_published(struct sim *sim, uint32_t event); /* over the link, before it counts there */
-void turns_refused(struct sim *sim, uint32_t event);   /* the core was told */
-void turns_acked(struct sim *sim, uint32_t event);     /* the core was told */
+void turns_refused(struct sim *sim, uint32_t event, int reason); /* the core was told */
+void turns_acked(struct sim *sim, uint32_t event);               /* the core was told */
 void turns_after_step(struct sim *sim, const outbox_statistics *now);
+
+/* ---- ledger.c ---------------------------------------------------------------------------------------------------------- */
+
+/* As this connection sees it, without any fault. */
+bool ledger_read(struct sim *sim, sqlite3 *db, outbox_lane lane, struct tombstone *tombstone);
+/* Reads both, outside a transaction, and judges what has left since the last look. */
+void ledger_look(struct sim *sim, sqlite3 *db);
+/* What has left beyond `id` is there again: a power cut has undone it. */
+void ledger_rewind(struct sim *sim, outbox_lane lane, int64_t id);
+/* Whether the event may be skipped, now or for good. */
+bool ledger_may_drop(struct sim *sim, const struct model_event *e);
+const char *outcome_name(enum outcome outcome);
 
 /* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
 

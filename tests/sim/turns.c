@@ -31,7 +31,8 @@ static bool waits(struct sim *sim, outbox_lane number)
         const struct model_event *e = model_at(model, lane, order);
         if (e->since + until_known > sim->device.now_us)
             return false;
-        if (e->outcome == STAYS && e->id > sim->link.talk.lanes[number].last_id)
+        if (!e->is_accepted && !ledger_may_drop(sim, e) &&
+            e->id > sim->link.talk.lanes[number].last_id)
             return order - 1 - lane->settled < oracle_ring(sim);
     }
     return false;
@@ -72,7 +73,8 @@ static void check_retry(struct sim *sim, const struct model_event *e)
     struct turns *turns = &sim->link.turns;
     outbox_lane other = e->lane == OUTBOX_URGENT ? OUTBOX_NORMAL : OUTBOX_URGENT;
     uint64_t pause_us = 1000 * (uint64_t)(sim->settings.forwarder.backoff_max_ms + SLACK_MS);
-    bool is_due = turns->refused[other] && sim->device.now_us > turns->refused_at[other] + pause_us;
+    bool is_due = turns->refused[other] && !turns->is_suspect[other] &&
+                  sim->device.now_us > turns->refused_at[other] + pause_us;
     turns->over_refused[e->lane] = 0;
     turns->over_refused[other] = is_due && is_calm(sim) ? turns->over_refused[other] + 1 : 0;
     if (turns->over_refused[other] > 2 * RUN_MAX)
@@ -95,12 +97,57 @@ void turns_published(struct sim *sim, uint32_t event)
     check_retry(sim, e);
 }
 
-void turns_refused(struct sim *sim, uint32_t event)
+/* ---- What the forwarder makes of refusals --------------------------------------------------------------------------- */
+
+enum { PATIENCE = 8, HANGUPS_DEADLY = 5 };
+
+static bool has_stopped(const struct sim *sim, outbox_lane lane, int reason)
 {
-    const struct model_event *e = model_event(&sim->model, event);
-    sim->link.turns.refused[e->lane] = e->id;
-    sim->link.turns.refused_at[e->lane] = sim->device.now_us;
-    sim->link.turns.has_refused = true;
+    const struct turns *turns = &sim->link.turns;
+    unsigned most = sim->settings.forwarder.dead_letters_max;
+    return most != OUTBOX_NEVER && turns->run_reason[lane] == reason &&
+           turns->dead_run[lane] >= (most ? most : 3);
+}
+
+static void must_die(struct sim *sim, struct model_event *e, int reason)
+{
+    struct turns *turns = &sim->link.turns;
+    turns->dead_run[e->lane] =
+        turns->run_reason[e->lane] == reason ? turns->dead_run[e->lane] + 1 : 1;
+    turns->run_reason[e->lane] = reason;
+    turns->refused[e->lane] = 0;
+    turns->is_suspect[e->lane] = false;
+    e->may_die = true;
+    e->dies_in = sim->node.starts;
+    e->reason = reason;
+    tell(sim, EVENT " must become a dead letter", EVENT_OF(e));
+}
+
+static bool knows_that_it_left(const struct sim *sim, const struct model_event *e)
+{
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(sim->node.forwarder, &now);
+    return e->id <= now.sending[e->lane].settled_id;
+}
+
+void turns_refused(struct sim *sim, uint32_t event, int reason)
+{
+    struct model_event *e = model_event(&sim->model, event);
+    struct turns *turns = &sim->link.turns;
+    turns->has_refused = true;
+    if (knows_that_it_left(sim, e))
+        return;
+    bool again = turns->refused[e->lane] == e->id && !turns->is_suspect[e->lane];
+    turns->times[e->lane] = again ? turns->times[e->lane] + 1 : 1;
+    bool is_deadly = reason == 0x90 || reason == 0x95 || reason == 0x99 ||
+                     (reason == 0x87 && turns->times[e->lane] >= PATIENCE);
+    if (is_deadly && !has_stopped(sim, e->lane, reason)) {
+        must_die(sim, e, reason);
+        return;
+    }
+    turns->refused[e->lane] = e->id;
+    turns->refused_at[e->lane] = sim->device.now_us;
+    turns->is_suspect[e->lane] = false;
 }
 
 void turns_acked(struct sim *sim, uint32_t event)
@@ -108,8 +155,32 @@ void turns_acked(struct sim *sim, uint32_t event)
     const struct model_event *e = model_event(&sim->model, event);
     struct turns *turns = &sim->link.turns;
     turns->one_is_alone = false;
+    if (knows_that_it_left(sim, e))
+        return;
+    turns->dead_run[e->lane] = 0;
     if (e->id >= turns->refused[e->lane])
         turns->refused[e->lane] = 0;
+}
+
+/* Whom it suspects when the broker hangs up is its own affair; but it must have sent it. */
+static void follow_suspicion(struct sim *sim, const outbox_lane_sending *lane, outbox_lane number)
+{
+    struct turns *turns = &sim->link.turns;
+    uint32_t event = model_owner(&sim->model, number, turns->refused[number]);
+    struct model_event *e = event ? model_event(&sim->model, event) : NULL;
+    bool has_passed = turns->refused[number] && lane->refused_id == 0;
+    if (has_passed && turns->is_suspect[number] && e->hangups >= HANGUPS_DEADLY &&
+        !has_stopped(sim, number, 0) && !e->is_accepted && e->id > lane->settled_id)
+        must_die(sim, e, 0);
+    if (has_passed && (turns->is_suspect[number] || e->id <= lane->settled_id))
+        turns->refused[number] = 0;
+    if (turns->refused[number] || lane->refused_id == 0 || lane->refused_reason != 0)
+        return;
+    event = model_owner(&sim->model, number, lane->refused_id);
+    if (!event || model_event(&sim->model, event)->connection == 0)
+        return;
+    turns->refused[number] = lane->refused_id;
+    turns->is_suspect[number] = turns->has_refused = true;
 }
 
 /* What the statistics say of each lane. */
@@ -119,6 +190,7 @@ void turns_after_step(struct sim *sim, const outbox_statistics *now)
     for (int i = 0; i < OUTBOX_LANES; i++) {
         const outbox_lane_sending *lane = &now->sending[i];
         sum += lane->in_flight;
+        follow_suspicion(sim, lane, (outbox_lane)i);
         if (lane->in_flight != sim->link.unacked[i])
             breaks(sim, CONTRACT, "%u %s events are said to be in flight, not %u", lane->in_flight,
                    lane_name((outbox_lane)i), sim->link.unacked[i]);
