@@ -295,7 +295,9 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     struct ob_lowest lowest;
     *moved = false;
     int code = limit->max_bytes > 0 ? measure(table, last, &newest.total) : OUTBOX_OK;
-    if (code != OUTBOX_OK || (fill->is_known && is_within(limit, fill, &newest)))
+    /* Behind a tombstone without a total the totals begin anew, and no older one compares with them. */
+    bool tells = fill->is_known && limit->max_bytes == 0;
+    if (code != OUTBOX_OK || (tells && is_within(limit, fill, &newest)))
         return code;
     code = look(table, limit, &lowest, fill);
     newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger) : 0;

@@ -38,9 +38,9 @@ struct ob_fill {
 };
 
 /* Inside a transaction that has written the row `last`: sees to it that the lane is within its limit,
- * with what `fill` knows if that is enough. Events up to `acked`, which the broker has, leave as
- * delivered; then the oldest leave as evicted, or, if the limit rejects, OUTBOX_FULL is returned. The
- * same if `last` alone is over the limit. `*moved`: the tombstone was written anew. */
+ * with what `fill` knows if that is enough, which it never is for a limit in bytes. Events up to
+ * `acked`, which the broker has, leave as delivered; then the oldest leave as evicted, or, if the limit
+ * rejects, OUTBOX_FULL is returned. The same if `last` alone is over the limit. `*moved`: the tombstone was written anew. */
 int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t last, int64_t acked,
                   struct ob_fill *fill, bool *moved);
 

@@ -217,16 +217,24 @@ static void suspect_the_oldest(outbox_forwarder *f)
     lane->refusal.times = 0;
     lane->refusal.not_before = f->now;
     f->is_hushed = false;
+    f->hangups = 0;
     ob_error_set(&lane->refusal.error, OUTBOX_REFUSED,
                  "the broker has hung up twice with %s event %lld in flight; it is sent alone now",
                  ob_lane_name(lane->number), (long long)oldest->id);
+}
+
+/* It is alone then. */
+static bool is_in_flight(const struct ob_lane *suspect)
+{
+    const struct ob_entry *sent = ob_window_oldest_in_flight(&suspect->window);
+    return sent && sent->id == suspect->refusal.alone_id;
 }
 
 /* Whether the other side hung up on the suspect, and on nothing else. */
 static bool is_proof(const outbox_forwarder *f, const struct ob_lane *lane, bool by_peer)
 {
     const struct ob_entry *sent = ob_window_oldest_in_flight(&lane->window);
-    if (!by_peer || !sent || sent->id != lane->refusal.alone_id)
+    if (!by_peer || !is_in_flight(lane))
         return false;
     uint64_t held = sent->sent_ms - f->since, lasted = f->now - sent->sent_ms;
     return lasted * PROOF_FACTOR <= held;
@@ -261,8 +269,9 @@ void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer)
     assert(f->state == OB_ONLINE);
     struct ob_lane *lane = suspect_lane(f);
     if (lane) {
+        bool was_tried = is_in_flight(lane);
         weigh(f, lane, by_peer);
-        if (f->attempts > TRIAL_ATTEMPTS)
+        if (was_tried && f->attempts > TRIAL_ATTEMPTS)
             f->attempts = TRIAL_ATTEMPTS; /* the connection held: no long pauses during the trial */
         return;
     }

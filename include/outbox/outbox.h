@@ -138,7 +138,7 @@ typedef struct outbox_config {
     /* Largest payload that outbox_put() takes, in bytes. 0: OUTBOX_PAYLOAD_MAX. */
     size_t payload_max;
     /* How much each lane may hold. A limit costs a put nothing while the lane is far from it; a limit
-     * in bytes costs every put a look at the newest row. The cap binds puts: rows of other writers
+     * in bytes costs every put a look at the newest row and at the oldest. The cap binds puts: rows of other writers
      * are let in, and the forwarder then evicts the oldest, or reports OUTBOX_FULL where the lane
      * rejects. An event that alone is over max_bytes is rejected under both policies. Announcements
      * of drops (see outbox_forwarding.announce_topic) come on top: at most one for each reason.

@@ -81,11 +81,12 @@ static bool commits_are_durable(const struct sim *sim, const struct writer *writ
 
 static void committed(struct sim *sim, struct writer *writer, uint32_t transaction)
 {
-    model_commit(&sim->model, transaction);
+    model_commit(&sim->model, transaction, sim->device.now_us);
     if (commits_are_durable(sim, writer))
-        sim->model.durable = sim->model.order_count;
+        model_all_durable(&sim->model);
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);
-    trace_event(sim, "order", sim->model.order_count, 0);
+    trace_event(sim, "order", sim->model.lanes[OUTBOX_NORMAL].order_count,
+                sim->model.lanes[OUTBOX_URGENT].order_count);
 }
 
 static void rolled_back(struct sim *sim, struct writer *writer)
@@ -127,7 +128,7 @@ static void is_in_doubt(struct sim *sim, struct writer *writer)
     sqlite3_snprintf(sizeof sql, sql, "SELECT count(*) FROM ledger WHERE tx = %u", transaction);
     if (writer->db && is_alive(sim) && number(writer->db, sql, 0) == 1) {
         tell(sim, "it is there, but a power cut may still undo it");
-        model_commit(&sim->model, transaction);
+        model_commit(&sim->model, transaction, sim->device.now_us);
     }
 }
 
@@ -188,7 +189,8 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
                           .content_type = model_content_type(e->body),
                           .type = model_type(number),
                           .key = model_key(number),
-                          .retain = model_is_retained(number)};
+                          .retain = model_is_retained(number),
+                          .lane = e->lane};
     int code = outbox_put(writer->box, &event, id);
     oracle_code(sim, "put", code);
     int expected = e->size > sim->settings.payload_max ? OUTBOX_TOO_LARGE
@@ -203,12 +205,13 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
 static int insert(struct sim *sim, struct writer *writer, uint32_t number, const uint8_t *body,
                   int64_t *id)
 {
-    static const char sql[] =
-        "INSERT INTO outbox_event(id, topic, payload, content_type, type, key, retain)"
-        " VALUES((SELECT max(id) + ?1 FROM outbox_event), ?2, ?3, ?4, ?5, ?6, ?7)";
     const struct model_event *e = model_event(&sim->model, number);
     sqlite3_stmt *s = NULL;
-    char topic[16];
+    char topic[16], sql[200];
+    sqlite3_snprintf(sizeof sql, sql,
+                     "INSERT INTO %s(id, topic, payload, content_type, type, key, retain)"
+                     " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4, ?5, ?6, ?7)",
+                     lane_table(e->lane), lane_table(e->lane));
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     int result = sqlite3_prepare_v2(writer->db, sql, -1, &s, NULL);
     if (result == SQLITE_OK) {
@@ -229,25 +232,36 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
     return result;
 }
 
-/* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
-static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction, bool *is_certain)
+/* What the next event is to be. */
+static struct model_event draw(struct sim *sim, struct writer *writer)
 {
-    struct model *model = &sim->model;
     bool is_foreign = writer->box == NULL;
     bool is_unfit = chance(sim, sim->settings.odd_per_mille / 4);
-    uint32_t size = pick_size(sim), stream = pick(sim, STREAMS);
-    enum body body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);
+    struct model_event e = {.size = pick_size(sim)};
+    e.stream = pick(sim, STREAMS);
+    e.body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);
+    e.lane = sim_chance(&sim->choices, TAG_LANE, sim->settings.urgent_per_mille) ? OUTBOX_URGENT
+                                                                                 : OUTBOX_NORMAL;
     writer->jump = 1;
     if (is_foreign && chance(sim, 100)) /* it may leave holes in the ids */
         writer->jump += pick(sim, 4);
-    if (is_foreign && size > sim->settings.payload_max)
-        size = 20; /* it would be held back for ever */
-    if (is_unfit && size < 8)
-        size = 8;
-    if (body == BODY_JSON && size < 2)
-        body = BODY_TEXT;
-    uint32_t event = model_add(model, transaction, size, stream, body);
-    uint8_t *bytes = malloc(size + 1);
+    if (is_foreign && e.size > sim->settings.payload_max)
+        e.size = 20; /* it would be held back for ever */
+    if (is_unfit && e.size < 8)
+        e.size = 8;
+    if (e.body == BODY_JSON && e.size < 2)
+        e.body = BODY_TEXT;
+    return e;
+}
+
+/* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
+static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction,
+                    const struct model_event *like, bool *is_certain)
+{
+    struct model *model = &sim->model;
+    bool is_foreign = writer->box == NULL;
+    uint32_t event = model_add(model, transaction, like);
+    uint8_t *bytes = malloc(like->size + 1);
     int64_t id = 0;
     if (!bytes)
         abort();
@@ -263,38 +277,55 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
         return 0;
     }
     model_named(model, event, id);
-    tell(sim, "writer %u puts event %d into transaction %u", writer->index, (int)id, transaction);
+    tell(sim, "writer %u puts " EVENT " into transaction %u", writer->index,
+         EVENT_OF(model_event(model, event)), transaction);
     return event;
 }
 
-/* A put that is a transaction of its own. */
-static void put_alone(struct sim *sim, struct writer *writer)
+static int64_t largest(struct writer *writer, outbox_lane lane, int64_t otherwise)
 {
-    int64_t last = number(writer->db, "SELECT max(id) FROM outbox_event", -1);
-    if (last < 0)
-        return;
-    uint32_t transaction = model_begin(&sim->model, writer->index, false);
+    char sql[64];
+    sqlite3_snprintf(sizeof sql, sql, "SELECT max(id) FROM %s", lane_table(lane));
+    return number(writer->db, sql, otherwise);
+}
+
+/* The put failed, and the event may be there all the same, behind `last`. */
+static void put_is_in_doubt(struct sim *sim, struct writer *writer, uint32_t transaction,
+                            int64_t last)
+{
+    struct model *model = &sim->model;
+    uint32_t event = model_transaction(model, transaction)->first;
+    struct model_event *e = model_event(model, event);
+    int64_t id = last + writer->jump;
+    e->fate = ATTEMPTED;
+    model_doubt(model, transaction);
+    e->id = id;
+    if (model_owner(model, e->lane, id) == 0)
+        model_named(model, event, id);
+    if (!sqlite3_get_autocommit(writer->db))
+        app_close(sim, writer);
+    else if (is_alive(sim) && model_owner(model, e->lane, id) == event &&
+             largest(writer, e->lane, 0) == id)
+        model_commit(model, transaction, sim->device.now_us);
+}
+
+/* A put that is a transaction of its own. Whether it was stored. */
+static bool put_alone(struct sim *sim, struct writer *writer)
+{
     bool is_certain;
-    uint32_t event = put(sim, writer, transaction, &is_certain);
-    uint32_t first = model_transaction(&sim->model, transaction)->first;
-    struct model_event *e = model_event(&sim->model, first);
-    if (event) {
+    struct model_event like = draw(sim, writer);
+    int64_t last = largest(writer, like.lane, -1);
+    if (last < 0)
+        return false;
+    uint32_t transaction = model_begin(&sim->model, writer->index, false);
+    bool stored = put(sim, writer, transaction, &like, &is_certain) != 0;
+    if (stored)
         committed(sim, writer, transaction);
-    } else if (is_certain) {
+    else if (is_certain)
         model_abort(&sim->model, transaction);
-    } else {
-        e->fate = IN_DOUBT;
-        int64_t id = last + writer->jump; /* if it was stored all the same */
-        e->id = id;
-        if (model_owner(&sim->model, id) == 0)
-            model_named(&sim->model, first, id);
-        model_transaction(&sim->model, transaction)->fate = IN_DOUBT;
-        if (!sqlite3_get_autocommit(writer->db))
-            app_close(sim, writer);
-        else if (is_alive(sim) && model_owner(&sim->model, id) == first &&
-                 number(writer->db, "SELECT max(id) FROM outbox_event", 0) == id)
-            model_commit(&sim->model, transaction);
-    }
+    else
+        put_is_in_doubt(sim, writer, transaction, last);
+    return stored;
 }
 
 /* ---- A transaction -------------------------------------------------------------------------------------------------------- */
@@ -352,7 +383,8 @@ static void continue_transaction(struct sim *sim, struct writer *writer)
                   pick(sim, 50));
     } else {
         bool is_certain;
-        (void)put(sim, writer, writer->transaction, &is_certain);
+        struct model_event like = draw(sim, writer);
+        (void)put(sim, writer, writer->transaction, &like, &is_certain);
     }
     (void)has_vanished(sim, writer);
 }
@@ -384,7 +416,7 @@ static void do_next(struct sim *sim, struct writer *writer)
     else if (writer->transaction)
         end(sim, writer);
     else if (chance(sim, sim->settings.autocommit_per_mille))
-        put_alone(sim, writer);
+        (void)put_alone(sim, writer);
     else if (chance(sim, sim->settings.odd_per_mille / 2))
         do_something_odd(sim, writer);
     else
@@ -412,8 +444,9 @@ void app_finish(struct sim *sim)
 void app_put_last(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
-    if (writer->db && !writer->transaction)
-        put_alone(sim, writer);
+    for (int attempt = 0; attempt < PATIENCE && writer->db && !writer->transaction; attempt++)
+        if (put_alone(sim, writer)) /* it may draw one that is refused */
+            return;
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------------------- */

@@ -28,6 +28,8 @@ enum sim_tag {
     TAG_POWER,
     TAG_DAMAGE,
     TAG_PORT,
+    TAG_LANE,
+    TAG_FEATURE,
     TAGS
 };
 

@@ -19,6 +19,20 @@ static bool is_now(const struct sim *sim, uint64_t until)
     return sim->device.now_us < until;
 }
 
+unsigned link_unacked(const struct link *link)
+{
+    unsigned count = 0;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        count += link->unacked[i];
+    return count;
+}
+
+static void forget_unacked(struct link *link)
+{
+    memset(link->unacked, 0, sizeof link->unacked);
+    turns_connected(link->sim);
+}
+
 static uint64_t delay(struct sim *sim)
 {
     return 500 + sim_choose(&sim->choices, TAG_LINK, LATENCY_US);
@@ -54,7 +68,7 @@ static void push_closed(struct sim *sim, int reason, bool by_peer, const char *w
 
 static int refusal(struct sim *sim)
 {
-    static const int reasons[] = {0x80, 0x83, 0x87, 0x90, 0x97, 0x99};
+    static const int reasons[] = {0x80, 0x83, 0x87, 0x90, 0x97, 0x99, 0x95};
     return reasons[sim_choose(&sim->choices, TAG_BROKER, sizeof reasons / sizeof reasons[0])];
 }
 
@@ -64,20 +78,42 @@ static void answer_probe(struct sim *sim, uint64_t at)
     push_down(&sim->link, (outbox_link_event){.kind = OUTBOX_LINK_ALIVE}, at + delay(sim), 0);
 }
 
+/* Until the troubles end there are events that it takes from nobody. */
+static bool is_poison(const struct sim *sim, uint32_t event)
+{
+    return sim->phase == PHASE_CHAOS && event % 16 < sim->settings.poison.of_16;
+}
+
+static void hang_up_on(struct sim *sim, struct model_event *e)
+{
+    tell(sim, "the broker hangs up on " EVENT, EVENT_OF(e));
+    e->hangups++;
+    sim->link.talk.lanes[e->lane].refused_one = true;
+    sim->link.hangs_up = true;
+}
+
 /* A PUBLISH or a probe arrives. */
 static void receive(struct sim *sim, const struct up *publish, uint64_t at)
 {
     struct link *link = &sim->link;
+    if (link->hangs_up)
+        return; /* nothing is read any more */
     if (publish->event == 0) {
         answer_probe(sim, at);
         return;
     }
-    bool refuses = is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150);
-    int reason = refuses ? refusal(sim) : 0;
+    struct model_event *e = model_event(&sim->model, publish->event);
+    bool is_poisoned = is_poison(sim, publish->event);
+    if (is_poisoned && sim->settings.poison.reason == 0) {
+        hang_up_on(sim, e);
+        return;
+    }
+    bool refuses = is_poisoned ||
+                   (is_now(sim, link->refuse_until) && sim_chance(&sim->choices, TAG_BROKER, 150));
+    int reason = is_poisoned ? sim->settings.poison.reason : refuses ? refusal(sim) : 0;
     if (refuses) {
-        link->talk.refused_one = true;
-        tell(sim, "the broker refuses event %d with 0x%02x",
-             (int)model_event(&sim->model, publish->event)->id, reason);
+        link->talk.lanes[e->lane].refused_one = true;
+        tell(sim, "the broker refuses " EVENT " with 0x%02x", EVENT_OF(e), (unsigned)reason);
     } else {
         oracle_accepted(sim, &link->talk, publish->event);
         link->acceptances++;
@@ -87,8 +123,8 @@ static void receive(struct sim *sim, const struct up *publish, uint64_t at)
     }
     trace_event(sim, "receive", publish->event, (uint64_t)reason);
     if (is_now(sim, link->drop_until) && sim_chance(&sim->choices, TAG_BROKER, 100)) {
-        tell(sim, "the PUBACK of event %d is lost",
-             (int)model_event(&sim->model, publish->event)->id);
+        link->lost_acks = true;
+        tell(sim, "the PUBACK of " EVENT " is lost", EVENT_OF(e));
         return;
     }
     uint64_t due = at + delay(sim);
@@ -171,9 +207,9 @@ static void end(struct sim *sim)
     struct link *link = &sim->link;
     if (link->is_up)
         flush_up(sim);
-    link->is_open = link->is_up = link->is_stalled = link->is_probed = false;
+    link->is_open = link->is_up = link->is_stalled = link->is_probed = link->hangs_up = false;
     link->down_first = link->down_end = 0;
-    link->unacked = 0;
+    forget_unacked(link);
 }
 
 void link_reset(struct sim *sim)
@@ -206,7 +242,7 @@ static outbox_link_result on_open(outbox_link *base)
         breaks(sim, CONTRACT, "the link is opened twice");
     end(sim);
     check_calm(sim);
-    link->talk = (struct talk){.connection = ++sim->connections};
+    link->talk = (struct talk){.connection = ++sim->connections, .db = sim->node.db};
     link->acked_token = NO_TOKEN;
     trace_event(sim, "open", link->talk.connection, 0);
     if (is_now(sim, link->down_until) && sim_chance(&sim->choices, TAG_LINK, 300))
@@ -214,6 +250,23 @@ static outbox_link_result on_open(outbox_link *base)
     link->is_open = true;
     answer_connect(sim);
     return OUTBOX_LINK_OK;
+}
+
+/* Which event the core wants to send is of no matter before it can. */
+static void too_large(struct sim *sim, const outbox_message *message)
+{
+    struct link *link = &sim->link;
+    struct wire wire = {0};
+    outbox_lane lane;
+    if (!wire_read(sim, message, NULL, &wire) || !wire_lane(&wire, &lane)) {
+        breaks(sim, NO_INVENTION, "a message cannot be read");
+        return;
+    }
+    link->talk.lanes[lane].refused_one = true;
+    uint32_t event = model_owner(&sim->model, lane, wire.id);
+    if (event && link_unacked(link) == 0) /* else it is tried again once these are acknowledged */
+        turns_refused(sim, event, 0x95);
+    (void)sqlite3_reset(sim->reads_document);
 }
 
 static void push_up(struct link *link, uint32_t token, uint32_t event)
@@ -236,25 +289,41 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
     if (is_now(sim, link->room_until) && sim_chance(&sim->choices, TAG_LINK, 700))
         return OUTBOX_LINK_AGAIN;
     if (link->maximum_packet && message->payload_len + 60 > link->maximum_packet) {
-        link->talk.refused_one = true;
-        link->refused = 0; /* now it is this one that must be alone */
+        too_large(sim, message);
         return OUTBOX_LINK_TOO_LARGE;
     }
     uint32_t event = oracle_published(sim, &link->talk, message);
     if (event == 0)
         return OUTBOX_LINK_DOWN;
+    const struct model_event *e = model_event(&sim->model, event);
+    tell(sim, EVENT " is sent", EVENT_OF(e));
+    turns_published(sim, event);
     link->publishes++;
-    link->unacked++;
+    link->unacked[e->lane]++;
     oracle_sent(sim, event);
     trace_event(sim, "publish", event, token);
-    tell(sim, "event %d is sent", (int)model_event(&sim->model, event)->id);
-    if (link->unacked > link->receive_maximum)
-        breaks(sim, CALM, "%u events are in flight, the server takes %u", link->unacked,
+    if (link_unacked(link) > link->receive_maximum)
+        breaks(sim, CALM, "%u events are in flight, the server takes %u", link_unacked(link),
                link->receive_maximum);
-    if (!link->is_up) /* the network is gone, nobody has noticed yet */
-        return OUTBOX_LINK_OK;
-    push_up(link, token, event);
+    if (link->is_up) /* else the network is gone, and nobody has noticed yet */
+        push_up(link, token, event);
     return OUTBOX_LINK_OK;
+}
+
+/* Repeated answers do not count. */
+static void told_of_ack(struct sim *sim, const struct down *down)
+{
+    struct link *link = &sim->link;
+    const struct model_event *e = model_event(&sim->model, down->answers);
+    link->acked_token = down->event.token;
+    link->unacked[e->lane] -= link->unacked[e->lane] > 0;
+    if (down->event.reason >= 0x80) {
+        turns_refused(sim, down->answers, down->event.reason);
+    } else {
+        turns_acked(sim, down->answers);
+        oracle_heard(sim, down->answers);
+    }
+    tell(sim, "PUBACK of " EVENT ", reason 0x%02x", EVENT_OF(e), (unsigned)down->event.reason);
 }
 
 static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
@@ -269,22 +338,18 @@ static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
     trace_event(sim, "poll", (uint64_t)event->kind, event->token);
     if (event->kind == OUTBOX_LINK_OPENED) {
         link->is_up = true;
-        link->unacked = 0;
+        forget_unacked(link);
         link->receive_maximum = event->receive_maximum;
         link->maximum_packet = event->maximum_packet;
         tell(sim, "connection %u is up", link->talk.connection);
     } else if (event->kind == OUTBOX_LINK_CLOSED) {
         link->is_open = link->is_up = false;
-        link->unacked = 0;
+        forget_unacked(link);
     } else if (event->kind == OUTBOX_LINK_ALIVE) {
         link->is_probed = false;
         tell(sim, "the broker shows that it is alive");
     } else if (down->answers && event->token != link->acked_token) {
-        oracle_answered(sim, down->answers, event->reason);
-        link->acked_token = event->token;
-        link->unacked -= link->unacked > 0;
-        tell(sim, "PUBACK of event %d, reason 0x%02x",
-             (int)model_event(&sim->model, down->answers)->id, (unsigned)event->reason);
+        told_of_ack(sim, down);
     }
     return OUTBOX_LINK_OK;
 }
@@ -354,6 +419,8 @@ void link_step(struct sim *sim)
         struct up publish = link->up[link->up_first++ % QUEUE];
         receive(sim, &publish, sim->device.now_us);
     }
+    if (link->hangs_up && link->is_up)
+        link_hang_up(sim, 0, "the broker does not like what it got");
 }
 
 void link_heal(struct sim *sim)

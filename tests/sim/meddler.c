@@ -19,6 +19,7 @@ enum { EVENTS_MAX = 8, STEPS = 40 };
 struct second_link {
     outbox_link base;
     struct sim *sim;
+    sqlite3 *db;
     struct talk talk;
     bool is_opening;
     uint32_t tokens[EVENTS_MAX];
@@ -28,7 +29,7 @@ struct second_link {
 static outbox_link_result on_open(outbox_link *base)
 {
     struct second_link *link = (struct second_link *)base;
-    link->talk = (struct talk){.connection = ++link->sim->connections};
+    link->talk = (struct talk){.connection = ++link->sim->connections, .db = link->db};
     link->is_opening = true;
     link->acked = link->sent;
     return OUTBOX_LINK_OK;
@@ -46,7 +47,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
     uint32_t event = oracle_published(sim, &link->talk, message);
     if (event == 0)
         return OUTBOX_LINK_DOWN;
-    tell(sim, "the second forwarder sends event %d", (int)model_event(&sim->model, event)->id);
+    tell(sim, "the second forwarder sends " EVENT, EVENT_OF(model_event(&sim->model, event)));
     oracle_accepted(sim, &link->talk, event);
     link->tokens[link->sent++] = token;
     return OUTBOX_LINK_OK;
@@ -100,6 +101,7 @@ static void forward(struct sim *sim, sqlite3 *db)
                                                 on_poll, on_close, on_probe};
     struct second_link link = {.base = {&methods},
                                .sim = sim,
+                               .db = db,
                                .most = 1 + sim_choose(&sim->choices, TAG_NEMESIS, EVENTS_MAX)};
     outbox_port port = node_port(sim);
     outbox_forwarder_config config = sim->settings.forwarder;
@@ -115,6 +117,7 @@ static void forward(struct sim *sim, sqlite3 *db)
     if (code == OUTBOX_OK)
         serve(sim, forwarder);
     outbox_forwarder_close(forwarder);
+    ledger_look(sim, db);
     free(memory);
 }
 
@@ -124,14 +127,19 @@ static void forward(struct sim *sim, sqlite3 *db)
  * by its id. */
 static void delete_tombstone(struct sim *sim, sqlite3 *db)
 {
-    static const char sql[] = "DELETE FROM outbox_event WHERE ledger IS NOT NULL"
-                              " AND (SELECT count(*) FROM outbox_event) > 1";
+    bool is_urgent = sim_chance(&sim->choices, TAG_LANE, sim->settings.urgent_per_mille);
+    outbox_lane lane = is_urgent ? OUTBOX_URGENT : OUTBOX_NORMAL;
+    char sql[128];
+    sqlite3_snprintf(sizeof sql, sql,
+                     "DELETE FROM %s WHERE ledger IS NOT NULL AND (SELECT count(*) FROM %s) > 1",
+                     lane_table(lane), lane_table(lane));
     int result = sqlite3_exec(db, sql, NULL, NULL, NULL);
     if ((result & 0xff) == SQLITE_BUSY || (result == SQLITE_OK && sqlite3_changes(db) == 0))
         return;
-    tell(sim, "somebody deletes the tombstone"); /* if that failed, it may happen all the same */
-    sim->model.epochs_to_come++;
-    sim->model.epoch_changes = true;
+    /* If that failed, it may happen all the same. */
+    tell(sim, "somebody deletes the tombstone of the %s lane", lane_name(lane));
+    sim->model.lanes[lane].epochs_to_come++;
+    sim->model.lanes[lane].epoch_changes = true;
 }
 
 void meddle(struct sim *sim)

@@ -22,12 +22,21 @@ static void *grow(void *array, uint32_t count, uint32_t *capacity, size_t size)
     return array;
 }
 
+void model_init(struct model *model)
+{
+    memset(model, 0, sizeof *model);
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        model->lanes[i].next = 1;
+}
+
 void model_free(struct model *model)
 {
     free(model->events);
     free(model->transactions);
-    free(model->owner);
-    free(model->order);
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        free(model->lanes[i].owner);
+        free(model->lanes[i].order);
+    }
     memset(model, 0, sizeof *model);
 }
 
@@ -43,6 +52,29 @@ struct model_transaction *model_transaction(struct model *model, uint32_t transa
     return &model->transactions[transaction - 1];
 }
 
+struct model_lane *model_lane_of(struct model *model, uint32_t event)
+{
+    return &model->lanes[model_event(model, event)->lane];
+}
+
+struct model_event *model_at(struct model *model, const struct model_lane *lane, uint32_t order)
+{
+    assert(order >= 1 && order <= lane->order_count);
+    return model_event(model, lane->order[order - 1]);
+}
+
+const char *lane_name(outbox_lane lane)
+{
+    return lane == OUTBOX_URGENT ? "urgent" : "normal";
+}
+
+const char *lane_table(outbox_lane lane)
+{
+    return lane == OUTBOX_URGENT ? "outbox_urgent" : "outbox_event";
+}
+
+/* ---- Transactions --------------------------------------------------------------------------------------- */
+
 uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger)
 {
     model->transactions = grow(model->transactions, model->transaction_count,
@@ -52,17 +84,17 @@ uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger)
     return model->transaction_count;
 }
 
-uint32_t model_add(struct model *model, uint32_t transaction, uint32_t size, uint32_t stream,
-                   enum body body)
+uint32_t model_add(struct model *model, uint32_t transaction, const struct model_event *like)
 {
     struct model_transaction *t = model_transaction(model, transaction);
     model->events =
         grow(model->events, model->event_count, &model->event_capacity, sizeof *model->events);
     uint32_t event = ++model->event_count;
     *model_event(model, event) = (struct model_event){.transaction = transaction,
-                                                      .size = size,
-                                                      .stream = stream,
-                                                      .body = body,
+                                                      .lane = like->lane,
+                                                      .size = like->size,
+                                                      .stream = like->stream,
+                                                      .body = like->body,
                                                       .fate = ATTEMPTED};
     uint32_t *link = &t->first; /* in the order of their puts */
     while (*link)
@@ -73,34 +105,36 @@ uint32_t model_add(struct model *model, uint32_t transaction, uint32_t size, uin
 
 void model_named(struct model *model, uint32_t event, int64_t id)
 {
+    struct model_lane *lane = model_lane_of(model, event);
     size_t at = (size_t)id;
     assert(id > 0 && id < 1 << 28);
-    if (at >= model->owner_capacity) {
-        size_t capacity = model->owner_capacity ? model->owner_capacity : 256;
+    if (at >= lane->owner_capacity) {
+        size_t capacity = lane->owner_capacity ? lane->owner_capacity : 256;
         while (capacity <= at)
             capacity *= 2;
-        model->owner = realloc(model->owner, capacity * sizeof *model->owner);
-        if (!model->owner)
+        lane->owner = realloc(lane->owner, capacity * sizeof *lane->owner);
+        if (!lane->owner)
             abort();
-        memset(model->owner + model->owner_capacity, 0,
-               (capacity - model->owner_capacity) * sizeof *model->owner);
-        model->owner_capacity = capacity;
+        memset(lane->owner + lane->owner_capacity, 0,
+               (capacity - lane->owner_capacity) * sizeof *lane->owner);
+        lane->owner_capacity = capacity;
     }
     model_event(model, event)->id = id;
-    model->owner[at] = event;
+    lane->owner[at] = event;
 }
 
-uint32_t model_owner(const struct model *model, int64_t id)
+uint32_t model_owner(const struct model *model, outbox_lane lane, int64_t id)
 {
-    return id > 0 && (uint64_t)id < model->owner_capacity ? model->owner[id] : 0;
+    const struct model_lane *l = &model->lanes[lane];
+    return id > 0 && (uint64_t)id < l->owner_capacity ? l->owner[id] : 0;
 }
 
 void model_abort_event(struct model *model, uint32_t event)
 {
     struct model_event *e = model_event(model, event);
     e->fate = ABORTED;
-    if (model_owner(model, e->id) == event && e->id > 0)
-        model->owner[e->id] = 0;
+    if (e->id > 0 && model_owner(model, e->lane, e->id) == event)
+        model_lane_of(model, event)->owner[e->id] = 0;
 }
 
 static bool is_open(enum fate fate)
@@ -111,27 +145,27 @@ static bool is_open(enum fate fate)
 /* Ids ascend in the order of the commits. One that was in doubt may be known late. */
 static void insert_in_order(struct model *model, uint32_t event)
 {
-    model->order =
-        grow(model->order, model->order_count, &model->order_capacity, sizeof *model->order);
-    uint32_t at = model->order_count++;
+    struct model_lane *lane = model_lane_of(model, event);
+    lane->order = grow(lane->order, lane->order_count, &lane->order_capacity, sizeof *lane->order);
+    uint32_t at = lane->order_count++;
     for (; at > 0; at--) {
-        struct model_event *before = model_event(model, model->order[at - 1]);
+        struct model_event *before = model_event(model, lane->order[at - 1]);
         if (before->id < model_event(model, event)->id)
             break;
         before->order++;
-        model->order[at] = model->order[at - 1];
+        lane->order[at] = lane->order[at - 1];
     }
-    model->order[at] = event;
+    lane->order[at] = event;
     model_event(model, event)->order = at + 1;
-    if (at < model->durable)
-        model->durable++;
-    if (at < model->settled)
-        model->settled = at;
-    if (at < model->heard)
-        model->heard = at;
+    if (at < lane->durable)
+        lane->durable++;
+    if (at < lane->settled)
+        lane->settled = at;
+    if (at < lane->heard)
+        lane->heard = at;
 }
 
-void model_commit(struct model *model, uint32_t transaction)
+void model_commit(struct model *model, uint32_t transaction, uint64_t now_us)
 {
     struct model_transaction *t = model_transaction(model, transaction);
     t->fate = COMMITTED;
@@ -140,12 +174,11 @@ void model_commit(struct model *model, uint32_t transaction)
         if (!is_open(e->fate))
             continue;
         e->fate = COMMITTED;
-        if (e->body == BODY_UNFIT) {
+        e->since = now_us;
+        if (e->body == BODY_UNFIT)
             model->unfit++;
-            e->is_parked = true;
-        } else {
+        else
             model->fit++;
-        }
         insert_in_order(model, event);
     }
 }
@@ -168,25 +201,64 @@ void model_doubt(struct model *model, uint32_t transaction)
             model_event(model, event)->fate = IN_DOUBT;
 }
 
-void model_forget_order(struct model *model, uint32_t from)
+bool model_is_ambiguous(struct model *model, uint32_t event)
 {
-    assert(from >= 1 && from > model->durable);
-    for (uint32_t order = from; order <= model->order_count; order++) {
-        struct model_event *e = model_event(model, model->order[order - 1]);
+    const struct model_event *e = model_event(model, event);
+    for (uint32_t other = model->event_count; other > 0 && e->fate == IN_DOUBT; other--) {
+        const struct model_event *o = model_event(model, other);
+        if (other != event && o->fate == IN_DOUBT && o->lane == e->lane && o->id == e->id)
+            return true;
+    }
+    return false;
+}
+
+void model_forget_order(struct model *model, struct model_lane *lane, uint32_t from)
+{
+    assert(from >= 1 && from > lane->durable);
+    for (uint32_t order = from; order <= lane->order_count; order++) {
+        struct model_event *e = model_at(model, lane, order);
         if (e->body == BODY_UNFIT)
             model->unfit--;
         else
             model->fit--;
         e->order = 0;
     }
-    if (model->order_count >= from)
-        model->order_count = from - 1;
-    if (model->settled > model->order_count)
-        model->settled = model->order_count;
-    if (model->heard > model->order_count)
-        model->heard = model->order_count;
-    if (model->next > model->order_count + 1)
-        model->next = model->order_count + 1;
+    if (lane->order_count >= from)
+        lane->order_count = from - 1;
+    if (lane->settled > lane->order_count)
+        lane->settled = lane->order_count;
+    if (lane->heard > lane->order_count)
+        lane->heard = lane->order_count;
+    if (lane->next > lane->order_count + 1)
+        lane->next = lane->order_count + 1;
+}
+
+void model_all_durable(struct model *model)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        model->lanes[i].durable = model->lanes[i].order_count;
+}
+
+uint32_t model_unsettled(const struct model *model)
+{
+    uint32_t count = 0;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        count += model->lanes[i].order_count - model->lanes[i].settled;
+    return count;
+}
+
+uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t id,
+                     uint64_t count[OUTCOMES])
+{
+    uint32_t order = 0;
+    memset(count, 0, OUTCOMES * sizeof *count);
+    for (; order < lane->order_count; order++) {
+        const struct model_event *e = model_at(model, lane, order + 1);
+        if (e->id > id)
+            break;
+        count[e->outcome]++;
+    }
+    return order;
 }
 
 /* ---- Bodies --------------------------------------------------------------------------------------------- */

@@ -74,6 +74,8 @@ int nemesis_before_call(void *context, enum vfs_call call, const char *file)
     if (sim->profile->is_small_scope && changes)
         cut_by_choice(sim);
     if (changes && nemesis->fatal_countdown > 0 && --nemesis->fatal_countdown == 0) {
+        if (call == CALL_SYNC && nemesis->fatal != ACT_CUT_POWER)
+            nemesis->sync_failed = true; /* it does not happen */
         if (nemesis->fatal == ACT_CUT_POWER && nemesis->fatal_after)
             sim->device.cuts_after = true;
         else

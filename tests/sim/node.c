@@ -81,7 +81,10 @@ static bool node_open(struct sim *sim)
     trace_event(sim, "init", (uint64_t)-code, 0);
     if (code == OUTBOX_OK) {
         node->starts++;
+        node->changes = -1;
+        ledger_look(sim, node->db);
         sim->link.fruitless = 0; /* it knows nothing of former attempts */
+        turns_begin(sim);
         tell(sim, "the forwarder starts");
         return true;
     }
@@ -115,6 +118,7 @@ void node_close(struct sim *sim)
     check_time(sim, "close", began, injected, CLOSE_MOST_US);
     node->forwarder = NULL;
     link_reset(sim);
+    ledger_look(sim, node->db);
     if (node->memory)
         check_canary(sim);
     free(node->memory);

@@ -174,6 +174,26 @@ static void draw_forwarder(struct settings *settings, const struct profile *prof
     };
 }
 
+static uint32_t feature(struct choices *choices, uint32_t bound)
+{
+    return sim_choose(choices, TAG_FEATURE, bound);
+}
+
+/* Only where brokers may refuse events. */
+static void draw_poison(struct settings *settings, const struct profile *profile,
+                        struct choices *choices)
+{
+    static const int reasons[] = {0x90, 0x87, 0x99, 0x80};
+    if (profile->acts[ACT_REFUSE_EVENTS] == 0)
+        return;
+    settings->forwarder.dead_letters_max = feature(choices, 3) == 2 ? 1 : 0;
+    if (feature(choices, 4) < 2)
+        return;
+    settings->poison.of_16 = feature(choices, 2) ? 6 : 1;
+    if (feature(choices, 2) == 0)
+        settings->poison.reason = reasons[feature(choices, 4)];
+}
+
 void settings_draw(struct settings *settings, const struct profile *profile,
                    struct choices *choices)
 {
@@ -190,6 +210,10 @@ void settings_draw(struct settings *settings, const struct profile *profile,
         profile->acts[ACT_MEDDLE] > 0 && sim_choose(choices, TAG_CONFIG, 2) == 1;
     if (profile->wraps)
         settings->clock_start = ONE_OF(0xffffffffu - 5000, 0x7fffffffu - 5000, 0);
+    /* Of the events none, few, as many, nearly all. */
+    static const unsigned urgent[] = {0, 100, 500, 900};
+    settings->urgent_per_mille = urgent[sim_choose(choices, TAG_LANE, 4)];
+    draw_poison(settings, profile, choices);
     for (int act = 0; act < ACTS; act++) {
         bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;
         settings->acts[act] = takes_part ? profile->acts[act] : 0;

@@ -112,7 +112,7 @@ static void recover(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
     bool opened = writer->db || app_open(sim, writer);
-    if (opened && oracle_resolve(sim, writer->db, sim->recovery == AFTER_CUT)) {
+    if (opened && audit_resolve(sim, writer->db, sim->recovery == AFTER_CUT)) {
         sim->recovery = RECOVERED;
         sim->recovers = false;
         if (!sim->node.forwarder)
@@ -173,10 +173,10 @@ static void act_next(struct sim *sim)
 static void begin(struct sim *sim)
 {
     sim->phase = PHASE_START;
-    if (!oracle_open(sim))
+    if (!wire_open(sim))
         breaks(sim, CONTRACT, "the judge cannot be made");
     link_init(sim);
-    sim->model.next = 1;
+    model_init(&sim->model);
     if (!app_make_database(sim))
         breaks(sim, RECOVERY, "the database cannot be made");
     sim->device.before = nemesis_before_call;
@@ -207,14 +207,14 @@ static void heal(struct sim *sim)
 static void drain(struct sim *sim)
 {
     const struct model *model = &sim->model;
-    uint64_t backlog = model->order_count - model->settled;
-    uint64_t deadline = sim->device.now_us + 120000000 + backlog * 100000;
+    uint64_t deadline = sim->device.now_us + 120000000 + (uint64_t)model_unsettled(model) * 100000;
     sim->phase = PHASE_DRAIN;
-    while (!oracle_is_drained(sim) && sim->broken == NO_INVARIANT && sim->device.now_us < deadline)
+    while (model_unsettled(model) > 0 && sim->broken == NO_INVARIANT &&
+           sim->device.now_us < deadline)
         act_next(sim);
-    if (!oracle_is_drained(sim))
-        breaks(sim, DRAIN, "%u of %u events are left", model->order_count - model->settled,
-               model->order_count);
+    if (model_unsettled(model) > 0)
+        breaks(sim, DRAIN, "%u of %" PRIu64 " events are left", model_unsettled(model),
+               model->fit + model->unfit);
 }
 
 /* I7: once it was quiet, the WAL is used again from its beginning. A checkpoint that met a reader has
@@ -272,10 +272,10 @@ static void judge(struct sim *sim)
     close_both(sim);
     if (sim->broken != NO_INVARIANT)
         return;
-    if (!app_open(sim, writer) || !oracle_resolve(sim, writer->db, false))
+    if (!app_open(sim, writer) || !audit_resolve(sim, writer->db, false))
         breaks(sim, RECOVERY, "the database cannot be opened at the end");
     else
-        oracle_at_end(sim, writer->db);
+        audit_at_end(sim, writer->db);
     if (sim->profile->is_calm)
         check_calm_run(sim);
     close_application(sim);
@@ -283,7 +283,7 @@ static void judge(struct sim *sim)
 
 static void end(struct sim *sim, sqlite3_int64 memory)
 {
-    oracle_close(sim);
+    wire_close(sim);
     sim->device.before = NULL;
     if (device_open_files(&sim->device) != 0)
         breaks(sim, BOUNDED_MEMORY, "%u files stay open", device_open_files(&sim->device));

@@ -9,7 +9,11 @@
  *   node           the forwarder: opens, steps, closes
  *   link           the MQTT connection and the broker behind it
  *   nemesis        everything that goes wrong
- *   oracle         the model of what was written and sent; the invariants I1 to I13
+ *   model          what was written, by lane, transaction and event
+ *   wire           what a message says of itself
+ *   oracle, turns  judge what is sent: each lane by itself, and the lanes among each other
+ *   ledger         follows the tombstones: how each event has left
+ *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
  *   profile        what can go wrong in this run, and how often
  *   trace          the hash of all that happened, and its story in words
@@ -40,7 +44,8 @@ enum { WRITERS = 3, STREAMS = 4, STORY_LINES = 48, STORY_LENGTH = 160 };
     X(CALM, "I10", "the broker is called or written to too often")                                 \
     X(RECOVERY, "I11", "the database does not come back after a cut")                              \
     X(ISOLATION, "I12", "the forwarder holds a lock between two steps")                            \
-    X(CONTRACT, "I13", "a call answered what the header does not list")
+    X(CONTRACT, "I13", "a call answered what the header does not list")                            \
+    X(LEDGER, "I14", "the ledger is off")
 
 enum invariant {
 #define INVARIANT_ENUM(name, id, sentence) name,
@@ -96,6 +101,12 @@ struct profile {
 extern const struct profile profiles[];
 const struct profile *profile_find(const char *name); /* NULL if there is none */
 
+/* Events that the broker takes from nobody, until the troubles end. */
+struct poison {
+    unsigned of_16; /* the first so many of each sixteen events; 0: none */
+    int reason;     /* with which it refuses them; 0: it hangs up */
+};
+
 /* Drawn at the start of a run. */
 struct settings {
     const char *journal;
@@ -106,9 +117,11 @@ struct settings {
     bool deletes_tombstone;   /* the meddler; else it forwards */
     size_t payload_max;
     unsigned rollback_per_mille, autocommit_per_mille, odd_per_mille;
-    uint32_t clock_start; /* of the port's 32 bits */
-    uint32_t think_ms;    /* mean pause between two statements */
+    unsigned urgent_per_mille; /* of the events; 0: the urgent lane stays empty */
+    uint32_t clock_start;      /* of the port's 32 bits */
+    uint32_t think_ms;         /* mean pause between two statements */
     unsigned acts[ACTS];
+    struct poison poison;
     unsigned lies; /* enum teeth */
     outbox_forwarder_config forwarder;
 };
@@ -130,17 +143,27 @@ enum fate {
 /* What a body is, and whether the event is fit to be sent. */
 enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES };
 
+/* How an event left, or will: as the ledger counts it. */
+enum outcome { STAYS, DELIVERED, EXPIRED, EVICTED, SUPERSEDED, DEAD, OUTCOMES };
+
 struct model_event {
     uint32_t transaction, next_in_transaction; /* index + 1, 0: none */
+    outbox_lane lane;
     int64_t id;
     uint32_t size, stream;
     enum body body;
     enum fate fate;
-    uint32_t order;      /* in which it was committed; from 1 */
-    uint32_t connection; /* in which it was sent last; 0: never */
-    bool is_accepted;    /* in order */
-    bool is_parked;
-    uint32_t acked; /* connection in which its PUBACK was heard; 0: never */
+    uint32_t order;       /* in which it was committed to its lane; from 1 */
+    uint64_t since;       /* when that was known */
+    uint32_t connection;  /* in which it was sent last; 0: never */
+    bool is_accepted;     /* by the broker, in order */
+    uint64_t passed_by;   /* start of the forwarder in which a later one was accepted first */
+    enum outcome outcome; /* as the ledger has counted it */
+    uint32_t acked;       /* connection in which its PUBACK was heard; 0: never */
+    unsigned hangups;     /* of the broker, on it */
+    bool may_die;         /* the broker has refused it so that it must become a dead letter ... */
+    uint64_t dies_in;     /* ... as that start of the forwarder knows ... */
+    int reason;           /* ... with this reason; 0: it has hung up */
 };
 
 struct model_transaction {
@@ -152,30 +175,49 @@ struct model_transaction {
 
 enum { SOURCES = 32 };
 
-struct model {
-    struct model_event *events;
-    uint32_t event_count, event_capacity;
-    struct model_transaction *transactions;
-    uint32_t transaction_count, transaction_capacity;
+/* Events that were dropped: not announced yet, and by the announcement that is on its way. */
+struct drops {
+    int64_t count, from, to, row, row_count, row_from, row_to;
+};
+
+/* A tombstone as it was read. */
+struct tombstone {
+    bool is_known;
+    int64_t id, largest, holes;
+    int64_t count[OUTCOMES];
+    struct drops drops[OUTCOMES];
+};
+
+/* One lane: ids, order and source are its own. */
+struct model_lane {
     uint32_t *owner; /* by id: event, index + 1 */
     size_t owner_capacity;
     uint32_t *order; /* events by order of commit, from 1 */
     uint32_t order_count, order_capacity;
-    uint32_t durable;  /* up to this order nothing may be lost any more */
-    uint32_t next;     /* order of the next event that must be accepted first */
-    uint32_t settled;  /* all up to this order have left the table, rightly */
-    uint32_t heard;    /* of all up to this order the forwarder knows that they are done ... */
-    uint64_t heard_by; /* ... in this start of it ... */
-    unsigned heard_in; /* ... after so many changes of the source */
-    int64_t floor;     /* ids up to it had left the table at the last start of the device */
-    int64_t last_id;   /* that was accepted in order; what `previous` must say */
+    uint32_t durable;      /* up to this order nothing may be lost any more */
+    uint32_t next;         /* order of the next event that must be accepted first */
+    uint32_t settled;      /* all up to this order have left the table, rightly */
+    uint32_t heard;        /* of all up to this order the forwarder knows that they are done ... */
+    uint64_t heard_by;     /* ... in this start of it ... */
+    unsigned heard_in;     /* ... after so many changes of the source */
+    struct tombstone seen; /* all up to it have left, and how is known */
+    int64_t passed;        /* the tombstone as it was read last */
+    int64_t floor;         /* ids up to it had left the table at the last start of the device */
     char source[128];
     char retired[SOURCES][128]; /* sources that must not come back */
     unsigned retired_count;
     unsigned epochs_to_come; /* how often the source may still change */
     bool epoch_changes;      /* a hand was in the table: counts may begin anew */
     int64_t epoch_first;     /* the first id that was sent with this source */
-    uint64_t fit, unfit;     /* committed so far */
+};
+
+struct model {
+    struct model_event *events;
+    uint32_t event_count, event_capacity;
+    struct model_transaction *transactions;
+    uint32_t transaction_count, transaction_capacity;
+    struct model_lane lanes[OUTBOX_LANES];
+    uint64_t fit, unfit; /* committed so far, in both lanes */
 };
 
 /* ---- The parts --------------------------------------------------------------------------------------------- */
@@ -204,6 +246,7 @@ struct node {
     int64_t durable[OUTBOX_LANES]; /* told with the next step */
     bool is_told;
     uint64_t starts;
+    sqlite3_int64 changes; /* of its connection, when the ledgers were looked at last */
 };
 
 enum { QUEUE = 4096 };
@@ -221,9 +264,28 @@ struct down { /* what the forwarder will be told */
 /* What the oracle must know of one connection. */
 struct talk {
     uint32_t connection; /* number */
-    int64_t last_id;     /* sent in it */
-    bool refused_one;
-    unsigned duplicates;
+    sqlite3 *db;         /* the forwarder's */
+    struct {
+        int64_t last_id; /* sent in it */
+        bool refused_one;
+        unsigned duplicates;
+    } lanes[OUTBOX_LANES];
+};
+
+/* What turns.c must know of the forwarder that runs. */
+struct turns {
+    unsigned urgent_run;           /* urgent events sent since the last normal one */
+    unsigned over_waiting;         /* of these while a normal one waited */
+    int64_t refused[OUTBOX_LANES]; /* that it was told of, 0: none */
+    uint64_t refused_at[OUTBOX_LANES];
+    unsigned times[OUTBOX_LANES];    /* that event, in a row */
+    bool is_suspect[OUTBOX_LANES];   /* the broker has hung up, nobody has refused it */
+    unsigned dead_run[OUTBOX_LANES]; /* so many dead letters in a row for one reason */
+    int run_reason[OUTBOX_LANES];
+    unsigned
+        over_refused[OUTBOX_LANES]; /* events of the other lane sent although its pause is over */
+    bool has_refused;               /* ever */
+    bool one_is_alone;              /* in flight */
 };
 
 struct link {
@@ -231,18 +293,18 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled, is_probed;
+    bool hangs_up; /* the broker, as soon as it can */
     struct talk talk;
-    unsigned receive_maximum, unacked;
+    struct turns turns;
+    unsigned receive_maximum;
+    unsigned unacked[OUTBOX_LANES];
     uint32_t maximum_packet;
+    bool lost_acks; /* ever */
     struct up up[QUEUE];
     uint32_t up_first, up_end;
     struct down down[QUEUE];
     uint32_t down_first, down_end;
     uint32_t acked_token; /* one that was acknowledged before, for repeats */
-    /* The event that was refused last, which this start of the forwarder must send alone; 0: none. */
-    uint32_t refused;
-    uint64_t refused_to;
-    unsigned refused_in;
     /* What the nemesis wants, until when. */
     uint64_t down_until, hang_until, refuse_until, hold_until, drop_until, small_until,
         window_until, qos_until, room_until, stray_until, stall_noticed;
@@ -353,6 +415,7 @@ void link_stall(struct sim *sim);
 void link_hang_up(struct sim *sim, int reason, const char *why); /* the broker does */
 void link_lose(struct sim *sim, const char *why);                /* the network does */
 void link_heal(struct sim *sim);
+unsigned link_unacked(const struct link *link); /* in both lanes */
 
 /* ---- nemesis.c -------------------------------------------------------------------------------------------------- */
 
@@ -365,22 +428,33 @@ void nemesis_heal(struct sim *sim); /* no more faults */
 
 void meddle(struct sim *sim); /* now, and in no time */
 
-/* ---- model.c, oracle.c -------------------------------------------------------------------------------------------- */
+/* ---- model.c -------------------------------------------------------------------------------------------------------- */
 
+void model_init(struct model *model);
 void model_free(struct model *model);
 uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger); /* number + 1 */
-/* A new event of it; gives the event's index + 1. */
-uint32_t model_add(struct model *model, uint32_t transaction, uint32_t size, uint32_t stream,
-                   enum body body);
+/* A new event of it, with lane, size, stream and body as in `like`; gives the event's index + 1. */
+uint32_t model_add(struct model *model, uint32_t transaction, const struct model_event *like);
 struct model_event *model_event(struct model *model, uint32_t event);
 struct model_transaction *model_transaction(struct model *model, uint32_t transaction);
-void model_named(struct model *model, uint32_t event, int64_t id); /* its id is known */
-uint32_t model_owner(const struct model *model, int64_t id);       /* event or 0 */
-void model_commit(struct model *model, uint32_t transaction);
+struct model_lane *model_lane_of(struct model *model, uint32_t event);
+/* The event of that order in a lane. */
+struct model_event *model_at(struct model *model, const struct model_lane *lane, uint32_t order);
+void model_named(struct model *model, uint32_t event, int64_t id);             /* its id is known */
+uint32_t model_owner(const struct model *model, outbox_lane lane, int64_t id); /* event or 0 */
+void model_commit(struct model *model, uint32_t transaction, uint64_t now_us);
 void model_abort(struct model *model, uint32_t transaction);
 void model_doubt(struct model *model, uint32_t transaction);
 void model_abort_event(struct model *model, uint32_t event);
-void model_forget_order(struct model *model, uint32_t from); /* lost, and allowed to be */
+/* Whether it is in doubt, and another one with the same id is too. */
+bool model_is_ambiguous(struct model *model, uint32_t event);
+/* All events of the lane from that order on are lost, and were allowed to be. */
+void model_forget_order(struct model *model, struct model_lane *lane, uint32_t from);
+void model_all_durable(struct model *model); /* what is committed, nothing can undo */
+uint32_t model_unsettled(const struct model *model);
+/* The events of the lane up to `id`, by how they left; gives how many there are. */
+uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t id,
+                     uint64_t count[OUTCOMES]);
 /* The body of an event; `to` has room for its size. */
 void model_body(const struct model *model, uint32_t event, uint8_t *to);
 const char *model_content_type(enum body body);
@@ -389,22 +463,81 @@ bool model_is_retained(uint32_t event);
 const char *model_type(uint32_t event);
 const char *model_key(uint32_t event);
 
-bool oracle_open(struct sim *sim);
-void oracle_close(struct sim *sim);
+const char *lane_name(outbox_lane lane);
+const char *lane_table(outbox_lane lane);
+/* For formats: "urgent event 7". */
+#define EVENT "%s event %lld"
+#define EVENT_OF(e) lane_name((e)->lane), (long long)(e)->id
+
+/* ---- wire.c --------------------------------------------------------------------------------------------------------- */
+
+/* What an event says of itself on the wire. */
+struct wire {
+    int64_t id, previous;
+    const char *source, *sequence;
+    const char *type, *key, *content_type; /* NULL: none */
+    bool has_data;
+    const void *data;
+    size_t size;
+    bool is_base64;
+};
+
+bool wire_open(struct sim *sim);
+void wire_close(struct sim *sim);
+/* `content_type` is that of the event, NULL if it has none or that is not known yet. What `wire`
+ * points to is valid until the next call. */
+bool wire_read(struct sim *sim, const outbox_message *message, const char *content_type,
+               struct wire *wire);
+/* The lane in its source. False: it names none. */
+bool wire_lane(const struct wire *wire, outbox_lane *lane);
+bool wire_has_body(const struct sim *sim, uint32_t event, const struct wire *wire);
+/* What travels beside the body. */
+bool wire_has_attributes(const struct sim *sim, const outbox_message *message,
+                         const struct wire *wire, uint32_t event);
+bool is_same_text(const char *a, const char *b); /* both may be NULL */
+
+/* ---- oracle.c, turns.c ------------------------------------------------------------------------------------------------ */
+
 /* The core hands an event to the link. Gives the model's event, 0 if there is none. */
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message);
 /* It was the first forwarder that sent it. */
 void oracle_sent(struct sim *sim, uint32_t event);
-/* The first forwarder has heard what the broker says of it. */
-void oracle_answered(struct sim *sim, uint32_t event, int reason);
+/* The first forwarder has heard that the broker has it. */
+void oracle_heard(struct sim *sim, uint32_t event);
 /* By the broker. */
 void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event);
-/* After a start of the device or the application: which transactions are there? */
-bool oracle_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut);
+/* All events of the lane `number` up to `id` have left the table. */
+void oracle_left(struct sim *sim, outbox_lane number, int64_t id);
+/* How many events a forwarder may know of that have not left the table: its ring, whose size is a
+ * power of two. */
+unsigned oracle_ring(const struct sim *sim);
 void oracle_after_step(struct sim *sim, int code, uint32_t next_ms);
 void oracle_code(struct sim *sim, const char *call, int code); /* I13 */
-void oracle_at_end(struct sim *sim, sqlite3 *db);
-bool oracle_is_drained(const struct sim *sim);
+
+void turns_begin(struct sim *sim);                     /* a forwarder starts */
+void turns_connected(struct sim *sim);                 /* or not any more: nothing is in flight */
+void turns_published(struct sim *sim, uint32_t event); /* over the link, before it counts there */
+void turns_refused(struct sim *sim, uint32_t event, int reason); /* the core was told */
+void turns_acked(struct sim *sim, uint32_t event);               /* the core was told */
+void turns_after_step(struct sim *sim, const outbox_statistics *now);
+
+/* ---- ledger.c ---------------------------------------------------------------------------------------------------------- */
+
+/* As this connection sees it, without any fault. */
+bool ledger_read(struct sim *sim, sqlite3 *db, outbox_lane lane, struct tombstone *tombstone);
+/* Reads both, outside a transaction, and judges what has left since the last look. */
+void ledger_look(struct sim *sim, sqlite3 *db);
+/* What has left beyond `id` is there again: a power cut has undone it. */
+void ledger_rewind(struct sim *sim, outbox_lane lane, int64_t id);
+/* Whether the event may be skipped, now or for good. */
+bool ledger_may_drop(struct sim *sim, const struct model_event *e);
+const char *outcome_name(enum outcome outcome);
+
+/* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
+
+/* After a start of the device or the application: which transactions are there? */
+bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut);
+void audit_at_end(struct sim *sim, sqlite3 *db);
 
 /* ---- run.c ----------------------------------------------------------------------------------------------------------- */
 

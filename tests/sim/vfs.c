@@ -50,6 +50,15 @@ static bool changes_disk(enum vfs_call call)
     return call == CALL_WRITE || call == CALL_TRUNCATE || call == CALL_SYNC || call == CALL_DELETE;
 }
 
+/* How long a caller may leave the database alone after that. */
+static int deny(struct device *device, enum process process, int code)
+{
+    uint64_t until = device->now_us + (code == SQLITE_BUSY ? 300000 : 2000000);
+    if (until > device->denied_until[process])
+        device->denied_until[process] = until;
+    return code;
+}
+
 /* SQLITE_OK: go on. */
 static int enter(struct device *device, enum process process, enum vfs_call call, const char *name,
                  int failure)
@@ -62,7 +71,7 @@ static int enter(struct device *device, enum process process, enum vfs_call call
     int result = device->before ? device->before(device->context, call, name) : SQLITE_OK;
     if (!device->powered || !device->is_alive[process])
         return failure;
-    return result;
+    return result == SQLITE_OK ? result : deny(device, process, result);
 }
 
 /* After the effect of a call: the cut that the hook has asked for. */
@@ -120,17 +129,17 @@ static int file_lock(sqlite3_file *base, int level)
     const struct attachment *a = attachment_of(file->inode);
     if (level == SQLITE_LOCK_SHARED) {
         if (a->pending > 0)
-            return SQLITE_BUSY;
+            return deny(file->device, file->process, SQLITE_BUSY);
     } else if (level == SQLITE_LOCK_RESERVED) {
         if (a->reserved > 0)
-            return SQLITE_BUSY;
+            return deny(file->device, file->process, SQLITE_BUSY);
     } else {
         unsigned own = file->level >= SQLITE_LOCK_RESERVED;
         if (a->reserved > own || a->pending > (unsigned)(file->level >= SQLITE_LOCK_PENDING))
-            return SQLITE_BUSY;
+            return deny(file->device, file->process, SQLITE_BUSY);
         if (a->shared > 1) { /* readers may leave, none may come */
             set_level(file, SQLITE_LOCK_PENDING);
-            return SQLITE_BUSY;
+            return deny(file->device, file->process, SQLITE_BUSY);
         }
     }
     set_level(file, level);
@@ -207,7 +216,7 @@ static int shm_lock(sqlite3_file *base, int first, int count, int flags)
         unsigned own = (file->shm_shared >> i) & 1;
         if (a->shm_exclusive[i] > ((file->shm_exclusive >> i) & 1) ||
             (exclusive && a->shm_shared[i] > own))
-            return SQLITE_BUSY;
+            return deny(file->device, file->process, SQLITE_BUSY);
     }
     for (int i = first; i < first + count; i++) {
         unsigned bit = 1u << i;
@@ -304,7 +313,7 @@ static int file_write(sqlite3_file *base, const void *from, int length, sqlite3_
         return result;
     uint64_t end = (uint64_t)at + (uint64_t)length;
     if (is_full(device, file, end))
-        return SQLITE_FULL;
+        return deny(device, file->process, SQLITE_FULL);
     disk_write(&device->disk, file->inode, (uint64_t)at, from, (size_t)length);
     if (strchr(file->name, '-')) /* not the database itself, into which others' frames go as well */
         device->logged[file->process] += (uint64_t)length;

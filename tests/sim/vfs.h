@@ -48,11 +48,12 @@ struct device {
     void *context;
     bool cuts_after; /* set by `before`: the call takes effect, but nobody lives to see it */
 
-    uint64_t logged[PROCESSES]; /* bytes that were written to WAL or journal */
-    uint64_t changes;           /* calls so far that a power cut could come in between */
-    uint64_t full;              /* writes that found the disk full */
-    uint64_t last_wal_end;      /* where the last write to a WAL ended */
-    struct vfs_file *files;     /* open */
+    uint64_t logged[PROCESSES];       /* bytes that were written to WAL or journal */
+    uint64_t changes;                 /* calls so far that a power cut could come in between */
+    uint64_t full;                    /* writes that found the disk full */
+    uint64_t denied_until[PROCESSES]; /* a call failed or met a lock, and may still have effect */
+    uint64_t last_wal_end;            /* where the last write to a WAL ended */
+    struct vfs_file *files;           /* open */
 };
 
 /* Registers both names; SQLite's default becomes the application's. Once per program. */

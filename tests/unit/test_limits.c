@@ -480,6 +480,38 @@ static void test_the_forwarder_evicts_by_bytes_too(void **state)
     check_law(bench);
 }
 
+static void settle_all(struct bench *bench, int *from)
+{
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    rig_run(&rig, 2100);
+    for (; *from < rig.link.sent_count; (*from)++)
+        fake_link_acked(&rig.link, rig.link.sent[*from].token, 0);
+    rig_run(&rig, 2100);
+    assert_int_equal(counts(bench).pending, 0);
+}
+
+/* [limit-1] the running total begins anew behind a tombstone that has none */
+static void test_bytes_are_right_behind_settled_rows_of_other_writers(void **state)
+{
+    struct bench *bench = *state;
+    int from = 0;
+    limit(bench, 0, 4 * EACH, OUTBOX_REJECT);
+    rig_start(&rig, bench,
+              &(outbox_forwarder_config){.foreign_check_ms = OUTBOX_NEVER, .announce_topic = ""});
+    rig_connect(&rig, 10);
+    for (int i = 0; i < 4; i++)
+        put(bench);
+    settle_all(bench, &from);
+    put(bench); /* knows now how much was put up to here */
+    settle_all(bench, &from);
+    insert(bench, 1);
+    settle_all(bench, &from);
+    insert(bench, 3);
+    put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(counts(bench).pending, 4);
+}
+
 /* [limit-1] */
 static void test_the_forwarder_reports_rows_over_a_limit_that_rejects(void **state)
 {
@@ -633,6 +665,7 @@ int main(void)
         CASE(test_the_statistics_tell_the_limit_and_the_bytes_that_count),
         CASE(test_no_bytes_are_pending_in_an_empty_lane),
         CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
+        CASE(test_bytes_are_right_behind_settled_rows_of_other_writers),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
         CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),

@@ -265,6 +265,23 @@ static void test_an_event_on_which_the_broker_hangs_up_becomes_a_dead_letter(voi
     assert_int_equal(rig_stats(&rig).pending, 0);
 }
 
+/* [poison-3] the oldest in flight is not always the one; then the suspicion must move on */
+static void test_a_suspicion_of_the_wrong_lane_is_given_up(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "a");
+    assert_int_equal(
+        outbox_put(
+            bench->box,
+            &(outbox_event){.topic = "!", .payload = "x", .payload_len = 1, .lane = OUTBOX_URGENT},
+            NULL),
+        OUTBOX_OK);
+    start(bench, 0);
+    hanging_broker(40000, 10);
+    assert_int_equal(dead(bench, "hung up"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 /* [poison-3] whatever the dice say */
 static void test_the_others_wait_for_less_than_half_a_minute(void **state)
 {
@@ -589,6 +606,7 @@ int main(void)
         CASE(test_dead_letters_with_others_between_do_not_stop_the_lane),
         CASE(test_the_stop_can_be_set_and_switched_off),
         CASE(test_an_event_on_which_the_broker_hangs_up_becomes_a_dead_letter),
+        CASE(test_a_suspicion_of_the_wrong_lane_is_given_up),
         CASE(test_the_others_wait_for_less_than_half_a_minute),
         CASE(test_the_others_wait_no_longer_where_their_pubacks_are_lost),
         CASE(test_a_network_that_ends_connections_at_random_buries_nothing),
