@@ -85,6 +85,7 @@ static void committed(struct sim *sim, struct writer *writer, uint32_t transacti
     if (commits_are_durable(sim, writer))
         model_all_durable(&sim->model);
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);
+    ledger_look(sim, writer->db);
     trace_event(sim, "order", sim->model.lanes[OUTBOX_NORMAL].order_count,
                 sim->model.lanes[OUTBOX_URGENT].order_count);
 }
@@ -92,6 +93,7 @@ static void committed(struct sim *sim, struct writer *writer, uint32_t transacti
 static void rolled_back(struct sim *sim, struct writer *writer)
 {
     model_abort(&sim->model, writer->transaction);
+    limits_undone(sim, writer, false);
     writer->transaction = 0;
 }
 
@@ -120,6 +122,7 @@ static void is_in_doubt(struct sim *sim, struct writer *writer)
     uint32_t transaction = writer->transaction;
     char sql[64];
     model_doubt(&sim->model, transaction);
+    limits_in_doubt(sim);
     writer->transaction = 0;
     if (!sqlite3_get_autocommit(writer->db) && run(sim, writer, "ROLLBACK") != SQLITE_OK &&
         !sqlite3_get_autocommit(writer->db))
@@ -199,6 +202,8 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
     if (code != expected || (code == OUTBOX_TOO_LARGE && e->size <= sim->settings.payload_max) ||
         (code == OUTBOX_BAD_PAYLOAD && e->body != BODY_UNFIT))
         breaks(sim, CONTRACT, "put of %u bytes answered %d", e->size, code);
+    if (code == OUTBOX_FULL && !limits_hold(sim, e->lane))
+        breaks(sim, CONTRACT, "the %s lane is full without a limit", lane_name(e->lane));
     return code;
 }
 
@@ -263,20 +268,24 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     uint32_t event = model_add(model, transaction, like);
     uint8_t *bytes = malloc(like->size + 1);
     int64_t id = 0;
+    struct put_look look;
     if (!bytes)
         abort();
     model_body(model, event, bytes);
+    limits_before_put(sim, writer, like->lane, &look);
     int code =
         is_foreign ? insert(sim, writer, event, bytes, &id) : store(sim, writer, event, bytes, &id);
     free(bytes);
     trace_event(sim, "put", event, (uint64_t)id);
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
-                  (is_foreign && (code & 0xff) == SQLITE_BUSY);
+                  code == OUTBOX_FULL || (is_foreign && (code & 0xff) == SQLITE_BUSY);
+    if (code == 0)
+        model_named(model, event, id);
+    limits_after_put(sim, writer, event, &look, code);
     if (code != 0) {
         model_abort_event(model, event);
         return 0;
     }
-    model_named(model, event, id);
     tell(sim, "writer %u puts " EVENT " into transaction %u", writer->index,
          EVENT_OF(model_event(model, event)), transaction);
     return event;
@@ -361,6 +370,7 @@ static void undo_savepoint(struct sim *sim, struct writer *writer)
     for (; event; event = model_event(model, event)->next_in_transaction)
         if (event >= writer->savepoint_event && model_event(model, event)->fate == ATTEMPTED)
             model_abort_event(model, event);
+    limits_undone(sim, writer, true);
     writer->in_savepoint = false;
     tell(sim, "writer %u rolls back to its savepoint", writer->index);
 }
@@ -441,12 +451,13 @@ void app_finish(struct sim *sim)
     }
 }
 
-void app_put_last(struct sim *sim)
+bool app_put_last(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
     for (int attempt = 0; attempt < PATIENCE && writer->db && !writer->transaction; attempt++)
         if (put_alone(sim, writer)) /* it may draw one that is refused */
-            return;
+            return true;
+    return false;
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------------------- */
@@ -526,6 +537,7 @@ static bool attach(struct sim *sim, struct writer *writer)
                             .payload_max = sim->settings.payload_max,
                             .sentence = sentence,
                             .sentence_size = sizeof sentence};
+    memcpy(config.limits, sim->settings.limits, sizeof config.limits);
     int code = outbox_attach(writer->db, &config, &writer->box);
     oracle_code(sim, "attach", code);
     trace_event(sim, "attach", writer->index, (uint64_t)-code);

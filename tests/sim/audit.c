@@ -313,6 +313,7 @@ static void resolve(struct sim *sim, sqlite3 *db, struct found *found, bool powe
     if (sim->broken != NO_INVARIANT)
         return;
     ledger_look(sim, db);
+    limits_undone(sim, NULL, false); /* no transaction is open */
     for (int i = 0; i < OUTBOX_LANES; i++)
         oracle_left(sim, (outbox_lane)i, found->lanes[i].tombstone);
     if (power_was_cut)

@@ -23,9 +23,10 @@ void oracle_code(struct sim *sim, const char *call, int code)
         unsigned codes;
     } lists[] = {
         {"attach", DATABASE},
-        {"put", DATABASE | BIT(OUTBOX_TOO_LARGE) | BIT(OUTBOX_BAD_PAYLOAD)},
+        {"put", DATABASE | BIT(OUTBOX_TOO_LARGE) | BIT(OUTBOX_BAD_PAYLOAD) | BIT(OUTBOX_FULL)},
         {"init", DATABASE},
-        {"step", DATABASE | BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED) | BIT(OUTBOX_NOT_DURABLE)},
+        {"step", DATABASE | BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED) | BIT(OUTBOX_NOT_DURABLE) |
+                     BIT(OUTBOX_FULL)},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         if (strcmp(lists[i].call, call) == 0 &&
@@ -195,6 +196,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
                (const char *)message->payload);
         return 0;
     }
+    ledger_follow(sim, talk->db, &talk->changes);
     check_identity(sim, talk, lane, &wire);
     uint32_t event = identify(sim, message, lane, wire.id);
     if (event) {
@@ -231,7 +233,8 @@ void oracle_heard(struct sim *sim, uint32_t event)
     while (lane->heard < lane->order_count) {
         const struct model_event *e = model_at(model, lane, lane->heard + 1);
         bool is_gone = e->body == BODY_UNFIT || e->outcome > DELIVERED;
-        if (!is_gone && e->acked != sim->link.talk.connection)
+        bool is_in_flight = e->connection == sim->link.talk.connection;
+        if ((!is_gone || is_in_flight) && e->acked != sim->link.talk.connection)
             return;
         lane->heard++;
     }
@@ -242,7 +245,7 @@ void oracle_sent(struct sim *sim, uint32_t event)
     const struct model_event *e = model_event(&sim->model, event);
     struct model_lane *lane = model_lane_of(&sim->model, event);
     update_heard(sim, lane);
-    if (e->order > 0 && e->order <= lane->heard)
+    if (e->order > 0 && e->order <= lane->heard && e->acked)
         breaks(sim, DUPLICATES, EVENT " is sent again behind its PUBACK", EVENT_OF(e));
 }
 
@@ -313,9 +316,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     outbox_statistics now = {0};
     oracle_code(sim, "step", code);
     outbox_forwarder_stats(sim->node.forwarder, &now);
-    if (sim->node.changes != sqlite3_total_changes(sim->node.db))
-        ledger_look(sim, sim->node.db);
-    sim->node.changes = sqlite3_total_changes(sim->node.db);
+    ledger_follow(sim, sim->node.db, &sim->node.changes);
     for (int i = 0; i < OUTBOX_LANES; i++)
         oracle_left(sim, (outbox_lane)i, now.sending[i].settled_id);
     turns_after_step(sim, &now);
