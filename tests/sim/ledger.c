@@ -115,7 +115,8 @@ bool ledger_may_drop(struct sim *sim, const struct model_event *e)
         return true;
     bool is_to_die =
         e->dies_in == sim->node.starts || lane->epoch_changes; /* not followed any more */
-    return e->body == BODY_UNFIT || (e->may_die && is_to_die) || e->id <= lane->passed;
+    return e->body == BODY_UNFIT || (e->may_die && is_to_die) || e->id <= lane->passed ||
+           age_was_over(sim, e) || age_is_superseded(sim, e);
 }
 
 /* The forwarder evicts for writers that do not; no more than it must. */
@@ -123,7 +124,7 @@ static bool may_be_evicted(const struct sim *sim, const struct model_event *e,
                            const struct tombstone *now)
 {
     return limits_hold(sim, e->lane) && limit_of(sim, e->lane)->when_full == OUTBOX_EVICT_OLDEST &&
-           limits_exceeded(sim, e->lane, e->id, now->largest);
+           limits_exceeded(sim, e->lane, e->id, now->largest, true);
 }
 
 /* What the tombstone itself says: the last that was delivered, and among which ids drops are. */
@@ -138,7 +139,7 @@ static bool is_told_otherwise(const struct tombstone *now, int64_t id, enum outc
     return as != STAYS && !is_noted && !(d->row > 0 && id >= d->row_from && id <= d->row_to);
 }
 
-static unsigned ways(const struct sim *sim, sqlite3 *db, const struct model_event *e,
+static unsigned ways(struct sim *sim, sqlite3 *db, const struct model_event *e,
                      const struct tombstone *now, bool any_died)
 {
     unsigned may = e->may_leave;
@@ -150,6 +151,10 @@ static unsigned ways(const struct sim *sim, sqlite3 *db, const struct model_even
         may |= BIT_OF(STAYS); /* it may not be there */
     if (e->is_accepted)
         may |= BIT_OF(DELIVERED);
+    if (age_was_over(sim, e))
+        may |= BIT_OF(EXPIRED);
+    if (age_is_superseded(sim, e))
+        may |= BIT_OF(SUPERSEDED);
     if (may_be_evicted(sim, e, now))
         may |= BIT_OF(EVICTED);
     return may;

@@ -36,22 +36,25 @@ int64_t limits_bytes(const struct sim *sim, uint32_t event)
            length(model_content_type(e->body)) + length(model_key(event));
 }
 
-static int64_t bytes_from(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to)
+/* `perhaps`: with those that may not be there. */
+static int64_t bytes_from(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
+                          bool perhaps)
 {
     int64_t sum = 0;
     for (int64_t id = from; id <= to; id++) {
         uint32_t event = model_owner(&sim->model, lane, id);
-        sum += event ? limits_bytes(sim, event) : 0;
+        if (event && (perhaps || sim->model.events[event - 1].fate != IN_DOUBT))
+            sum += limits_bytes(sim, event);
     }
     return sum;
 }
 
-/* Whether the events `from` .. `to` are more than the lane may hold. */
-bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to)
+bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
+                     bool perhaps)
 {
     const outbox_limit *limit = limit_of(sim, lane);
     return (limit->max_events > 0 && to - from + 1 > limit->max_events) ||
-           (limit->max_bytes > 0 && bytes_from(sim, lane, from, to) > limit->max_bytes);
+           (limit->max_bytes > 0 && bytes_from(sim, lane, from, to, perhaps) > limit->max_bytes);
 }
 
 /* ---- A put --------------------------------------------------------------------------------------------------------- */
@@ -101,11 +104,11 @@ static void check_leaving(struct sim *sim, outbox_lane lane, const struct put_lo
                "a put of the %s lane lets %" PRId64 " to %" PRId64 " leave and counts "
                "%" PRId64 " as evicted, %" PRId64 " as delivered, %" PRId64 " as holes",
                lane_name(lane), before->id + 1, after->id, evicted, delivered, holes);
-    else if (!limits_exceeded(sim, lane, before->id + 1, id))
+    else if (!limits_exceeded(sim, lane, before->id + 1, id, true))
         breaks(sim, BOUNDED_DISK, "a put lets %s events leave, and there is room", lane_name(lane));
     else if (after->id > look->acked && limit_of(sim, lane)->when_full == OUTBOX_REJECT)
         breaks(sim, BOUNDED_DISK, "a %s event is evicted, and the lane rejects", lane_name(lane));
-    else if (after->id > look->acked && !limits_exceeded(sim, lane, after->id, id))
+    else if (after->id > look->acked && !limits_exceeded(sim, lane, after->id, id, true))
         breaks(sim, BOUNDED_DISK, "%s event %" PRId64 " is evicted, and there was room for it",
                lane_name(lane), after->id);
 }
@@ -113,7 +116,7 @@ static void check_leaving(struct sim *sim, outbox_lane lane, const struct put_lo
 static void check_stored(struct sim *sim, outbox_lane lane, const struct put_look *look,
                          const struct tombstone *after, int64_t id)
 {
-    if (limits_exceeded(sim, lane, after->id + 1, id))
+    if (limits_exceeded(sim, lane, after->id + 1, id, false))
         breaks(sim, BOUNDED_DISK,
                "the %s lane holds %" PRId64 " to %" PRId64 ", over its limit of %lld, %lld bytes",
                lane_name(lane), after->id + 1, id, (long long)limit_of(sim, lane)->max_events,
@@ -132,7 +135,7 @@ static void check_rejected(struct sim *sim, uint32_t event, const struct put_loo
     bool alone = limit->max_bytes > 0 && own > limit->max_bytes;
     bool full =
         (limit->max_events > 0 && to + 1 - from + 1 > limit->max_events) ||
-        (limit->max_bytes > 0 && bytes_from(sim, e->lane, from, to) + own > limit->max_bytes);
+        (limit->max_bytes > 0 && bytes_from(sim, e->lane, from, to, true) + own > limit->max_bytes);
     if (!alone && (limit->when_full == OUTBOX_EVICT_OLDEST || !full))
         breaks(sim, CONTRACT, "a %s event is rejected, and there is room", lane_name(e->lane));
     if (after->largest != to)

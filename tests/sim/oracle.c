@@ -52,8 +52,11 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
 {
     struct model_lane *lane = &sim->model.lanes[number];
     bool is_old = false;
-    if (strcmp(lane->source, wire->source) == 0)
+    if (strcmp(lane->source, wire->source) == 0) {
+        if (wire->id < lane->epoch_first)
+            lane->epoch_first = wire->id; /* those before were to leave otherwise, and come now */
         return;
+    }
     for (int i = 0; i < OUTBOX_LANES; i++)
         is_old = is_old || is_epoch_of(&sim->model.lanes[i], wire->source);
     if (is_old || (lane->source[0] && lane->epochs_to_come == 0)) {
@@ -71,6 +74,8 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
     sqlite3_snprintf(sizeof lane->source, lane->source, "%s", wire->source);
 }
 
+enum { STEP_MS = 500 /* may pass between the look at the clock and the send */ };
+
 static void check_fate(struct sim *sim, uint32_t event)
 {
     struct model *model = &sim->model;
@@ -84,6 +89,8 @@ static void check_fate(struct sim *sim, uint32_t event)
         model->lanes[e->lane].durable = e->order; /* from now on it must not vanish */
     if (e->body == BODY_UNFIT)
         breaks(sim, NO_INVENTION, EVENT " is not fit to be sent", EVENT_OF(e));
+    if (age_is_over(sim, e, STEP_MS))
+        breaks(sim, NO_INVENTION, EVENT " is sent and has expired", EVENT_OF(e));
 }
 
 unsigned oracle_ring(const struct sim *sim)
@@ -163,7 +170,8 @@ static bool is_that(struct sim *sim, const outbox_message *message, uint32_t eve
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     return strcmp(topic, message->topic) == 0 &&
            wire_read(sim, message, model_content_type(e->body), &wire) &&
-           wire_has_body(sim, event, &wire) && wire_has_attributes(sim, message, &wire, event);
+           wire_has_body(sim, event, &wire) && wire_has_attributes(sim, message, &wire, event) &&
+           age_is_told(sim, e, message->expiry_seconds);
 }
 
 /* The event of that id; where several transactions in doubt gave it out, the one it really is. */
@@ -267,7 +275,8 @@ static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order
  * So another start of the forwarder may send it, and the recipient takes it for stale. */
 static void accept_late(struct sim *sim, struct model_event *e)
 {
-    if (e->passed_by == sim->node.starts && !sim->was_meddled_with &&
+    bool may_change = e->was_too_old || e->keep_last; /* the clock, or the newer one may be gone */
+    if (e->passed_by == sim->node.starts && !sim->was_meddled_with && !may_change &&
         !sim->model.lanes[e->lane].epoch_changes)
         breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));
     e->is_accepted = true;

@@ -297,6 +297,7 @@ static void prepare(struct sim *sim, const struct run_options *options)
     device_init(&sim->device);
     settings_draw(&sim->settings, sim->profile, &sim->choices);
     sim->settings.lies = options->teeth;
+    sim->device.wall_offset_ms = sim->settings.starts_in_1970 ? WALL_1970_MS : 0;
     sim->device.has_shared_memory = !sim->profile->one_connection;
     bool powersafe = sim->settings.is_wal || sim_choose(&sim->choices, TAG_CONFIG, 2) == 0;
     sim->device.disk.powersafe = powersafe;

@@ -13,6 +13,7 @@
  *   wire           what a message says of itself
  *   oracle, turns  judge what is sent: each lane by itself, and the lanes among each other
  *   ledger         follows the tombstones: how each event has left
+ *   age            which events are too old, and of which there is a newer one
  *   limits         judges what a put lets leave
  *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
@@ -124,6 +125,8 @@ struct settings {
     unsigned acts[ACTS];
     struct poison poison;
     outbox_limit limits[OUTBOX_LANES];
+    unsigned ttl_per_mille, keep_last_per_mille; /* of the events */
+    bool starts_in_1970;
     unsigned lies; /* enum teeth */
     outbox_forwarder_config forwarder;
 };
@@ -154,6 +157,10 @@ struct model_event {
     int64_t id;
     uint32_t size, stream;
     enum body body;
+    int64_t ttl_ms;   /* 0: for ever */
+    int64_t expires;  /* as it is stored */
+    bool was_too_old; /* at some moment, by a clock that was set */
+    bool keep_last;
     enum fate fate;
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
@@ -552,7 +559,9 @@ struct put_look {
 const outbox_limit *limit_of(const struct sim *sim, outbox_lane lane);
 bool limits_hold(const struct sim *sim, outbox_lane lane); /* whether it has any */
 int64_t limits_bytes(const struct sim *sim, uint32_t event);
-bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to);
+/* Whether these are more than the lane may hold; `perhaps`: if all are there that are in doubt. */
+bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
+                     bool perhaps);
 void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
                        struct put_look *look);
 void limits_after_put(struct sim *sim, struct writer *writer, uint32_t event,
@@ -560,6 +569,20 @@ void limits_after_put(struct sim *sim, struct writer *writer, uint32_t event,
 /* The transaction that was open is rolled back, or its savepoint is. */
 void limits_in_doubt(struct sim *sim);
 void limits_undone(struct sim *sim, struct writer *writer, bool to_savepoint);
+
+/* ---- age.c -------------------------------------------------------------------------------------------------------------- */
+
+int64_t age_expires(const struct sim *sim, int64_t ttl_ms); /* of a put now */
+/* An event was put, which may have taken a while: when it expires is in its row. */
+void age_read_back(struct sim *sim, sqlite3 *db, struct model_event *e);
+bool age_is_over(const struct sim *sim, const struct model_event *e, int64_t slack_ms);
+bool age_was_over(const struct sim *sim, const struct model_event *e);
+void age_clock_jumps(struct sim *sim); /* will do so */
+/* What goes to the broker as the Message Expiry Interval. */
+bool age_is_told(const struct sim *sim, const struct model_event *e, uint32_t seconds);
+bool age_is_stored(const struct model_event *e, int64_t expires);
+/* Whether a newer event of its key takes its place. */
+bool age_is_superseded(struct sim *sim, const struct model_event *e);
 
 /* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
 

@@ -181,8 +181,10 @@ static void follow_suspicion(struct sim *sim, const outbox_lane_sending *lane, o
     if (has_passed && turns->is_suspect[number] && e->hangups >= HANGUPS_DEADLY &&
         !has_stopped(sim, number, 0) && !e->is_accepted && e->id > lane->settled_id)
         must_die(sim, e, 0);
-    if (has_passed && (turns->is_suspect[number] || e->id <= lane->settled_id))
+    if (has_passed && (turns->is_suspect[number] || e->id <= lane->settled_id)) {
         turns->refused[number] = 0;
+        turns->one_is_alone = false;
+    }
     if (turns->refused[number] || lane->refused_id == 0 || lane->refused_reason != 0)
         return;
     event = model_owner(&sim->model, number, lane->refused_id);
