@@ -66,15 +66,30 @@ static void broker_takes_events(outbox_forwarder *f)
     f->hangups = 0;
 }
 
+/* Its row left the table in the meantime: whatever was said of it, it is done. But those behind it name
+ * it as the one before, and a recipient that has not got it waits for it: they are sent again. */
+static void on_late_answer(outbox_forwarder *f, struct ob_lane *lane, int reason)
+{
+    if (reason < 0x80) {
+        broker_takes_events(f);
+        return;
+    }
+    f->stats.refusals++;
+    ob_machine_trouble(f, OUTBOX_LINK,
+                       "the broker refuses an event (reason 0x%02x) that has left the outbox "
+                       "meanwhile; those behind it are sent again",
+                       (unsigned)reason);
+    ob_window_keep(&lane->window, 0);
+    ob_machine_back_off(f);
+}
+
 /* The link's token holds the lane in its lowest bit. */
 static void on_acked(outbox_forwarder *f, const outbox_link_event *event)
 {
     struct ob_lane *lane = &f->lane[event->token % OUTBOX_LANES];
     uint32_t token = event->token / OUTBOX_LANES;
     if (ob_window_let_go(&lane->window, token)) {
-        /* Its row left the table in the meantime: whatever was said of it, it is done. */
-        if (event->reason < 0x80)
-            broker_takes_events(f);
+        on_late_answer(f, lane, event->reason);
         return;
     }
     struct ob_entry *entry = ob_window_find(&lane->window, token);

@@ -215,8 +215,9 @@ void outbox_forwarder_close(outbox_forwarder *f)
 int64_t outbox_forwarder_acked(const outbox_forwarder *f, outbox_lane lane)
 {
     const struct ob_window *window = &f->lane[lane].window;
+    uint32_t count = ob_window_settleable(window);
     int64_t head = ob_machine_head(f, &f->lane[lane])->id, id = head;
-    for (uint32_t i = 0; i < ob_window_count(window); i++) {
+    for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
         if (entry->verdict != OB_ACKED || entry->id != id + 1)
             break;

@@ -138,9 +138,13 @@ static void free_places(struct ob_window *window)
         window->kept++;
 }
 
+/* One that has left while it was in flight may be refused yet: then the recipient does not have it, and
+ * those behind it that name it as the one before must be sent again. */
 uint32_t ob_window_settleable(const struct ob_window *window)
 {
     uint32_t count = 0;
+    if (window->kept != window->first)
+        return 0;
     while (window->first + count != window->end) {
         uint8_t verdict = slot(window, window->first + count)->verdict;
         if (verdict != OB_ACKED && verdict != OB_DROPPED)

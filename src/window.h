@@ -11,7 +11,8 @@
  * connection names no entry and its ack is ignored.
  *
  * An entry that leaves while in flight is no event of ours any more, but the server still counts
- * it until its PUBACK. Its place is kept so long, before `first`, and it stays in `in_flight`.
+ * it until its PUBACK. Its place is kept so long, before `first`, and it stays in `in_flight`; and
+ * nothing behind it is settled, for it may be refused.
  */
 #ifndef OB_WINDOW_H
 #define OB_WINDOW_H

@@ -85,6 +85,7 @@ static void committed(struct sim *sim, struct writer *writer, uint32_t transacti
     if (commits_are_durable(sim, writer))
         model_all_durable(&sim->model);
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);
+    ledger_look(sim, writer->db);
     trace_event(sim, "order", sim->model.lanes[OUTBOX_NORMAL].order_count,
                 sim->model.lanes[OUTBOX_URGENT].order_count);
 }
@@ -92,6 +93,7 @@ static void committed(struct sim *sim, struct writer *writer, uint32_t transacti
 static void rolled_back(struct sim *sim, struct writer *writer)
 {
     model_abort(&sim->model, writer->transaction);
+    limits_undone(sim, writer, false);
     writer->transaction = 0;
 }
 
@@ -120,6 +122,7 @@ static void is_in_doubt(struct sim *sim, struct writer *writer)
     uint32_t transaction = writer->transaction;
     char sql[64];
     model_doubt(&sim->model, transaction);
+    limits_in_doubt(sim);
     writer->transaction = 0;
     if (!sqlite3_get_autocommit(writer->db) && run(sim, writer, "ROLLBACK") != SQLITE_OK &&
         !sqlite3_get_autocommit(writer->db))
@@ -190,6 +193,8 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
                           .type = model_type(number),
                           .key = model_key(number),
                           .retain = model_is_retained(number),
+                          .ttl_ms = e->ttl_ms,
+                          .keep_last = e->keep_last,
                           .lane = e->lane};
     int code = outbox_put(writer->box, &event, id);
     oracle_code(sim, "put", code);
@@ -199,6 +204,8 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
     if (code != expected || (code == OUTBOX_TOO_LARGE && e->size <= sim->settings.payload_max) ||
         (code == OUTBOX_BAD_PAYLOAD && e->body != BODY_UNFIT))
         breaks(sim, CONTRACT, "put of %u bytes answered %d", e->size, code);
+    if (code == OUTBOX_FULL && !limits_hold(sim, e->lane))
+        breaks(sim, CONTRACT, "the %s lane is full without a limit", lane_name(e->lane));
     return code;
 }
 
@@ -207,10 +214,11 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
 {
     const struct model_event *e = model_event(&sim->model, number);
     sqlite3_stmt *s = NULL;
-    char topic[16], sql[200];
+    char topic[16], sql[240];
     sqlite3_snprintf(sizeof sql, sql,
-                     "INSERT INTO %s(id, topic, payload, content_type, type, key, retain)"
-                     " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4, ?5, ?6, ?7)",
+                     "INSERT INTO %s(id, topic, payload, content_type, type, key, retain, expires,"
+                     " keep_last)"
+                     " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                      lane_table(e->lane), lane_table(e->lane));
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     int result = sqlite3_prepare_v2(writer->db, sql, -1, &s, NULL);
@@ -225,11 +233,25 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
         (void)sqlite3_bind_text(s, 5, model_type(number), -1, SQLITE_STATIC);
         (void)sqlite3_bind_text(s, 6, model_key(number), -1, SQLITE_STATIC);
         (void)sqlite3_bind_int(s, 7, model_is_retained(number));
+        if (e->expires != 0)
+            (void)sqlite3_bind_int64(s, 8, e->expires);
+        (void)sqlite3_bind_int(s, 9, e->keep_last);
         (void)sqlite3_step(s);
         result = sqlite3_finalize(s);
     }
     *id = sqlite3_last_insert_rowid(writer->db);
     return result;
+}
+
+/* Other writers add to whatever the clock says. */
+static void draw_age(struct sim *sim, bool is_foreign, struct model_event *e)
+{
+    static const int64_t ttls[] = {3600000, 1, 200, 5000, OUTBOX_TTL_MAX};
+    if (sim_chance(&sim->choices, TAG_FEATURE, sim->settings.ttl_per_mille))
+        e->ttl_ms = ttls[sim_choose(&sim->choices, TAG_FEATURE, 5)];
+    e->expires = is_foreign && e->ttl_ms ? device_wall_ms(&sim->device) + e->ttl_ms
+                                         : age_expires(sim, e->ttl_ms);
+    e->keep_last = sim_chance(&sim->choices, TAG_FEATURE, sim->settings.keep_last_per_mille);
 }
 
 /* What the next event is to be. */
@@ -251,6 +273,7 @@ static struct model_event draw(struct sim *sim, struct writer *writer)
         e.size = 8;
     if (e.body == BODY_JSON && e.size < 2)
         e.body = BODY_TEXT;
+    draw_age(sim, is_foreign, &e);
     return e;
 }
 
@@ -261,22 +284,31 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     struct model *model = &sim->model;
     bool is_foreign = writer->box == NULL;
     uint32_t event = model_add(model, transaction, like);
+    if (!model_key(event))
+        model_event(model, event)->keep_last = false;
     uint8_t *bytes = malloc(like->size + 1);
     int64_t id = 0;
+    struct put_look look;
     if (!bytes)
         abort();
     model_body(model, event, bytes);
+    limits_before_put(sim, writer, like->lane, &look);
     int code =
         is_foreign ? insert(sim, writer, event, bytes, &id) : store(sim, writer, event, bytes, &id);
     free(bytes);
     trace_event(sim, "put", event, (uint64_t)id);
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
-                  (is_foreign && (code & 0xff) == SQLITE_BUSY);
+                  code == OUTBOX_FULL || (is_foreign && (code & 0xff) == SQLITE_BUSY);
+    if (code == 0) {
+        model_named(model, event, id);
+        if (!is_foreign)
+            age_read_back(sim, writer->db, model_event(model, event));
+    }
+    limits_after_put(sim, writer, event, &look, code);
     if (code != 0) {
         model_abort_event(model, event);
         return 0;
     }
-    model_named(model, event, id);
     tell(sim, "writer %u puts " EVENT " into transaction %u", writer->index,
          EVENT_OF(model_event(model, event)), transaction);
     return event;
@@ -361,6 +393,7 @@ static void undo_savepoint(struct sim *sim, struct writer *writer)
     for (; event; event = model_event(model, event)->next_in_transaction)
         if (event >= writer->savepoint_event && model_event(model, event)->fate == ATTEMPTED)
             model_abort_event(model, event);
+    limits_undone(sim, writer, true);
     writer->in_savepoint = false;
     tell(sim, "writer %u rolls back to its savepoint", writer->index);
 }
@@ -441,12 +474,13 @@ void app_finish(struct sim *sim)
     }
 }
 
-void app_put_last(struct sim *sim)
+bool app_put_last(struct sim *sim)
 {
     struct writer *writer = &sim->writers[0];
     for (int attempt = 0; attempt < PATIENCE && writer->db && !writer->transaction; attempt++)
         if (put_alone(sim, writer)) /* it may draw one that is refused */
-            return;
+            return true;
+    return false;
 }
 
 /* ---- Connections -------------------------------------------------------------------------------------------------------------- */
@@ -526,6 +560,7 @@ static bool attach(struct sim *sim, struct writer *writer)
                             .payload_max = sim->settings.payload_max,
                             .sentence = sentence,
                             .sentence_size = sizeof sentence};
+    memcpy(config.limits, sim->settings.limits, sizeof config.limits);
     int code = outbox_attach(writer->db, &config, &writer->box);
     oracle_code(sim, "attach", code);
     trace_event(sim, "attach", writer->index, (uint64_t)-code);

@@ -47,7 +47,7 @@ static const char *text(sqlite3_stmt *s, int column)
     return (const char *)sqlite3_column_text(s, column);
 }
 
-/* Columns from 2: payload, topic, content type, type, key, retain. */
+/* Columns from 2: payload, topic, content type, type, key, retain, expires, keep_last. */
 static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
 {
     const struct model_event *e = &sim->model.events[event - 1];
@@ -60,7 +60,9 @@ static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
            is_same_text(text(s, 4), model_content_type(e->body)) &&
            is_same_text(text(s, 5), model_type(event)) &&
            is_same_text(text(s, 6), model_key(event)) &&
-           (sqlite3_column_int(s, 7) != 0) == model_is_retained(event);
+           (sqlite3_column_int(s, 7) != 0) == model_is_retained(event) &&
+           age_is_stored(e, sqlite3_column_int64(s, 8)) &&
+           (sqlite3_column_int(s, 9) != 0) == e->keep_last;
 }
 
 /* An event in doubt whose id was given to another since, and which is there in place of that. */
@@ -80,10 +82,10 @@ static uint32_t find_in_doubt(struct sim *sim, outbox_lane lane, int64_t id, sql
 static void find_rows(struct sim *sim, sqlite3 *db, outbox_lane lane, struct found *found)
 {
     int result = SQLITE_ERROR;
-    char sql[160];
+    char sql[200];
     sqlite3_snprintf(sizeof sql, sql,
                      "SELECT id, ledger IS NOT NULL, payload, topic, content_type, type, key,"
-                     " retain FROM %s ORDER BY id",
+                     " retain, expires, keep_last FROM %s ORDER BY id",
                      lane_table(lane));
     sqlite3_stmt *s = prepare(db, sql);
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
@@ -313,6 +315,7 @@ static void resolve(struct sim *sim, sqlite3 *db, struct found *found, bool powe
     if (sim->broken != NO_INVARIANT)
         return;
     ledger_look(sim, db);
+    limits_undone(sim, NULL, false); /* no transaction is open */
     for (int i = 0; i < OUTBOX_LANES; i++)
         oracle_left(sim, (outbox_lane)i, found->lanes[i].tombstone);
     if (power_was_cut)
@@ -357,10 +360,10 @@ static bool is_reason(const struct model_event *e, const char *text)
 static void check_dead_letters(struct sim *sim, sqlite3 *db, outbox_lane lane)
 {
     int result = SQLITE_ERROR;
-    char sql[160];
+    char sql[200];
     sqlite3_snprintf(sizeof sql, sql,
-                     "SELECT id, reason, payload, topic, content_type, type, key, retain"
-                     " FROM outbox_dead WHERE lane = '%s'",
+                     "SELECT id, reason, payload, topic, content_type, type, key, retain,"
+                     " expires, keep_last FROM outbox_dead WHERE lane = '%s'",
                      lane_name(lane));
     sqlite3_stmt *s = prepare(db, sql);
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {

@@ -36,6 +36,7 @@ static bool parse(const char *text, struct tombstone *t)
         return false;
     for (int outcome = DELIVERED; outcome < OUTCOMES; outcome++)
         t->count[outcome] = n[1 + outcome];
+    t->last = n[1];
     t->holes = n[7];
     text += at;
     const char *drops = strstr(text, "\"drops\":[");
@@ -109,21 +110,53 @@ bool ledger_may_drop(struct sim *sim, const struct model_event *e)
     const struct model_lane *lane = &sim->model.lanes[e->lane];
     if (e->outcome != STAYS)
         return e->outcome != DELIVERED;
+    if (lane->epoch_changes && limits_hold(sim, e->lane) &&
+        limit_of(sim, e->lane)->when_full == OUTBOX_EVICT_OLDEST)
+        return true;
     bool is_to_die =
         e->dies_in == sim->node.starts || lane->epoch_changes; /* not followed any more */
-    return e->body == BODY_UNFIT || (e->may_die && is_to_die) || e->id <= lane->passed;
+    return e->body == BODY_UNFIT || (e->may_die && is_to_die) || e->id <= lane->passed ||
+           age_was_over(sim, e) || age_is_superseded(sim, e);
 }
 
-static unsigned ways(const struct sim *sim, sqlite3 *db, const struct model_event *e, bool any_died)
+/* The forwarder evicts for writers that do not; no more than it must. */
+static bool may_be_evicted(const struct sim *sim, const struct model_event *e,
+                           const struct tombstone *now)
 {
-    unsigned may = 0;
-    (void)sim;
+    return limits_hold(sim, e->lane) && limit_of(sim, e->lane)->when_full == OUTBOX_EVICT_OLDEST &&
+           limits_exceeded(sim, e->lane, e->id, now->largest, true);
+}
+
+/* What the tombstone itself says: the last that was delivered, and among which ids drops are. */
+static bool is_told_otherwise(const struct tombstone *now, int64_t id, enum outcome as)
+{
+    const struct drops *d = &now->drops[as];
+    if (as == DELIVERED)
+        return id > now->last;
+    if (id == now->last)
+        return true;
+    bool is_noted = d->count > 0 && id >= d->from && id <= d->to;
+    return as != STAYS && !is_noted && !(d->row > 0 && id >= d->row_from && id <= d->row_to);
+}
+
+static unsigned ways(struct sim *sim, sqlite3 *db, const struct model_event *e,
+                     const struct tombstone *now, bool any_died)
+{
+    unsigned may = e->may_leave;
+    if (e->leaves)
+        return BIT_OF(e->leaves);
     if (any_died && (e->body == BODY_UNFIT || e->may_die) && is_dead(db, e))
         return BIT_OF(DEAD);
     if (e->fate == IN_DOUBT)
         may |= BIT_OF(STAYS); /* it may not be there */
     if (e->is_accepted)
         may |= BIT_OF(DELIVERED);
+    if (age_was_over(sim, e))
+        may |= BIT_OF(EXPIRED);
+    if (age_is_superseded(sim, e))
+        may |= BIT_OF(SUPERSEDED);
+    if (may_be_evicted(sim, e, now))
+        may |= BIT_OF(EVICTED);
     return may;
 }
 
@@ -139,6 +172,7 @@ struct leaving {
 };
 
 /* Finds a way for one event; those that were placed before may have to move. */
+// NOLINTNEXTLINE(misc-no-recursion): as deep as there are ways
 static bool place(struct leaving *l, uint32_t which, unsigned *tried)
 {
     for (int i = DELIVERED; i <= OUTCOMES; i++) {
@@ -169,7 +203,10 @@ static void collect(struct sim *sim, sqlite3 *db, outbox_lane number, const stru
         if (!event)
             continue;
         struct model_event *e = model_event(model, event);
-        l->may[l->count] = ways(sim, db, e, now->count[DEAD] > seen->count[DEAD]);
+        l->may[l->count] = ways(sim, db, e, now, now->count[DEAD] > seen->count[DEAD]);
+        for (int outcome = STAYS; outcome < OUTCOMES; outcome++)
+            if (is_told_otherwise(now, id, (enum outcome)outcome))
+                l->may[l->count] &= ~BIT_OF(outcome);
         l->events[l->count++] = event;
     }
     for (int outcome = DELIVERED; outcome < OUTCOMES; outcome++)
@@ -206,6 +243,7 @@ static void take_leave(struct sim *sim, struct model_event *e, enum outcome as)
     if (e->fate == IN_DOUBT) /* it has left, so it is committed */
         model_commit(&sim->model, e->transaction, sim->device.now_us);
     e->outcome = as;
+    e->leaves = STAYS;
     trace_event(sim, "left", (uint64_t)e->id, (uint64_t)as);
     if (as > DELIVERED)
         tell(sim, EVENT " leaves, %s", EVENT_OF(e), outcome_name(as));
@@ -287,4 +325,11 @@ void ledger_look(struct sim *sim, sqlite3 *db)
             follow(sim, db, (outbox_lane)i, &now);
     }
     sim->device.before = before;
+}
+
+void ledger_follow(struct sim *sim, sqlite3 *db, int64_t *changes)
+{
+    if (*changes != sqlite3_total_changes(db))
+        ledger_look(sim, db);
+    *changes = sqlite3_total_changes(db);
 }

@@ -95,6 +95,9 @@ uint32_t model_add(struct model *model, uint32_t transaction, const struct model
                                                       .size = like->size,
                                                       .stream = like->stream,
                                                       .body = like->body,
+                                                      .ttl_ms = like->ttl_ms,
+                                                      .expires = like->expires,
+                                                      .keep_last = like->keep_last,
                                                       .fate = ATTEMPTED};
     uint32_t *link = &t->first; /* in the order of their puts */
     while (*link)
@@ -286,7 +289,8 @@ const char *model_type(uint32_t event)
 
 const char *model_key(uint32_t event)
 {
-    return event % 3 == 2 ? "a \"key\"" : NULL;
+    static const char *const keys[] = {"a \"key\"", "another"};
+    return event % 3 == 2 ? keys[event / 3 % 2] : NULL;
 }
 
 void model_body(const struct model *model, uint32_t event, uint8_t *to)

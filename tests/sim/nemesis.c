@@ -196,6 +196,20 @@ static void disconnect(struct sim *sim)
     link_hang_up(sim, reason, "the broker restarts");
 }
 
+/* Somewhat wrong; or to 1970, as a device without a battery, and right again. */
+static void set_clock(struct sim *sim)
+{
+    int64_t hours = (int64_t)pick(sim, 2000) - 1000;
+    age_clock_jumps(sim);
+    if (!sim->settings.starts_in_1970 || pick(sim, 2) == 0)
+        sim->device.wall_offset_ms += hours * 3600000;
+    else if (sim->device.wall_offset_ms < WALL_1970_MS / 2)
+        sim->device.wall_offset_ms = 0;
+    else
+        sim->device.wall_offset_ms = WALL_1970_MS;
+    tell(sim, "somebody sets the clock to %lld", (long long)device_wall_ms(&sim->device));
+}
+
 static void begin(struct sim *sim, enum act act)
 {
     struct nemesis *nemesis = &sim->nemesis;
@@ -228,8 +242,7 @@ static void begin(struct sim *sim, enum act act)
         tell(sim, "the disk is nearly full");
         break;
     case ACT_WALL_JUMP:
-        sim->device.wall_offset_ms += ((int64_t)pick(sim, 2000) - 1000) * 3600000;
-        tell(sim, "somebody sets the clock");
+        set_clock(sim);
         break;
     case ACT_LONG_READER:
         start_reader(sim);

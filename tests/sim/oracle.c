@@ -23,9 +23,10 @@ void oracle_code(struct sim *sim, const char *call, int code)
         unsigned codes;
     } lists[] = {
         {"attach", DATABASE},
-        {"put", DATABASE | BIT(OUTBOX_TOO_LARGE) | BIT(OUTBOX_BAD_PAYLOAD)},
+        {"put", DATABASE | BIT(OUTBOX_TOO_LARGE) | BIT(OUTBOX_BAD_PAYLOAD) | BIT(OUTBOX_FULL)},
         {"init", DATABASE},
-        {"step", DATABASE | BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED) | BIT(OUTBOX_NOT_DURABLE)},
+        {"step", DATABASE | BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED) | BIT(OUTBOX_NOT_DURABLE) |
+                     BIT(OUTBOX_FULL)},
     };
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         if (strcmp(lists[i].call, call) == 0 &&
@@ -51,8 +52,11 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
 {
     struct model_lane *lane = &sim->model.lanes[number];
     bool is_old = false;
-    if (strcmp(lane->source, wire->source) == 0)
+    if (strcmp(lane->source, wire->source) == 0) {
+        if (wire->id < lane->epoch_first)
+            lane->epoch_first = wire->id; /* those before were to leave otherwise, and come now */
         return;
+    }
     for (int i = 0; i < OUTBOX_LANES; i++)
         is_old = is_old || is_epoch_of(&sim->model.lanes[i], wire->source);
     if (is_old || (lane->source[0] && lane->epochs_to_come == 0)) {
@@ -70,6 +74,8 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
     sqlite3_snprintf(sizeof lane->source, lane->source, "%s", wire->source);
 }
 
+enum { STEP_MS = 500 /* may pass between the look at the clock and the send */ };
+
 static void check_fate(struct sim *sim, uint32_t event)
 {
     struct model *model = &sim->model;
@@ -83,6 +89,8 @@ static void check_fate(struct sim *sim, uint32_t event)
         model->lanes[e->lane].durable = e->order; /* from now on it must not vanish */
     if (e->body == BODY_UNFIT)
         breaks(sim, NO_INVENTION, EVENT " is not fit to be sent", EVENT_OF(e));
+    if (age_is_over(sim, e, STEP_MS))
+        breaks(sim, NO_INVENTION, EVENT " is sent and has expired", EVENT_OF(e));
 }
 
 unsigned oracle_ring(const struct sim *sim)
@@ -162,7 +170,8 @@ static bool is_that(struct sim *sim, const outbox_message *message, uint32_t eve
     sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
     return strcmp(topic, message->topic) == 0 &&
            wire_read(sim, message, model_content_type(e->body), &wire) &&
-           wire_has_body(sim, event, &wire) && wire_has_attributes(sim, message, &wire, event);
+           wire_has_body(sim, event, &wire) && wire_has_attributes(sim, message, &wire, event) &&
+           age_is_told(sim, e, message->expiry_seconds);
 }
 
 /* The event of that id; where several transactions in doubt gave it out, the one it really is. */
@@ -195,6 +204,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
                (const char *)message->payload);
         return 0;
     }
+    ledger_follow(sim, talk->db, &talk->changes);
     check_identity(sim, talk, lane, &wire);
     uint32_t event = identify(sim, message, lane, wire.id);
     if (event) {
@@ -232,7 +242,8 @@ void oracle_heard(struct sim *sim, uint32_t event)
     while (lane->heard < lane->order_count) {
         const struct model_event *e = model_at(model, lane, lane->heard + 1);
         bool is_gone = e->body == BODY_UNFIT || e->outcome > DELIVERED;
-        if (!is_gone && e->acked != sim->link.talk.connection)
+        bool is_in_flight = e->connection == sim->link.talk.connection;
+        if ((!is_gone || is_in_flight) && e->acked != sim->link.talk.connection)
             return;
         lane->heard++;
     }
@@ -243,7 +254,7 @@ void oracle_sent(struct sim *sim, uint32_t event)
     const struct model_event *e = model_event(&sim->model, event);
     struct model_lane *lane = model_lane_of(&sim->model, event);
     update_heard(sim, lane);
-    if (e->order > 0 && e->order <= lane->heard)
+    if (e->order > 0 && e->order <= lane->heard && e->acked)
         breaks(sim, DUPLICATES, EVENT " is sent again behind its PUBACK", EVENT_OF(e));
 }
 
@@ -265,7 +276,8 @@ static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order
  * So another start of the forwarder may send it, and the recipient takes it for stale. */
 static void accept_late(struct sim *sim, struct model_event *e)
 {
-    if (e->passed_by == sim->node.starts && !sim->was_meddled_with &&
+    bool may_change = e->was_too_old || e->keep_last; /* the clock, or the newer one may be gone */
+    if (e->passed_by == sim->node.starts && !sim->was_meddled_with && !may_change &&
         !sim->model.lanes[e->lane].epoch_changes)
         breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));
     e->is_accepted = true;
@@ -314,9 +326,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     outbox_statistics now = {0};
     oracle_code(sim, "step", code);
     outbox_forwarder_stats(sim->node.forwarder, &now);
-    if (sim->node.changes != sqlite3_total_changes(sim->node.db))
-        ledger_look(sim, sim->node.db);
-    sim->node.changes = sqlite3_total_changes(sim->node.db);
+    ledger_follow(sim, sim->node.db, &sim->node.changes);
     for (int i = 0; i < OUTBOX_LANES; i++)
         oracle_left(sim, (outbox_lane)i, now.sending[i].settled_id);
     turns_after_step(sim, &now);

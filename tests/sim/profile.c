@@ -194,6 +194,31 @@ static void draw_poison(struct settings *settings, const struct profile *profile
         settings->poison.reason = reasons[feature(choices, 4)];
 }
 
+static bool has_features(const struct profile *profile)
+{
+    return !profile->is_calm && !profile->is_small_scope;
+}
+
+static void draw_limits(struct settings *settings, struct choices *choices)
+{
+    static const int64_t events[] = {3, 10, 40, 0}, bytes[] = {0, 0, 1000, 4000};
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        if (feature(choices, 3) < 2)
+            continue;
+        settings->limits[i].max_events = events[feature(choices, 4)];
+        settings->limits[i].max_bytes = bytes[feature(choices, 4)];
+        settings->limits[i].when_full = feature(choices, 2) ? OUTBOX_EVICT_OLDEST : OUTBOX_REJECT;
+    }
+}
+
+static void draw_age(struct settings *settings, struct choices *choices)
+{
+    static const unsigned ttl[] = {0, 0, 100, 500}, keep_last[] = {0, 0, 300, 1000};
+    settings->ttl_per_mille = ttl[feature(choices, 4)];
+    settings->keep_last_per_mille = keep_last[feature(choices, 4)];
+    settings->starts_in_1970 = feature(choices, 4) == 3;
+}
+
 void settings_draw(struct settings *settings, const struct profile *profile,
                    struct choices *choices)
 {
@@ -214,6 +239,10 @@ void settings_draw(struct settings *settings, const struct profile *profile,
     static const unsigned urgent[] = {0, 100, 500, 900};
     settings->urgent_per_mille = urgent[sim_choose(choices, TAG_LANE, 4)];
     draw_poison(settings, profile, choices);
+    if (has_features(profile)) {
+        draw_limits(settings, choices);
+        draw_age(settings, choices);
+    }
     for (int act = 0; act < ACTS; act++) {
         bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;
         settings->acts[act] = takes_part ? profile->acts[act] : 0;

@@ -221,14 +221,14 @@ static void drain(struct sim *sim)
  * moved a part, and the forwarder looks again when it has settled the next event: so there is one. */
 static void check_wal(struct sim *sim)
 {
-    app_put_last(sim);
+    bool stored = app_put_last(sim);
     drain(sim);
     uint64_t until = sim->device.now_us + QUIET_US;
     struct writer *writer = &sim->writers[0];
     uint64_t most = (sim->settings.forwarder.checkpoint_frames + FRAMES_BESIDE) * (uint64_t)FRAME;
     while (sim->device.now_us < until && sim->broken == NO_INVARIANT)
         act_next(sim);
-    if (sim->settings.is_wal && writer->db &&
+    if (sim->settings.is_wal && stored && writer->db &&
         sqlite3_exec(writer->db, "INSERT OR REPLACE INTO business VALUES(0, 0)", NULL, NULL,
                      NULL) == SQLITE_OK &&
         sim->device.last_wal_end > most)
@@ -310,6 +310,7 @@ static void prepare(struct sim *sim, const struct run_options *options)
     device_init(&sim->device);
     settings_draw(&sim->settings, sim->profile, &sim->choices);
     sim->settings.lies = options->teeth;
+    sim->device.wall_offset_ms = sim->settings.starts_in_1970 ? WALL_1970_MS : 0;
     sim->device.has_shared_memory = !sim->profile->one_connection;
     bool powersafe = sim->settings.is_wal || sim_choose(&sim->choices, TAG_CONFIG, 2) == 0;
     sim->device.disk.powersafe = powersafe;

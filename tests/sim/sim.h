@@ -13,6 +13,8 @@
  *   wire           what a message says of itself
  *   oracle, turns  judge what is sent: each lane by itself, and the lanes among each other
  *   ledger         follows the tombstones: how each event has left
+ *   age            which events are too old, and of which there is a newer one
+ *   limits         judges what a put lets leave
  *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
  *   profile        what can go wrong in this run, and how often
@@ -122,6 +124,9 @@ struct settings {
     uint32_t think_ms;         /* mean pause between two statements */
     unsigned acts[ACTS];
     struct poison poison;
+    outbox_limit limits[OUTBOX_LANES];
+    unsigned ttl_per_mille, keep_last_per_mille; /* of the events */
+    bool starts_in_1970;
     unsigned lies; /* enum teeth */
     outbox_forwarder_config forwarder;
 };
@@ -152,6 +157,10 @@ struct model_event {
     int64_t id;
     uint32_t size, stream;
     enum body body;
+    int64_t ttl_ms;   /* 0: for ever */
+    int64_t expires;  /* as it is stored */
+    bool was_too_old; /* at some moment, by a clock that was set */
+    bool keep_last;
     enum fate fate;
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
@@ -159,6 +168,8 @@ struct model_event {
     bool is_accepted;     /* by the broker, in order */
     uint64_t passed_by;   /* start of the forwarder in which a later one was accepted first */
     enum outcome outcome; /* as the ledger has counted it */
+    enum outcome leaves;  /* as a transaction wants that is not seen to be committed yet */
+    unsigned may_leave;   /* bits: as one in doubt wanted */
     uint32_t acked;       /* connection in which its PUBACK was heard; 0: never */
     unsigned hangups;     /* of the broker, on it */
     bool may_die;         /* the broker has refused it so that it must become a dead letter ... */
@@ -184,6 +195,7 @@ struct drops {
 struct tombstone {
     bool is_known;
     int64_t id, largest, holes;
+    int64_t last; /* that was delivered */
     int64_t count[OUTCOMES];
     struct drops drops[OUTCOMES];
 };
@@ -201,6 +213,7 @@ struct model_lane {
     uint64_t heard_by;     /* ... in this start of it ... */
     unsigned heard_in;     /* ... after so many changes of the source */
     struct tombstone seen; /* all up to it have left, and how is known */
+    int64_t leaving;       /* events up to it may have `leaves` set */
     int64_t passed;        /* the tombstone as it was read last */
     int64_t floor;         /* ids up to it had left the table at the last start of the device */
     char source[128];
@@ -246,7 +259,7 @@ struct node {
     int64_t durable[OUTBOX_LANES]; /* told with the next step */
     bool is_told;
     uint64_t starts;
-    sqlite3_int64 changes; /* of its connection, when the ledgers were looked at last */
+    int64_t changes; /* of its connection, when the ledgers were looked at last */
 };
 
 enum { QUEUE = 4096 };
@@ -265,6 +278,7 @@ struct down { /* what the forwarder will be told */
 struct talk {
     uint32_t connection; /* number */
     sqlite3 *db;         /* the forwarder's */
+    int64_t changes;     /* of it, when the ledgers were looked at last */
     struct {
         int64_t last_id; /* sent in it */
         bool refused_one;
@@ -394,7 +408,7 @@ void app_step(struct sim *sim, struct writer *writer);
 void app_close(struct sim *sim, struct writer *writer); /* on a dead device as well */
 bool app_open(struct sim *sim, struct writer *writer);
 void app_finish(struct sim *sim);   /* ends what is open; begins nothing new */
-void app_put_last(struct sim *sim); /* an event behind all others */
+bool app_put_last(struct sim *sim); /* an event behind all others */
 
 /* ---- node.c --------------------------------------------------------------------------------------------------- */
 
@@ -527,11 +541,48 @@ void turns_after_step(struct sim *sim, const outbox_statistics *now);
 bool ledger_read(struct sim *sim, sqlite3 *db, outbox_lane lane, struct tombstone *tombstone);
 /* Reads both, outside a transaction, and judges what has left since the last look. */
 void ledger_look(struct sim *sim, sqlite3 *db);
+/* The same where this connection has written since. */
+void ledger_follow(struct sim *sim, sqlite3 *db, int64_t *changes);
 /* What has left beyond `id` is there again: a power cut has undone it. */
-void ledger_rewind(struct sim *sim, outbox_lane lane, int64_t id);
+void ledger_rewind(struct sim *sim, outbox_lane number, int64_t id);
 /* Whether the event may be skipped, now or for good. */
 bool ledger_may_drop(struct sim *sim, const struct model_event *e);
 const char *outcome_name(enum outcome outcome);
+
+/* ---- limits.c ---------------------------------------------------------------------------------------------------------- */
+
+struct put_look {
+    struct tombstone before;
+    int64_t acked; /* what the put may count as delivered */
+};
+
+const outbox_limit *limit_of(const struct sim *sim, outbox_lane lane);
+bool limits_hold(const struct sim *sim, outbox_lane lane); /* whether it has any */
+int64_t limits_bytes(const struct sim *sim, uint32_t event);
+/* Whether these are more than the lane may hold; `perhaps`: if all are there that are in doubt. */
+bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
+                     bool perhaps);
+void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
+                       struct put_look *look);
+void limits_after_put(struct sim *sim, struct writer *writer, uint32_t event,
+                      const struct put_look *look, int code);
+/* The transaction that was open is rolled back, or its savepoint is. */
+void limits_in_doubt(struct sim *sim);
+void limits_undone(struct sim *sim, struct writer *writer, bool to_savepoint);
+
+/* ---- age.c -------------------------------------------------------------------------------------------------------------- */
+
+int64_t age_expires(const struct sim *sim, int64_t ttl_ms); /* of a put now */
+/* An event was put, which may have taken a while: when it expires is in its row. */
+void age_read_back(struct sim *sim, sqlite3 *db, struct model_event *e);
+bool age_is_over(const struct sim *sim, const struct model_event *e, int64_t slack_ms);
+bool age_was_over(const struct sim *sim, const struct model_event *e);
+void age_clock_jumps(struct sim *sim); /* will do so */
+/* What goes to the broker as the Message Expiry Interval. */
+bool age_is_told(const struct sim *sim, const struct model_event *e, uint32_t seconds);
+bool age_is_stored(const struct model_event *e, int64_t expires);
+/* Whether a newer event of its key takes its place. */
+bool age_is_superseded(struct sim *sim, const struct model_event *e);
 
 /* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
 

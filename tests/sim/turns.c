@@ -17,6 +17,9 @@ void turns_begin(struct sim *sim)
 /* In the rollback modes a writer that commits keeps the forwarder from reading. */
 static bool is_calm(const struct sim *sim)
 {
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (limit_of(sim, (outbox_lane)i)->when_full == OUTBOX_EVICT_OLDEST)
+            return false; /* what was read may have left, and is looked for again first */
     return sim->settings.is_wal && !sim->was_meddled_with &&
            sim->device.now_us > sim->device.denied_until[PROCESS_FORWARDER];
 }
@@ -55,10 +58,23 @@ static void check_turn(struct sim *sim, const struct model_event *e)
                turns->over_waiting);
 }
 
+static bool knows_that_it_left(const struct sim *sim, outbox_lane lane, int64_t id)
+{
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(sim->node.forwarder, &now);
+    return id <= now.sending[lane].settled_id;
+}
+
 /* [step-4]: what was refused goes alone, those ahead of it in its lane too. */
 static void check_alone(struct sim *sim, const struct model_event *e)
 {
     struct turns *turns = &sim->link.turns;
+    for (int i = 0; i < OUTBOX_LANES; i++) {
+        if (!turns->refused[i] || !knows_that_it_left(sim, (outbox_lane)i, turns->refused[i]))
+            continue;
+        turns->refused[i] = 0;
+        turns->one_is_alone = false;
+    }
     bool goes_alone = turns->refused[e->lane] != 0;
     if (sim->was_meddled_with)
         return; /* it may have left by another hand */
@@ -123,19 +139,12 @@ static void must_die(struct sim *sim, struct model_event *e, int reason)
     tell(sim, EVENT " must become a dead letter", EVENT_OF(e));
 }
 
-static bool knows_that_it_left(const struct sim *sim, const struct model_event *e)
-{
-    outbox_statistics now = {0};
-    outbox_forwarder_stats(sim->node.forwarder, &now);
-    return e->id <= now.sending[e->lane].settled_id;
-}
-
 void turns_refused(struct sim *sim, uint32_t event, int reason)
 {
     struct model_event *e = model_event(&sim->model, event);
     struct turns *turns = &sim->link.turns;
     turns->has_refused = true;
-    if (knows_that_it_left(sim, e))
+    if (knows_that_it_left(sim, e->lane, e->id))
         return;
     bool again = turns->refused[e->lane] == e->id && !turns->is_suspect[e->lane];
     turns->times[e->lane] = again ? turns->times[e->lane] + 1 : 1;
@@ -155,7 +164,7 @@ void turns_acked(struct sim *sim, uint32_t event)
     const struct model_event *e = model_event(&sim->model, event);
     struct turns *turns = &sim->link.turns;
     turns->one_is_alone = false;
-    if (knows_that_it_left(sim, e))
+    if (knows_that_it_left(sim, e->lane, e->id))
         return;
     turns->dead_run[e->lane] = 0;
     if (e->id >= turns->refused[e->lane])
@@ -172,8 +181,10 @@ static void follow_suspicion(struct sim *sim, const outbox_lane_sending *lane, o
     if (has_passed && turns->is_suspect[number] && e->hangups >= HANGUPS_DEADLY &&
         !has_stopped(sim, number, 0) && !e->is_accepted && e->id > lane->settled_id)
         must_die(sim, e, 0);
-    if (has_passed && (turns->is_suspect[number] || e->id <= lane->settled_id))
+    if (has_passed && (turns->is_suspect[number] || e->id <= lane->settled_id)) {
         turns->refused[number] = 0;
+        turns->one_is_alone = false;
+    }
     if (turns->refused[number] || lane->refused_id == 0 || lane->refused_reason != 0)
         return;
     event = model_owner(&sim->model, number, lane->refused_id);

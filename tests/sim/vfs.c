@@ -631,5 +631,5 @@ unsigned device_open_files(const struct device *device)
 
 int64_t device_wall_ms(const struct device *device)
 {
-    return 1767225600000 + (int64_t)(device->now_us / 1000) + device->wall_offset_ms;
+    return -WALL_1970_MS + (int64_t)(device->now_us / 1000) + device->wall_offset_ms;
 }

@@ -72,6 +72,8 @@ void device_restart(struct device *device, struct choices *choices, enum damage 
 /* Locks of this process: on files above SHARED in WAL, any in the rollback modes. */
 unsigned device_locks(const struct device *device, enum process process, bool in_wal);
 unsigned device_open_files(const struct device *device);
+/* The wall clock starts in 2026; with this offset, in 1970. */
+#define WALL_1970_MS (-INT64_C(1767225600000))
 int64_t device_wall_ms(const struct device *device);
 
 #endif

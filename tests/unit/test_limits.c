@@ -223,6 +223,40 @@ struct acked {
     int64_t id;
 };
 
+/* [limit-3] [step-4] else the recipient would wait for ever for the one that `previous` names */
+static void
+test_what_is_behind_a_refused_event_is_sent_again_although_that_was_evicted(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    rig_connect(&rig, 10);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    rig_run(&rig, 100);
+    put(bench);
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    rig_run(&rig, 100);
+    assert_int_equal(counts(bench).evicted, 1);
+    assert_int_equal(rig.link.sent_count, 4);
+    for (int i = 1; i < 4; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).delivered, 0);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x80);
+    rig_run(&rig, 10);
+    assert_false(rig.link.is_open);
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 7);
+    for (int i = 4; i < 7; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).delivered, 3);
+    check_law(bench);
+}
+
 static int64_t told_acked(void *context, outbox_lane lane)
 {
     return lane == OUTBOX_NORMAL ? ((struct acked *)context)->id : 0;
@@ -653,6 +687,7 @@ int main(void)
         CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
         CASE(test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it),
         CASE(test_room_is_made_also_behind_a_close_that_failed),
+        CASE(test_what_is_behind_a_refused_event_is_sent_again_although_that_was_evicted),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
         CASE(test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room),
         CASE(test_a_limit_in_bytes_rejects),
