@@ -3,7 +3,7 @@
 #
 # run.sh - runs test programs and scripts, says of each how it went, and counts.
 #
-#   usage: [JOBS=2] [TEST_TIMEOUT=300] [BUILD=build] tests/run.sh PROGRAM...
+#   usage: [JOBS=2] [TEST_TIMEOUT=900] [BUILD=build] tests/run.sh PROGRAM...
 #
 # A program (cmocka) counts with each of its tests, a script (*.sh) as one. A test that was planned
 # but gave no verdict, because its program died or hung, has failed. What a failed program printed
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY # Paho before 1.3.14 would use them
 jobs=${JOBS:-2}
-limit=${TEST_TIMEOUT:-300}
+limit=${TEST_TIMEOUT:-900}
 export BUILD=${BUILD:-build}
 logs=$BUILD/logs
 mkdir -p "$logs"

@@ -38,7 +38,7 @@ struct totals {
 static void usage(FILE *to)
 {
     fputs("usage: sim [--profile=P] [--seed=N | --seeds=A..B] [--jobs=N] [--ops=N] [--twice]\n"
-          "           [--trace] [--tape-out=FILE] [--sync-lies]\n"
+          "           [--trace] [--tape-out=FILE] [--sync-lies] [--no-ledger]\n"
           "       sim --replay=FILE [--trace]\n"
           "       sim --shrink=FILE -o FILE\n"
           "       sim --enumerate=wal|truncate\n"
@@ -70,15 +70,37 @@ static bool parse_range(const char *text, uint64_t *first, uint64_t *last)
 
 static bool parse(struct command *command, int argc, char **argv)
 {
-    enum { PROFILE = 256, SEED, JOBS, OPS, TWICE, TRACE, TAPE, LIES, REPLAY, SHRINK, ENUM, PROBE };
+    enum {
+        PROFILE = 256,
+        SEED,
+        JOBS,
+        OPS,
+        TWICE,
+        TRACE,
+        TAPE,
+        LIES,
+        NO_LEDGER,
+        REPLAY,
+        SHRINK,
+        ENUM,
+        PROBE
+    };
     static const struct option options[] = {
-        {"profile", required_argument, NULL, PROFILE}, {"seed", required_argument, NULL, SEED},
-        {"seeds", required_argument, NULL, SEED},      {"jobs", required_argument, NULL, JOBS},
-        {"ops", required_argument, NULL, OPS},         {"twice", no_argument, NULL, TWICE},
-        {"trace", no_argument, NULL, TRACE},           {"tape-out", required_argument, NULL, TAPE},
-        {"sync-lies", no_argument, NULL, LIES},        {"replay", required_argument, NULL, REPLAY},
-        {"shrink", required_argument, NULL, SHRINK},   {"enumerate", required_argument, NULL, ENUM},
-        {"probe", optional_argument, NULL, PROBE},     {NULL, 0, NULL, 0},
+        {"profile", required_argument, NULL, PROFILE},
+        {"seed", required_argument, NULL, SEED},
+        {"seeds", required_argument, NULL, SEED},
+        {"jobs", required_argument, NULL, JOBS},
+        {"ops", required_argument, NULL, OPS},
+        {"twice", no_argument, NULL, TWICE},
+        {"trace", no_argument, NULL, TRACE},
+        {"tape-out", required_argument, NULL, TAPE},
+        {"sync-lies", no_argument, NULL, LIES},
+        {"no-ledger", no_argument, NULL, NO_LEDGER},
+        {"replay", required_argument, NULL, REPLAY},
+        {"shrink", required_argument, NULL, SHRINK},
+        {"enumerate", required_argument, NULL, ENUM},
+        {"probe", optional_argument, NULL, PROBE},
+        {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
@@ -107,6 +129,9 @@ static bool parse(struct command *command, int argc, char **argv)
             break;
         case LIES:
             command->teeth |= TEETH_SYNC_LIES;
+            break;
+        case NO_LEDGER:
+            command->teeth |= TEETH_NO_LEDGER;
             break;
         case REPLAY:
             command->replay = optarg;

@@ -24,7 +24,7 @@ hunt() { # name: prints one line; fails if the mutant survives
     "$compiler" -std=c11 ${FLAGS:--O1} -I"$here/include" -o "$here/sim" "$here"/src/*.c "$build"/tests/sim/*.o \
         -lsqlite3 -pthread || return 1
     for profile in tiny-port crash swarm net full busy wrap lite; do
-        seen=$(cd "$here" && timeout 300 ./sim --profile=$profile --seeds="1..$seeds" 2>&1)
+        seen=$(cd "$here" && timeout 300 ./sim --profile=$profile --seeds="1..$seeds" ${SIM_FLAGS:-} 2>&1)
         status=$?
         [ $status -ne 0 ] || continue
         local invariant runs

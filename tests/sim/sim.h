@@ -134,7 +134,7 @@ void settings_draw(struct settings *settings, const struct profile *profile,
                    struct choices *choices);
 
 /* Faults that no promise covers; the tests of the simulator itself turn them on. */
-enum teeth { TEETH_NONE, TEETH_SYNC_LIES = 1 };
+enum teeth { TEETH_NONE, TEETH_SYNC_LIES = 1, TEETH_NO_LEDGER = 2 /* I14 is not judged */ };
 
 /* ---- The model ------------------------------------------------------------------------------------------ */
 

@@ -66,7 +66,8 @@ void trace_print_story(const struct sim *sim, FILE *to)
 void breaks(struct sim *sim, enum invariant invariant, const char *format, ...)
 {
     va_list arguments;
-    if (sim->broken != NO_INVARIANT)
+    if (sim->broken != NO_INVARIANT ||
+        (invariant == LEDGER && (sim->settings.lies & TEETH_NO_LEDGER) != 0))
         return;
     sim->broken = invariant;
     va_start(arguments, format);

@@ -501,11 +501,12 @@ static void test_the_ack_of_an_event_that_was_removed_in_flight_settles_nothing(
     rig_run(&rig, 2000);
     assert_int_equal(rig_stats(&rig).delivered, 0);
     assert_int_equal(rig_stats(&rig).sending[OUTBOX_NORMAL].refused_id, 0);
-    assert_int_equal(rig_stats(&rig).in_flight, 3);
-    rig_ack_from(&rig, 2);
+    rig_reconnect(&rig, 10); /* those behind the refused one are sent again */
+    assert_int_equal(rig.link.sent_count, 7);
+    assert_int_equal(rig.link.sent[4].id, 3);
+    rig_ack_from(&rig, 4);
     assert_int_equal(rig_stats(&rig).delivered, 3);
     assert_int_equal(rig_stats(&rig).pending, 0);
-    assert_int_equal(rig.link.sent_count, 5);
 }
 
 /* [step-2] the server counts a publish until its PUBACK, whatever becomes of the row */
