@@ -90,12 +90,12 @@ bool age_is_superseded(struct sim *sim, const struct model_event *e)
     const struct model_lane *lane = &model->lanes[e->lane];
     if (!e->keep_last || e->order == 0)
         return false;
-    const char *key = model_key(lane->order[e->order - 1]);
+    const char *key = model_key(e);
     for (uint32_t order = e->order + 1; order <= lane->order_count; order++) {
         const struct model_event *newer = model_at(model, lane, order);
         if (newer->keep_last && newer->body != BODY_UNFIT &&
             newer->size <= sim->settings.forwarder.payload_max &&
-            strcmp(model_key(lane->order[order - 1]), key) == 0)
+            strcmp(model_key(newer), key) == 0)
             return true;
     }
     return false;

@@ -128,13 +128,15 @@ static bool may_be_evicted(const struct sim *sim, const struct model_event *e,
 }
 
 /* What the tombstone itself says: the last that was delivered, and among which ids drops are. */
-static bool is_told_otherwise(const struct tombstone *now, int64_t id, enum outcome as)
+static bool is_told_otherwise(const struct tombstone *now, const struct model_event *e,
+                              enum outcome as)
 {
     const struct drops *d = &now->drops[as];
+    int64_t id = e->id;
     if (as == DELIVERED)
         return id > now->last;
-    if (id == now->last)
-        return true;
+    if (id == now->last || e->body == BODY_ANNOUNCEMENT)
+        return id == now->last;
     bool is_noted = d->count > 0 && id >= d->from && id <= d->to;
     return as != STAYS && !is_noted && !(d->row > 0 && id >= d->row_from && id <= d->row_to);
 }
@@ -203,8 +205,10 @@ static void collect(struct sim *sim, sqlite3 *db, outbox_lane number, const stru
             continue;
         struct model_event *e = model_event(model, event);
         l->may[l->count] = ways(sim, db, e, now, now->count[DEAD] > seen->count[DEAD]);
+        if (e->body == BODY_ANNOUNCEMENT && l->may[l->count] & BIT_OF(EVICTED))
+            l->may[l->count] ^= BIT_OF(EVICTED) | BIT_OF(STAYS); /* a hole */
         for (int outcome = STAYS; outcome < OUTCOMES; outcome++)
-            if (is_told_otherwise(now, id, (enum outcome)outcome))
+            if (is_told_otherwise(now, e, (enum outcome)outcome))
                 l->may[l->count] &= ~BIT_OF(outcome);
         l->events[l->count++] = event;
     }
@@ -241,6 +245,7 @@ static void take_leave(struct sim *sim, struct model_event *e, enum outcome as)
         return;              /* its transaction did not happen */
     if (e->fate == IN_DOUBT) /* it has left, so it is committed */
         model_commit(&sim->model, e->transaction, sim->device.now_us);
+    as = as == STAYS ? EVICTED : as; /* an announcement */
     e->outcome = as;
     e->leaves = STAYS;
     trace_event(sim, "left", (uint64_t)e->id, (uint64_t)as);
@@ -265,9 +270,12 @@ static void lay(struct sim *sim, outbox_lane number, const struct tombstone *now
     for (uint32_t i = 0; i < l->count; i++)
         if (l->as[i] != STAYS && model_is_ambiguous(&sim->model, l->events[i]))
             return; /* which one it was is known after the next start */
-    for (uint32_t i = 0; i < l->count; i++)
+    for (uint32_t i = 0; i < l->count; i++) {
+        model_event(&sim->model, l->events[i])->could_leave = l->may[i];
         take_leave(sim, model_event(&sim->model, l->events[i]), l->as[i]);
+    }
     sim->model.lanes[number].seen = *now;
+    drops_check(sim, number, now);
 }
 
 static void follow(struct sim *sim, sqlite3 *db, outbox_lane number, const struct tombstone *now)
@@ -315,6 +323,7 @@ void ledger_look(struct sim *sim, sqlite3 *db)
     for (int i = 0; i < OUTBOX_LANES && db && sqlite3_get_autocommit(db); i++) {
         struct model_lane *lane = &sim->model.lanes[i];
         struct tombstone now;
+        drops_discover(sim, db, (outbox_lane)i);
         if (lane->epoch_changes || !read_tombstone(db, (outbox_lane)i, &now))
             continue;
         if (now.id < lane->seen.id)

@@ -31,9 +31,9 @@ int64_t limits_bytes(const struct sim *sim, uint32_t event)
 {
     const struct model_event *e = &sim->model.events[event - 1];
     char topic[16];
-    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
-    return OUTBOX_EVENT_BYTES + length(topic) + (int64_t)e->size + length(model_type(event)) +
-           length(model_content_type(e->body)) + length(model_key(event));
+    model_topic(sim, e, topic);
+    return OUTBOX_EVENT_BYTES + length(topic) + (int64_t)e->size + length(model_type(e)) +
+           length(model_content_type(e->body)) + length(model_key(e));
 }
 
 /* `perhaps`: with those that may not be there. */

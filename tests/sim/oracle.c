@@ -167,7 +167,7 @@ static bool is_that(struct sim *sim, const outbox_message *message, uint32_t eve
     const struct model_event *e = model_event(&sim->model, event);
     struct wire wire = {0};
     char topic[16];
-    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
+    model_topic(sim, e, topic);
     return strcmp(topic, message->topic) == 0 &&
            wire_read(sim, message, model_content_type(e->body), &wire) &&
            wire_has_body(sim, event, &wire) && wire_has_attributes(sim, message, &wire, event) &&

@@ -167,7 +167,7 @@ static void draw_forwarder(struct settings *settings, const struct profile *prof
         .backoff_min_ms = ONE_OF(200, 50),
         .backoff_max_ms = ONE_OF(3000, 1000),
         .payload_max = settings->payload_max,
-        .announce_topic = "",
+        .announce_topic = "", /* see draw_announcing() */
         .buffer_size = ONE_OF(0, 8192),
         .checkpoint_frames = ONE_OF(4000, 30),
         .shared_connection = profile->one_connection,
@@ -211,6 +211,12 @@ static void draw_limits(struct settings *settings, struct choices *choices)
     }
 }
 
+static void draw_announcing(struct settings *settings, struct choices *choices)
+{
+    static const char *const topics[] = {"", NULL, "drops", "drops"};
+    settings->forwarder.announce_topic = topics[feature(choices, 4)];
+}
+
 static void draw_age(struct settings *settings, struct choices *choices)
 {
     static const unsigned ttl[] = {0, 0, 100, 500}, keep_last[] = {0, 0, 300, 1000};
@@ -242,6 +248,7 @@ void settings_draw(struct settings *settings, const struct profile *profile,
     if (has_features(profile)) {
         draw_limits(settings, choices);
         draw_age(settings, choices);
+        draw_announcing(settings, choices);
     }
     for (int act = 0; act < ACTS; act++) {
         bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;

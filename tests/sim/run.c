@@ -215,6 +215,7 @@ static void check_wal(struct sim *sim)
     uint64_t most = (sim->settings.forwarder.checkpoint_frames + FRAMES_BESIDE) * (uint64_t)FRAME;
     while (sim->device.now_us < until && sim->broken == NO_INVARIANT)
         act_next(sim);
+    drops_at_end(sim);
     if (sim->settings.is_wal && stored && writer->db &&
         sqlite3_exec(writer->db, "INSERT OR REPLACE INTO business VALUES(0, 0)", NULL, NULL,
                      NULL) == SQLITE_OK &&

@@ -14,6 +14,7 @@
  *   oracle, turns  judge what is sent: each lane by itself, and the lanes among each other
  *   ledger         follows the tombstones: how each event has left
  *   age            which events are too old, and of which there is a newer one
+ *   drops          what the recipient is told of them
  *   limits         judges what a put lets leave
  *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
@@ -146,9 +147,9 @@ enum fate {
 };
 
 /* What a body is, and whether the event is fit to be sent. */
-enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES };
+enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES, BODY_ANNOUNCEMENT };
 
-/* How an event left, or will: as the ledger counts it. */
+/* How an event left, or will: as the ledger counts it. An announcement that is evicted is a hole. */
 enum outcome { STAYS, DELIVERED, EXPIRED, EVICTED, SUPERSEDED, DEAD, OUTCOMES };
 
 struct model_event {
@@ -161,6 +162,11 @@ struct model_event {
     int64_t expires;  /* as it is stored */
     bool was_too_old; /* at some moment, by a clock that was set */
     bool keep_last;
+    struct {
+        enum outcome reason;
+        int64_t count, from, to;
+    } tells;         /* an announcement */
+    uint32_t number; /* its own */
     enum fate fate;
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
@@ -170,11 +176,13 @@ struct model_event {
     enum outcome outcome; /* as the ledger has counted it */
     enum outcome leaves;  /* as a transaction wants that is not seen to be committed yet */
     unsigned may_leave;   /* bits: as one in doubt wanted */
-    uint32_t acked;       /* connection in which its PUBACK was heard; 0: never */
-    unsigned hangups;     /* of the broker, on it */
-    bool may_die;         /* the broker has refused it so that it must become a dead letter ... */
-    uint64_t dies_in;     /* ... as that start of the forwarder knows ... */
-    int reason;           /* ... with this reason; 0: it has hung up */
+    unsigned
+        could_leave; /* bits: when it left; `outcome` is one of these, by which the counts come out */
+    uint32_t acked;   /* connection in which its PUBACK was heard; 0: never */
+    unsigned hangups; /* of the broker, on it */
+    bool may_die;     /* the broker has refused it so that it must become a dead letter ... */
+    uint64_t dies_in; /* ... as that start of the forwarder knows ... */
+    int reason;       /* ... with this reason; 0: it has hung up */
 };
 
 struct model_transaction {
@@ -473,9 +481,12 @@ uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t
 void model_body(const struct model *model, uint32_t event, uint8_t *to);
 const char *model_content_type(enum body body);
 /* What else is stored with it; NULL: nothing. */
-bool model_is_retained(uint32_t event);
-const char *model_type(uint32_t event);
-const char *model_key(uint32_t event);
+bool model_is_retained(const struct model_event *e);
+const char *model_type(const struct model_event *e);
+const char *model_key(const struct model_event *e);
+void model_topic(const struct sim *sim, const struct model_event *e, char topic[16]);
+/* The text of an announcement; gives its length. */
+uint32_t model_announce(const struct model_event *e, char *text, int size);
 
 const char *lane_name(outbox_lane lane);
 const char *lane_table(outbox_lane lane);
@@ -583,6 +594,14 @@ bool age_is_told(const struct sim *sim, const struct model_event *e, uint32_t se
 bool age_is_stored(const struct model_event *e, int64_t expires);
 /* Whether a newer event of its key takes its place. */
 bool age_is_superseded(struct sim *sim, const struct model_event *e);
+
+/* ---- drops.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Looks for announcements that are new; whether all that was dropped is announced or noted; the same
+ * when all is quiet. */
+void drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
+void drops_check(struct sim *sim, outbox_lane lane, const struct tombstone *now);
+void drops_at_end(struct sim *sim);
 
 /* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
 
