@@ -131,6 +131,7 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
     uint32_t capacity = ring_capacity(&f->config);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         f->lane[i].number = (outbox_lane)i;
+        f->lane[i].more = true; /* of the last time */
         ob_window_init(&f->lane[i].window, (struct ob_entry *)(void *)at, capacity);
         at += align(capacity * sizeof(struct ob_entry));
         f->lane[i].buffer = (struct ob_buffer){at, f->config.buffer_size, 0};

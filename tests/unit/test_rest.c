@@ -178,6 +178,19 @@ static void test_a_flush_does_not_wait_for_the_batch(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* [batch-1] nobody need write for it */
+static void test_a_batch_that_waited_before_the_start_is_sent(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, OUTBOX_NORMAL, 3);
+    rig_start(&rig, bench,
+              &(outbox_forwarder_config){.batch_seconds = 5, .foreign_check_ms = OUTBOX_NEVER});
+    broker(4000);
+    assert_int_equal(rig.link.opens, 0);
+    broker(3000);
+    assert_int_equal(rig_stats(&rig).delivered, 3);
+}
+
 /* ---- The pace ------------------------------------------------------------------------------------------- */
 
 /* [pace-1] */
@@ -270,6 +283,7 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
     const struct CMUnitTest tests[] = {
+        CASE(test_a_batch_that_waited_before_the_start_is_sent),
         CASE(test_a_closed_gate_sends_nothing_and_closes_the_link),
         CASE(test_what_is_in_flight_is_waited_for_when_the_gate_closes),
         CASE(test_only_urgent_events_pass_a_gate_that_says_so),
