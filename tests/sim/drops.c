@@ -102,6 +102,9 @@ struct told {
 static struct told count_told(struct sim *sim, const struct model_lane *lane, enum outcome reason)
 {
     struct told told = {0};
+    const char *topic = sim->settings.forwarder.announce_topic;
+    if (topic && !*topic)
+        return told;
     for (uint32_t order = 1; order <= lane->order_count; order++) {
         const struct model_event *a = model_at(&sim->model, lane, order);
         if (!is_announcement(a) || a->outcome == EVICTED)
@@ -140,6 +143,8 @@ void drops_check(struct sim *sim, outbox_lane number, const struct tombstone *no
 void drops_at_end(struct sim *sim)
 {
     const char *topic = sim->settings.forwarder.announce_topic;
+    if (sim->settings.forwarder.batch_seconds > 0)
+        return; /* the next connection tells */
     for (int i = 0; i < OUTBOX_LANES && topic && *topic; i++) {
         const struct model_lane *lane = &sim->model.lanes[i];
         for (int reason = EXPIRED; reason < OUTCOMES && !lane->epoch_changes; reason++)

@@ -242,6 +242,7 @@ static outbox_link_result on_open(outbox_link *base)
         breaks(sim, CONTRACT, "the link is opened twice");
     end(sim);
     check_calm(sim);
+    rest_check_open(sim);
     link->talk = (struct talk){.connection = ++sim->connections, .db = sim->node.db};
     link->acked_token = NO_TOKEN;
     trace_event(sim, "open", link->talk.connection, 0);
@@ -298,6 +299,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
     const struct model_event *e = model_event(&sim->model, event);
     tell(sim, EVENT " is sent", EVENT_OF(e));
     turns_published(sim, event);
+    rest_check_publish(sim, e, message);
     link->publishes++;
     link->unacked[e->lane]++;
     oracle_sent(sim, event);

@@ -15,6 +15,7 @@
  *   ledger         follows the tombstones: how each event has left
  *   age            which events are too old, and of which there is a newer one
  *   drops          what the recipient is told of them
+ *   rest           when the forwarder may be connected, and how fast it may send
  *   limits         judges what a put lets leave
  *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
@@ -87,6 +88,7 @@ enum act {
     ACT_LONG_READER,
     ACT_LATE_STEPS,
     ACT_MEDDLE, /* somebody else works on the outbox */
+    ACT_GATE,   /* the application opens or closes it */
     ACTS
 };
 
@@ -268,6 +270,9 @@ struct node {
     bool is_told;
     uint64_t starts;
     int64_t changes; /* of its connection, when the ledgers were looked at last */
+    outbox_gate_state gate;
+    double events_left, bytes_left; /* of the pace */
+    uint64_t filled_at, step_at;    /* the step that is under way */
 };
 
 enum { QUEUE = 4096 };
@@ -602,6 +607,14 @@ bool age_is_superseded(struct sim *sim, const struct model_event *e);
 void drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
 void drops_check(struct sim *sim, outbox_lane lane, const struct tombstone *now);
 void drops_at_end(struct sim *sim);
+
+/* ---- rest.c ------------------------------------------------------------------------------------------------------------- */
+
+void rest_begin(struct sim *sim); /* a forwarder starts */
+void rest_set_gate(struct sim *sim, outbox_gate_state gate);
+void rest_check_open(struct sim *sim); /* it connects */
+void rest_check_publish(struct sim *sim, const struct model_event *e,
+                        const outbox_message *message);
 
 /* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
 

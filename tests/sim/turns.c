@@ -20,6 +20,8 @@ static bool is_calm(const struct sim *sim)
     for (int i = 0; i < OUTBOX_LANES; i++)
         if (limit_of(sim, (outbox_lane)i)->when_full == OUTBOX_EVICT_OLDEST)
             return false; /* what was read may have left, and is looked for again first */
+    if (sim->node.gate != OUTBOX_GATE_OPEN)
+        return false;
     return sim->settings.is_wal && !sim->was_meddled_with &&
            sim->device.now_us > sim->device.denied_until[PROCESS_FORWARDER];
 }
