@@ -207,6 +207,10 @@ static void draw_poison(struct settings *settings, const struct profile *profile
     settings->forwarder.dead_letters_max = feature(choices, 3) == 2 ? 1 : 0;
     if (feature(choices, 4) < 2)
         return;
+    if (feature(choices, 4) == 3) {
+        settings->poison.hangs_up_ms = feature(choices, 2) ? 1000 : 150;
+        return;
+    }
     settings->poison.of_16 = feature(choices, 2) ? 6 : 1;
     if (feature(choices, 2) == 0)
         settings->poison.reason = reasons[feature(choices, 4)];

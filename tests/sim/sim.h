@@ -108,8 +108,9 @@ const struct profile *profile_find(const char *name); /* NULL if there is none *
 
 /* Events that the broker takes from nobody, until the troubles end. */
 struct poison {
-    unsigned of_16; /* the first so many of each sixteen events; 0: none */
-    int reason;     /* with which it refuses them; 0: it hangs up */
+    unsigned of_16;       /* the first so many of each sixteen events; 0: none */
+    int reason;           /* with which it refuses them; 0: it hangs up */
+    unsigned hangs_up_ms; /* and so long it keeps a connection on the average; 0: for ever */
 };
 
 /* Drawn at the start of a run. */
@@ -320,7 +321,8 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled, is_probed;
-    bool hangs_up; /* the broker, as soon as it can */
+    bool hangs_up;    /* the broker, as soon as it can */
+    uint64_t ends_at; /* the other side ends it for no reason; NEVER: it does not */
     struct talk talk;
     struct turns turns;
     unsigned receive_maximum;
