@@ -178,6 +178,17 @@ static void test_a_flush_does_not_wait_for_the_batch(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* [batch-1] a row without a tombstone below it waits as well */
+static void test_an_event_whose_tombstone_was_deleted_waits_for_its_batch(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, OUTBOX_NORMAL, 1);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE ledger IS NOT NULL");
+    rig_start(&rig, bench, &(outbox_forwarder_config){.batch_seconds = 1});
+    broker(8000);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 /* [batch-1] nobody need write for it */
 static void test_a_batch_that_waited_before_the_start_is_sent(void **state)
 {
@@ -283,6 +294,7 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
     const struct CMUnitTest tests[] = {
+        CASE(test_an_event_whose_tombstone_was_deleted_waits_for_its_batch),
         CASE(test_a_batch_that_waited_before_the_start_is_sent),
         CASE(test_a_closed_gate_sends_nothing_and_closes_the_link),
         CASE(test_what_is_in_flight_is_waited_for_when_the_gate_closes),
