@@ -70,21 +70,24 @@ static bool read_tombstone(sqlite3 *db, outbox_lane lane, struct tombstone *t)
     return t->is_known;
 }
 
-/* What the simulator itself looks up must not meet a fault that is meant for others. */
-typedef int (*faults)(void *context, enum vfs_call call, const char *file);
-
-static faults hush(struct sim *sim)
+struct hush ledger_hush(struct sim *sim)
 {
-    faults before = sim->device.before;
+    struct hush hush = {sim->device.before, sim->device.now_us};
     sim->device.before = NULL;
-    return before;
+    return hush;
+}
+
+void ledger_unhush(struct sim *sim, const struct hush *hush)
+{
+    sim->device.before = hush->before;
+    sim->device.now_us = hush->now_us;
 }
 
 bool ledger_read(struct sim *sim, sqlite3 *db, outbox_lane lane, struct tombstone *t)
 {
-    faults before = hush(sim);
+    struct hush hush = ledger_hush(sim);
     bool is_known = read_tombstone(db, lane, t);
-    sim->device.before = before;
+    ledger_unhush(sim, &hush);
     return is_known;
 }
 
@@ -319,7 +322,7 @@ void ledger_rewind(struct sim *sim, outbox_lane number, int64_t id)
 
 void ledger_look(struct sim *sim, sqlite3 *db)
 {
-    faults before = hush(sim);
+    struct hush hush = ledger_hush(sim);
     for (int i = 0; i < OUTBOX_LANES && db && sqlite3_get_autocommit(db); i++) {
         struct model_lane *lane = &sim->model.lanes[i];
         struct tombstone now;
@@ -332,7 +335,7 @@ void ledger_look(struct sim *sim, sqlite3 *db)
         if (now.id >= lane->seen.id)
             follow(sim, db, (outbox_lane)i, &now);
     }
-    sim->device.before = before;
+    ledger_unhush(sim, &hush);
 }
 
 void ledger_follow(struct sim *sim, sqlite3 *db, int64_t *changes)
