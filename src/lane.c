@@ -73,7 +73,8 @@
             [OB_SQL_LAST_PENDING] = "SELECT max(id) FROM main." table " WHERE id <= ?1"                                                  \
                                     " AND id > (SELECT min(id) FROM main." table ")",                                                    \
         [OB_SQL_SPAN] =                                                                                                                  \
-            "SELECT (SELECT max(id) FROM main." table ") - (SELECT min(id) FROM main." table ")",                                        \
+            "SELECT (SELECT max(id) FROM main." table                                                                                    \
+            ") - (SELECT id - (ledger IS NULL) FROM main." table " ORDER BY id LIMIT 1)",                                                \
         [OB_SQL_ENDS] =                                                                                                                  \
             "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                                                                   \
             " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1),"                                                 \

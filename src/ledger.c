@@ -108,11 +108,12 @@ bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id)
     return false;
 }
 
-int ob_ledger_announcements(const struct ob_ledger *ledger)
+int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above)
 {
+    int64_t behind = above > ledger->id ? above : ledger->id;
     int count = 0;
     for (int i = 0; i < OB_OUTCOMES; i++)
-        count += ledger->drops[i].row > ledger->id;
+        count += ledger->drops[i].row > behind;
     return count;
 }
 

@@ -59,8 +59,8 @@ void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int6
 /* Whether that event is an announcement on its way. */
 bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id);
 
-/* How many announcements are on their way. */
-int ob_ledger_announcements(const struct ob_ledger *ledger);
+/* How many announcements behind the id `above` are on their way. */
+int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above);
 
 const char *ob_outcome_name(enum ob_outcome outcome);
 

@@ -272,12 +272,25 @@ static int is_full(struct ob_table *table, const struct ob_limit *limit)
         ob_lane_name(table->lane), (long long)limit->max_events, (long long)limit->max_bytes);
 }
 
+/* The last row that must leave so that the rest is within max_events. Where an announcement leaves as
+ * well, there is one less on top. */
+static int64_t cut_by_events(const struct ob_limit *limit, const struct measured *newest,
+                             const struct ob_ledger *ledger)
+{
+    int64_t cut = newest->last - limit->max_events - newest->on_top, before;
+    do {
+        before = cut;
+        cut = newest->last - limit->max_events - ob_ledger_announcements(ledger, cut);
+    } while (cut != before);
+    return cut;
+}
+
 static int evict(struct ob_table *table, const struct ob_limit *limit, const struct ob_fill *fill,
                  const struct measured *newest, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
-    int64_t most = limit->max_events + newest->on_top, by_bytes = 0;
-    int64_t cut = limit->max_events > 0 ? newest->last - most : 0;
+    int64_t cut = limit->max_events > 0 ? cut_by_events(limit, newest, &lowest->ledger) : 0;
+    int64_t by_bytes = 0;
     int code = OUTBOX_OK;
     if (limit->max_bytes > 0 && newest->total - fill->floor_total > limit->max_bytes)
         code = find_cut(table, limit, newest, fill, &by_bytes);
@@ -300,7 +313,7 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     if (code != OUTBOX_OK || (tells && is_within(limit, fill, &newest)))
         return code;
     code = look(table, limit, &lowest, fill);
-    newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger) : 0;
+    newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger, 0) : 0;
     if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
         return code;
     /* What the broker has is not pending: it must not be why an event is rejected. */
@@ -308,7 +321,7 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
         code = leave(table, acked, acked, &lowest, moved);
         if (code == OUTBOX_OK)
             code = look(table, limit, &lowest, fill);
-        newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger) : 0;
+        newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger, 0) : 0;
         if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
             return code;
     }

@@ -141,8 +141,8 @@ typedef struct outbox_config {
      * in bytes costs every put a look at the newest row and at the oldest. The cap binds puts: rows of other writers
      * are let in, and the forwarder then evicts the oldest, or reports OUTBOX_FULL where the lane
      * rejects. An event that alone is over max_bytes is rejected under both policies. Announcements
-     * of drops (see outbox_forwarding.announce_topic) come on top: at most one for each reason.
-     * [limit-1] */
+     * of drops (see outbox_forwarding.announce_topic) come on top of max_events: at most one for each
+     * reason; in bytes they count as every event. [limit-1] */
     outbox_limit limits[OUTBOX_LANES];
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;

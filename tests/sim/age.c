@@ -30,17 +30,16 @@ int64_t age_expires(const struct sim *sim, int64_t ttl_ms)
 
 void age_read_back(struct sim *sim, sqlite3 *db, struct model_event *e)
 {
-    int (*before)(void *, enum vfs_call, const char *) = sim->device.before;
     int64_t from = e->expires, to = age_expires(sim, e->ttl_ms);
     sqlite3_stmt *s = NULL;
     char sql[80];
     sqlite3_snprintf(sizeof sql, sql, "SELECT expires FROM %s WHERE id = %lld", lane_table(e->lane),
                      (long long)e->id);
-    sim->device.before = NULL; /* nobody's call that could fail */
+    struct hush hush = ledger_hush(sim);
     if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK && sqlite3_step(s) == SQLITE_ROW)
         e->expires = sqlite3_column_int64(s, 0);
     (void)sqlite3_finalize(s);
-    sim->device.before = before;
+    ledger_unhush(sim, &hush);
     if (e->expires < from || e->expires > to)
         breaks(sim, NO_INVENTION, EVENT " expires at %lld, not %lld", EVENT_OF(e),
                (long long)e->expires, (long long)to);
@@ -90,12 +89,12 @@ bool age_is_superseded(struct sim *sim, const struct model_event *e)
     const struct model_lane *lane = &model->lanes[e->lane];
     if (!e->keep_last || e->order == 0)
         return false;
-    const char *key = model_key(lane->order[e->order - 1]);
+    const char *key = model_key(e);
     for (uint32_t order = e->order + 1; order <= lane->order_count; order++) {
         const struct model_event *newer = model_at(model, lane, order);
         if (newer->keep_last && newer->body != BODY_UNFIT &&
             newer->size <= sim->settings.forwarder.payload_max &&
-            strcmp(model_key(lane->order[order - 1]), key) == 0)
+            strcmp(model_key(newer), key) == 0)
             return true;
     }
     return false;

@@ -185,14 +185,14 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
 {
     const struct model_event *e = model_event(&sim->model, number);
     char topic[16];
-    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
+    model_topic(sim, e, topic);
     outbox_event event = {.topic = topic,
                           .payload = body,
                           .payload_len = e->size,
                           .content_type = model_content_type(e->body),
-                          .type = model_type(number),
-                          .key = model_key(number),
-                          .retain = model_is_retained(number),
+                          .type = model_type(e),
+                          .key = model_key(e),
+                          .retain = model_is_retained(e),
                           .ttl_ms = e->ttl_ms,
                           .keep_last = e->keep_last,
                           .lane = e->lane};
@@ -220,7 +220,7 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
                      " keep_last)"
                      " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                      lane_table(e->lane), lane_table(e->lane));
-    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
+    model_topic(sim, e, topic);
     int result = sqlite3_prepare_v2(writer->db, sql, -1, &s, NULL);
     if (result == SQLITE_OK) {
         (void)sqlite3_bind_int64(s, 1, writer->jump);
@@ -230,9 +230,9 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
         else
             (void)sqlite3_bind_text(s, 3, (const char *)body, (int)e->size, SQLITE_STATIC);
         (void)sqlite3_bind_text(s, 4, model_content_type(e->body), -1, SQLITE_STATIC);
-        (void)sqlite3_bind_text(s, 5, model_type(number), -1, SQLITE_STATIC);
-        (void)sqlite3_bind_text(s, 6, model_key(number), -1, SQLITE_STATIC);
-        (void)sqlite3_bind_int(s, 7, model_is_retained(number));
+        (void)sqlite3_bind_text(s, 5, model_type(e), -1, SQLITE_STATIC);
+        (void)sqlite3_bind_text(s, 6, model_key(e), -1, SQLITE_STATIC);
+        (void)sqlite3_bind_int(s, 7, model_is_retained(e));
         if (e->expires != 0)
             (void)sqlite3_bind_int64(s, 8, e->expires);
         (void)sqlite3_bind_int(s, 9, e->keep_last);
@@ -284,7 +284,7 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     struct model *model = &sim->model;
     bool is_foreign = writer->box == NULL;
     uint32_t event = model_add(model, transaction, like);
-    if (!model_key(event))
+    if (!model_key(model_event(model, event)))
         model_event(model, event)->keep_last = false;
     uint8_t *bytes = malloc(like->size + 1);
     int64_t id = 0;

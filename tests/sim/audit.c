@@ -54,13 +54,12 @@ static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
     struct wire wire = {.has_data = true, .size = (size_t)sqlite3_column_bytes(s, 2)};
     const char *topic = (const char *)sqlite3_column_text(s, 3);
     char expected[16];
-    sqlite3_snprintf(sizeof expected, expected, "s/%u", e->stream);
+    model_topic(sim, e, expected);
     wire.data = sqlite3_column_blob(s, 2);
     return topic && strcmp(topic, expected) == 0 && wire_has_body(sim, event, &wire) &&
            is_same_text(text(s, 4), model_content_type(e->body)) &&
-           is_same_text(text(s, 5), model_type(event)) &&
-           is_same_text(text(s, 6), model_key(event)) &&
-           (sqlite3_column_int(s, 7) != 0) == model_is_retained(event) &&
+           is_same_text(text(s, 5), model_type(e)) && is_same_text(text(s, 6), model_key(e)) &&
+           (sqlite3_column_int(s, 7) != 0) == model_is_retained(e) &&
            age_is_stored(e, sqlite3_column_int64(s, 8)) &&
            (sqlite3_column_int(s, 9) != 0) == e->keep_last;
 }
@@ -269,6 +268,18 @@ static void check_lane(struct sim *sim, sqlite3 *db, outbox_lane lane, const str
         check_count(sim, lane, "dead letters that are kept", dead, counts->dead_lettered);
 }
 
+/* Of each lane and reason one announcement at most is on its way. */
+static void check_announcements(struct sim *sim, sqlite3 *db, outbox_lane lane)
+{
+    int64_t most = number(db,
+                          "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM %s"
+                          " WHERE type = 'outbox.dropped' GROUP BY payload->>'reason')",
+                          lane_table(lane));
+    if (most > 1)
+        breaks(sim, LEDGER, "%" PRId64 " %s announcements of one reason wait", most,
+               lane_name(lane));
+}
+
 static void check_sums(struct sim *sim, const outbox_statistics *now)
 {
     const outbox_lane_counts *n = &now->lanes[OUTBOX_NORMAL], *u = &now->lanes[OUTBOX_URGENT];
@@ -287,8 +298,10 @@ static void check_ledgers(struct sim *sim, sqlite3 *db, const struct found *foun
         return; /* a call failed, or the tombstone is gone: at the end that is judged */
     check_sums(sim, &now);
     for (int i = 0; i < OUTBOX_LANES; i++)
-        if (!sim->model.lanes[i].epoch_changes)
+        if (!sim->model.lanes[i].epoch_changes) {
             check_lane(sim, db, (outbox_lane)i, found, &now.lanes[i]);
+            check_announcements(sim, db, (outbox_lane)i);
+        }
 }
 
 /* ---- After a start ------------------------------------------------------------------------------------------------ */
@@ -328,6 +341,8 @@ static void resolve(struct sim *sim, sqlite3 *db, struct found *found, bool powe
 bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
 {
     struct model *model = &sim->model;
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        drops_discover(sim, db, (outbox_lane)i);
     struct found found = {.transactions = calloc(model->transaction_count + 1, 1),
                           .rows = calloc(model->event_count + 1, 1)};
     if (!found.transactions || !found.rows)

@@ -70,21 +70,24 @@ static bool read_tombstone(sqlite3 *db, outbox_lane lane, struct tombstone *t)
     return t->is_known;
 }
 
-/* What the simulator itself looks up must not meet a fault that is meant for others. */
-typedef int (*faults)(void *context, enum vfs_call call, const char *file);
-
-static faults hush(struct sim *sim)
+struct hush ledger_hush(struct sim *sim)
 {
-    faults before = sim->device.before;
+    struct hush hush = {sim->device.before, sim->device.now_us};
     sim->device.before = NULL;
-    return before;
+    return hush;
+}
+
+void ledger_unhush(struct sim *sim, const struct hush *hush)
+{
+    sim->device.before = hush->before;
+    sim->device.now_us = hush->now_us;
 }
 
 bool ledger_read(struct sim *sim, sqlite3 *db, outbox_lane lane, struct tombstone *t)
 {
-    faults before = hush(sim);
+    struct hush hush = ledger_hush(sim);
     bool is_known = read_tombstone(db, lane, t);
-    sim->device.before = before;
+    ledger_unhush(sim, &hush);
     return is_known;
 }
 
@@ -124,17 +127,19 @@ static bool may_be_evicted(const struct sim *sim, const struct model_event *e,
                            const struct tombstone *now)
 {
     return limits_hold(sim, e->lane) && limit_of(sim, e->lane)->when_full == OUTBOX_EVICT_OLDEST &&
-           limits_exceeded(sim, e->lane, e->id, now->largest, true);
+           limits_exceeded(sim, e->lane, NULL, e->id, now->largest, true);
 }
 
 /* What the tombstone itself says: the last that was delivered, and among which ids drops are. */
-static bool is_told_otherwise(const struct tombstone *now, int64_t id, enum outcome as)
+static bool is_told_otherwise(const struct tombstone *now, const struct model_event *e,
+                              enum outcome as)
 {
     const struct drops *d = &now->drops[as];
+    int64_t id = e->id;
     if (as == DELIVERED)
         return id > now->last;
-    if (id == now->last)
-        return true;
+    if (id == now->last || e->body == BODY_ANNOUNCEMENT)
+        return id == now->last;
     bool is_noted = d->count > 0 && id >= d->from && id <= d->to;
     return as != STAYS && !is_noted && !(d->row > 0 && id >= d->row_from && id <= d->row_to);
 }
@@ -204,8 +209,10 @@ static void collect(struct sim *sim, sqlite3 *db, outbox_lane number, const stru
             continue;
         struct model_event *e = model_event(model, event);
         l->may[l->count] = ways(sim, db, e, now, now->count[DEAD] > seen->count[DEAD]);
+        if (e->body == BODY_ANNOUNCEMENT && l->may[l->count] & BIT_OF(EVICTED))
+            l->may[l->count] ^= BIT_OF(EVICTED) | BIT_OF(STAYS); /* a hole */
         for (int outcome = STAYS; outcome < OUTCOMES; outcome++)
-            if (is_told_otherwise(now, id, (enum outcome)outcome))
+            if (is_told_otherwise(now, e, (enum outcome)outcome))
                 l->may[l->count] &= ~BIT_OF(outcome);
         l->events[l->count++] = event;
     }
@@ -242,6 +249,7 @@ static void take_leave(struct sim *sim, struct model_event *e, enum outcome as)
         return;              /* its transaction did not happen */
     if (e->fate == IN_DOUBT) /* it has left, so it is committed */
         model_commit(&sim->model, e->transaction, sim->device.now_us);
+    as = as == STAYS ? EVICTED : as; /* an announcement */
     e->outcome = as;
     e->leaves = STAYS;
     trace_event(sim, "left", (uint64_t)e->id, (uint64_t)as);
@@ -266,9 +274,12 @@ static void lay(struct sim *sim, outbox_lane number, const struct tombstone *now
     for (uint32_t i = 0; i < l->count; i++)
         if (l->as[i] != STAYS && model_is_ambiguous(&sim->model, l->events[i]))
             return; /* which one it was is known after the next start */
-    for (uint32_t i = 0; i < l->count; i++)
+    for (uint32_t i = 0; i < l->count; i++) {
+        model_event(&sim->model, l->events[i])->could_leave = l->may[i];
         take_leave(sim, model_event(&sim->model, l->events[i]), l->as[i]);
+    }
     sim->model.lanes[number].seen = *now;
+    drops_check(sim, number, now);
 }
 
 static void follow(struct sim *sim, sqlite3 *db, outbox_lane number, const struct tombstone *now)
@@ -312,10 +323,11 @@ void ledger_rewind(struct sim *sim, outbox_lane number, int64_t id)
 
 void ledger_look(struct sim *sim, sqlite3 *db)
 {
-    faults before = hush(sim);
+    struct hush hush = ledger_hush(sim);
     for (int i = 0; i < OUTBOX_LANES && db && sqlite3_get_autocommit(db); i++) {
         struct model_lane *lane = &sim->model.lanes[i];
         struct tombstone now;
+        drops_discover(sim, db, (outbox_lane)i);
         if (lane->epoch_changes || !read_tombstone(db, (outbox_lane)i, &now))
             continue;
         if (now.id < lane->seen.id)
@@ -324,7 +336,7 @@ void ledger_look(struct sim *sim, sqlite3 *db)
         if (now.id >= lane->seen.id)
             follow(sim, db, (outbox_lane)i, &now);
     }
-    sim->device.before = before;
+    ledger_unhush(sim, &hush);
 }
 
 void ledger_follow(struct sim *sim, sqlite3 *db, int64_t *changes)

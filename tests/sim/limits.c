@@ -31,9 +31,9 @@ int64_t limits_bytes(const struct sim *sim, uint32_t event)
 {
     const struct model_event *e = &sim->model.events[event - 1];
     char topic[16];
-    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
-    return OUTBOX_EVENT_BYTES + length(topic) + (int64_t)e->size + length(model_type(event)) +
-           length(model_content_type(e->body)) + length(model_key(event));
+    model_topic(sim, e, topic);
+    return OUTBOX_EVENT_BYTES + length(topic) + (int64_t)e->size + length(model_type(e)) +
+           length(model_content_type(e->body)) + length(model_key(e));
 }
 
 /* `perhaps`: with those that may not be there. */
@@ -49,11 +49,19 @@ static int64_t bytes_from(const struct sim *sim, outbox_lane lane, int64_t from,
     return sum;
 }
 
-bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
-                     bool perhaps)
+static int64_t on_top(const struct tombstone *t, int64_t from, int64_t to)
+{
+    int64_t count = 0;
+    for (int outcome = EXPIRED; t && outcome < OUTCOMES; outcome++)
+        count += t->drops[outcome].row >= from && t->drops[outcome].row <= to;
+    return count;
+}
+
+bool limits_exceeded(const struct sim *sim, outbox_lane lane, const struct tombstone *t,
+                     int64_t from, int64_t to, bool perhaps)
 {
     const outbox_limit *limit = limit_of(sim, lane);
-    return (limit->max_events > 0 && to - from + 1 > limit->max_events) ||
+    return (limit->max_events > 0 && to - from + 1 - on_top(t, from, to) > limit->max_events) ||
            (limit->max_bytes > 0 && bytes_from(sim, lane, from, to, perhaps) > limit->max_bytes);
 }
 
@@ -104,11 +112,11 @@ static void check_leaving(struct sim *sim, outbox_lane lane, const struct put_lo
                "a put of the %s lane lets %" PRId64 " to %" PRId64 " leave and counts "
                "%" PRId64 " as evicted, %" PRId64 " as delivered, %" PRId64 " as holes",
                lane_name(lane), before->id + 1, after->id, evicted, delivered, holes);
-    else if (!limits_exceeded(sim, lane, before->id + 1, id, true))
+    else if (!limits_exceeded(sim, lane, before, before->id + 1, id, true))
         breaks(sim, BOUNDED_DISK, "a put lets %s events leave, and there is room", lane_name(lane));
     else if (after->id > look->acked && limit_of(sim, lane)->when_full == OUTBOX_REJECT)
         breaks(sim, BOUNDED_DISK, "a %s event is evicted, and the lane rejects", lane_name(lane));
-    else if (after->id > look->acked && !limits_exceeded(sim, lane, after->id, id, true))
+    else if (after->id > look->acked && !limits_exceeded(sim, lane, before, after->id, id, true))
         breaks(sim, BOUNDED_DISK, "%s event %" PRId64 " is evicted, and there was room for it",
                lane_name(lane), after->id);
 }
@@ -116,7 +124,7 @@ static void check_leaving(struct sim *sim, outbox_lane lane, const struct put_lo
 static void check_stored(struct sim *sim, outbox_lane lane, const struct put_look *look,
                          const struct tombstone *after, int64_t id)
 {
-    if (limits_exceeded(sim, lane, after->id + 1, id, false))
+    if (limits_exceeded(sim, lane, after, after->id + 1, id, false))
         breaks(sim, BOUNDED_DISK,
                "the %s lane holds %" PRId64 " to %" PRId64 ", over its limit of %lld, %lld bytes",
                lane_name(lane), after->id + 1, id, (long long)limit_of(sim, lane)->max_events,
@@ -134,7 +142,8 @@ static void check_rejected(struct sim *sim, uint32_t event, const struct put_loo
     int64_t to = look->before.largest, own = limits_bytes(sim, event);
     bool alone = limit->max_bytes > 0 && own > limit->max_bytes;
     bool full =
-        (limit->max_events > 0 && to + 1 - from + 1 > limit->max_events) ||
+        (limit->max_events > 0 &&
+         to + 1 - from + 1 - on_top(&look->before, from, to) > limit->max_events) ||
         (limit->max_bytes > 0 && bytes_from(sim, e->lane, from, to, true) + own > limit->max_bytes);
     if (!alone && (limit->when_full == OUTBOX_EVICT_OLDEST || !full))
         breaks(sim, CONTRACT, "a %s event is rejected, and there is room", lane_name(e->lane));

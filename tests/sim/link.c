@@ -242,6 +242,7 @@ static outbox_link_result on_open(outbox_link *base)
         breaks(sim, CONTRACT, "the link is opened twice");
     end(sim);
     check_calm(sim);
+    rest_check_open(sim);
     link->talk = (struct talk){.connection = ++sim->connections, .db = sim->node.db};
     link->acked_token = NO_TOKEN;
     trace_event(sim, "open", link->talk.connection, 0);
@@ -298,6 +299,7 @@ static outbox_link_result on_publish(outbox_link *base, uint32_t token,
     const struct model_event *e = model_event(&sim->model, event);
     tell(sim, EVENT " is sent", EVENT_OF(e));
     turns_published(sim, event);
+    rest_check_publish(sim, e, message);
     link->publishes++;
     link->unacked[e->lane]++;
     oracle_sent(sim, event);
@@ -338,6 +340,11 @@ static outbox_link_result on_poll(outbox_link *base, outbox_link_event *event)
     trace_event(sim, "poll", (uint64_t)event->kind, event->token);
     if (event->kind == OUTBOX_LINK_OPENED) {
         link->is_up = true;
+        unsigned mean_ms = sim->phase == PHASE_CHAOS ? sim->settings.poison.hangs_up_ms : 0;
+        link->ends_at = NEVER;
+        if (mean_ms > 0)
+            link->ends_at =
+                sim->device.now_us + sim_choose(&sim->choices, TAG_FEATURE, 2000 * mean_ms);
         forget_unacked(link);
         link->receive_maximum = event->receive_maximum;
         link->maximum_packet = event->maximum_packet;
@@ -393,7 +400,8 @@ uint64_t link_due(const struct sim *sim)
     const struct link *link = &sim->link;
     if (link->is_stalled)
         return link->stall_noticed;
-    return link->up_first == link->up_end ? NEVER : link->up[link->up_first % QUEUE].due;
+    uint64_t due = link->up_first == link->up_end ? NEVER : link->up[link->up_first % QUEUE].due;
+    return link->is_up && link->ends_at < due ? link->ends_at : due;
 }
 
 void link_stall(struct sim *sim)
@@ -419,6 +427,8 @@ void link_step(struct sim *sim)
         struct up publish = link->up[link->up_first++ % QUEUE];
         receive(sim, &publish, sim->device.now_us);
     }
+    if (link->is_up && sim->device.now_us >= link->ends_at)
+        link_hang_up(sim, 0, "the other side ends it");
     if (link->hangs_up && link->is_up)
         link_hang_up(sim, 0, "the broker does not like what it got");
 }

@@ -98,6 +98,8 @@ uint32_t model_add(struct model *model, uint32_t transaction, const struct model
                                                       .ttl_ms = like->ttl_ms,
                                                       .expires = like->expires,
                                                       .keep_last = like->keep_last,
+                                                      .tells = like->tells,
+                                                      .number = event,
                                                       .fate = ATTEMPTED};
     uint32_t *link = &t->first; /* in the order of their puts */
     while (*link)
@@ -253,15 +255,18 @@ uint32_t model_unsettled(const struct model *model)
 uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t id,
                      uint64_t count[OUTCOMES])
 {
-    uint32_t order = 0;
+    uint32_t sum = 0;
     memset(count, 0, OUTCOMES * sizeof *count);
-    for (; order < lane->order_count; order++) {
-        const struct model_event *e = model_at(model, lane, order + 1);
+    for (uint32_t order = 1; order <= lane->order_count; order++) {
+        const struct model_event *e = model_at(model, lane, order);
         if (e->id > id)
             break;
+        if (e->body == BODY_ANNOUNCEMENT && e->outcome == EVICTED)
+            continue;
         count[e->outcome]++;
+        sum++;
     }
-    return order;
+    return sum;
 }
 
 /* ---- Bodies --------------------------------------------------------------------------------------------- */
@@ -269,6 +274,7 @@ uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t
 const char *model_content_type(enum body body)
 {
     static const char *const types[] = {
+        [BODY_ANNOUNCEMENT] = "application/json",
         [BODY_BYTES] = NULL,
         [BODY_TEXT] = "text/plain",
         [BODY_JSON] = "application/json",
@@ -277,26 +283,51 @@ const char *model_content_type(enum body body)
     return types[body];
 }
 
-bool model_is_retained(uint32_t event)
+bool model_is_retained(const struct model_event *e)
 {
-    return event % 7 == 3;
+    return e->body != BODY_ANNOUNCEMENT && e->number % 7 == 3;
 }
 
-const char *model_type(uint32_t event)
+const char *model_type(const struct model_event *e)
 {
-    return event % 5 == 1 ? "sim.reading" : NULL;
+    if (e->body == BODY_ANNOUNCEMENT)
+        return "outbox.dropped";
+    return e->number % 5 == 1 ? "sim.reading" : NULL;
 }
 
-const char *model_key(uint32_t event)
+const char *model_key(const struct model_event *e)
 {
     static const char *const keys[] = {"a \"key\"", "another"};
-    return event % 3 == 2 ? keys[event / 3 % 2] : NULL;
+    return e->body != BODY_ANNOUNCEMENT && e->number % 3 == 2 ? keys[e->number / 3 % 2] : NULL;
+}
+
+void model_topic(const struct sim *sim, const struct model_event *e, char topic[16])
+{
+    const char *fixed = sim->settings.forwarder.announce_topic;
+    if (e->body == BODY_ANNOUNCEMENT && fixed)
+        sqlite3_snprintf(16, topic, "%s", fixed);
+    else
+        sqlite3_snprintf(16, topic, "s/%u", e->stream);
+}
+
+uint32_t model_announce(const struct model_event *e, char *text, int size)
+{
+    return (uint32_t)snprintf(text, (size_t)size,
+                              "{\"reason\":\"%s\",\"count\":%lld,\"from\":%lld,\"to\":%lld}",
+                              outcome_name(e->tells.reason), (long long)e->tells.count,
+                              (long long)e->tells.from, (long long)e->tells.to);
 }
 
 void model_body(const struct model *model, uint32_t event, uint8_t *to)
 {
     const struct model_event *e = &model->events[event - 1];
     uint64_t dice = event;
+    char text[160];
+    if (e->body == BODY_ANNOUNCEMENT) {
+        (void)model_announce(e, text, sizeof text);
+        memcpy(to, text, e->size);
+        return;
+    }
     uint8_t *end = to + e->size;
     if (e->body == BODY_JSON) {
         *to++ = '"';

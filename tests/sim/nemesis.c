@@ -250,6 +250,9 @@ static void begin(struct sim *sim, enum act act)
     case ACT_LATE_STEPS:
         nemesis->late_until = some_time(sim, 5000);
         break;
+    case ACT_GATE:
+        rest_set_gate(sim, (outbox_gate_state)pick(sim, 3));
+        break;
     case ACT_MEDDLE:
         sim->was_meddled_with = true;
         meddle(sim);
@@ -307,5 +310,7 @@ void nemesis_heal(struct sim *sim)
     nemesis->countdown = nemesis->fatal_countdown = 0;
     nemesis->late_until = 0;
     sim->device.capacity = 0;
+    if (sim->node.gate != OUTBOX_GATE_OPEN)
+        rest_set_gate(sim, OUTBOX_GATE_OPEN);
     link_heal(sim);
 }

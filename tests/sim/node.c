@@ -85,6 +85,7 @@ static bool node_open(struct sim *sim)
         ledger_look(sim, node->db);
         sim->link.fruitless = 0; /* it knows nothing of former attempts */
         turns_begin(sim);
+        rest_begin(sim);
         tell(sim, "the forwarder starts");
         return true;
     }
@@ -143,6 +144,7 @@ void node_step(struct sim *sim)
         outbox_forwarder_committed(node->forwarder, node->durable);
     node->is_told = false;
     uint64_t began = sim->device.now_us, injected = sim->nemesis.injected;
+    node->step_at = began;
     int code = outbox_forwarder_step(node->forwarder, &next_ms);
     check_time(sim, "step", began, injected, STEP_MOST_US);
     trace_event(sim, "step", (uint64_t)-code, next_ms);

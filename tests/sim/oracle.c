@@ -167,7 +167,7 @@ static bool is_that(struct sim *sim, const outbox_message *message, uint32_t eve
     const struct model_event *e = model_event(&sim->model, event);
     struct wire wire = {0};
     char topic[16];
-    sqlite3_snprintf(sizeof topic, topic, "s/%u", e->stream);
+    model_topic(sim, e, topic);
     return strcmp(topic, message->topic) == 0 &&
            wire_read(sim, message, model_content_type(e->body), &wire) &&
            wire_has_body(sim, event, &wire) && wire_has_attributes(sim, message, &wire, event) &&
@@ -195,6 +195,16 @@ static uint32_t identify(struct sim *sim, const outbox_message *message, outbox_
     return 0;
 }
 
+/* Who let events leave may have been killed before anybody could look. */
+static void follow_others(struct sim *sim)
+{
+    outbox_statistics now = {0};
+    outbox_forwarder_stats(sim->node.forwarder, &now);
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (now.sending[i].settled_id > sim->model.lanes[i].seen.id)
+            ledger_look(sim, sim->node.db);
+}
+
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message)
 {
     struct wire wire = {0};
@@ -205,6 +215,8 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
         return 0;
     }
     ledger_follow(sim, talk->db, &talk->changes);
+    if (talk == &sim->link.talk)
+        follow_others(sim);
     check_identity(sim, talk, lane, &wire);
     uint32_t event = identify(sim, message, lane, wire.id);
     if (event) {
@@ -276,7 +288,9 @@ static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order
  * So another start of the forwarder may send it, and the recipient takes it for stale. */
 static void accept_late(struct sim *sim, struct model_event *e)
 {
-    bool may_change = e->was_too_old || e->keep_last; /* the clock, or the newer one may be gone */
+    /* The clock may be set back, the newer one may be gone; and of each lane the forwarder remembers
+     * only the last that must die. */
+    bool may_change = e->was_too_old || e->keep_last || e->may_die;
     if (e->passed_by == sim->node.starts && !sim->was_meddled_with && !may_change &&
         !sim->model.lanes[e->lane].epoch_changes)
         breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));
@@ -327,8 +341,12 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
     oracle_code(sim, "step", code);
     outbox_forwarder_stats(sim->node.forwarder, &now);
     ledger_follow(sim, sim->node.db, &sim->node.changes);
+    follow_others(sim);
     for (int i = 0; i < OUTBOX_LANES; i++)
-        oracle_left(sim, (outbox_lane)i, now.sending[i].settled_id);
+        oracle_left(sim, (outbox_lane)i,
+                    now.sending[i].settled_id > sim->model.lanes[i].passed
+                        ? now.sending[i].settled_id
+                        : sim->model.lanes[i].passed); /* one at rest need not have looked */
     turns_after_step(sim, &now);
     if (next_ms > 1u << 29)
         breaks(sim, CONTRACT, "the step wants to be called in %u ms", next_ms);

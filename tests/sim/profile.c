@@ -17,14 +17,31 @@ const struct profile profiles[] = {
      .operations = 300,
      .act_every_ms = 150,
      .draws_acts = true,
-     .acts = {[ACT_CUT_POWER] = 4,      [ACT_KILL_ALL] = 1,      [ACT_KILL_APP] = 1,
-              [ACT_KILL_FORWARDER] = 1, [ACT_CUT_LINK] = 2,      [ACT_STALL_LINK] = 1,
-              [ACT_BROKER_DOWN] = 1,    [ACT_BROKER_HANGS] = 1,  [ACT_BROKER_RESTARTS] = 1,
-              [ACT_REFUSE_EVENTS] = 1,  [ACT_HOLD_ACKS] = 1,     [ACT_DROP_ACKS] = 1,
-              [ACT_STRAY_ACKS] = 1,     [ACT_SMALL_PACKETS] = 1, [ACT_SMALL_WINDOW] = 1,
-              [ACT_NO_QOS] = 1,         [ACT_NO_ROOM] = 1,       [ACT_IO_ERROR] = 2,
-              [ACT_DISK_FULL] = 1,      [ACT_BUSY] = 1,          [ACT_WALL_JUMP] = 1,
-              [ACT_LONG_READER] = 1,    [ACT_LATE_STEPS] = 1,    [ACT_MEDDLE] = 2}},
+     .acts = {[ACT_CUT_POWER] = 4,
+              [ACT_KILL_ALL] = 1,
+              [ACT_KILL_APP] = 1,
+              [ACT_KILL_FORWARDER] = 1,
+              [ACT_CUT_LINK] = 2,
+              [ACT_STALL_LINK] = 1,
+              [ACT_BROKER_DOWN] = 1,
+              [ACT_BROKER_HANGS] = 1,
+              [ACT_BROKER_RESTARTS] = 1,
+              [ACT_REFUSE_EVENTS] = 1,
+              [ACT_HOLD_ACKS] = 1,
+              [ACT_DROP_ACKS] = 1,
+              [ACT_STRAY_ACKS] = 1,
+              [ACT_SMALL_PACKETS] = 1,
+              [ACT_SMALL_WINDOW] = 1,
+              [ACT_NO_QOS] = 1,
+              [ACT_NO_ROOM] = 1,
+              [ACT_IO_ERROR] = 2,
+              [ACT_DISK_FULL] = 1,
+              [ACT_BUSY] = 1,
+              [ACT_WALL_JUMP] = 1,
+              [ACT_LONG_READER] = 1,
+              [ACT_LATE_STEPS] = 1,
+              [ACT_MEDDLE] = 2,
+              [ACT_GATE] = 2}},
     {.name = "crash",
      .summary = "power cuts and killed processes",
      .operations = 300,
@@ -53,7 +70,8 @@ const struct profile profiles[] = {
               [ACT_NO_QOS] = 1,
               [ACT_NO_ROOM] = 1,
               [ACT_LATE_STEPS] = 1,
-              [ACT_MEDDLE] = 1}},
+              [ACT_MEDDLE] = 1,
+              [ACT_GATE] = 1}},
     {.name = "full",
      .summary = "a disk that is full, or fails",
      .operations = 300,
@@ -167,7 +185,7 @@ static void draw_forwarder(struct settings *settings, const struct profile *prof
         .backoff_min_ms = ONE_OF(200, 50),
         .backoff_max_ms = ONE_OF(3000, 1000),
         .payload_max = settings->payload_max,
-        .announce_topic = "",
+        .announce_topic = "", /* see draw_announcing() */
         .buffer_size = ONE_OF(0, 8192),
         .checkpoint_frames = ONE_OF(4000, 30),
         .shared_connection = profile->one_connection,
@@ -189,6 +207,10 @@ static void draw_poison(struct settings *settings, const struct profile *profile
     settings->forwarder.dead_letters_max = feature(choices, 3) == 2 ? 1 : 0;
     if (feature(choices, 4) < 2)
         return;
+    if (feature(choices, 4) == 3) {
+        settings->poison.hangs_up_ms = feature(choices, 2) ? 1000 : 150;
+        return;
+    }
     settings->poison.of_16 = feature(choices, 2) ? 6 : 1;
     if (feature(choices, 2) == 0)
         settings->poison.reason = reasons[feature(choices, 4)];
@@ -196,7 +218,8 @@ static void draw_poison(struct settings *settings, const struct profile *profile
 
 static bool has_features(const struct profile *profile)
 {
-    return !profile->is_calm && !profile->is_small_scope;
+    const uint32_t many = 10000; /* each event is looked at again and again */
+    return !profile->is_calm && !profile->is_small_scope && profile->operations < many;
 }
 
 static void draw_limits(struct settings *settings, struct choices *choices)
@@ -209,6 +232,23 @@ static void draw_limits(struct settings *settings, struct choices *choices)
         settings->limits[i].max_bytes = bytes[feature(choices, 4)];
         settings->limits[i].when_full = feature(choices, 2) ? OUTBOX_EVICT_OLDEST : OUTBOX_REJECT;
     }
+}
+
+static void draw_announcing(struct settings *settings, struct choices *choices)
+{
+    static const char *const topics[] = {"", NULL, "drops", "drops"};
+    settings->forwarder.announce_topic = topics[feature(choices, 4)];
+}
+
+static void draw_rest(struct settings *settings, struct choices *choices)
+{
+    static const unsigned seconds[] = {0, 0, 0, 2, 5}, events_per_s[] = {0, 0, 0, 20, 100};
+    outbox_forwarder_config *config = &settings->forwarder;
+    config->batch_seconds = seconds[feature(choices, 5)];
+    if (config->batch_seconds > 0)
+        config->batch_events = feature(choices, 2) ? 5 : 0;
+    config->pace.events_per_s = events_per_s[feature(choices, 5)];
+    config->pace.bytes_per_s = feature(choices, 5) == 4 ? 20000 : 0;
 }
 
 static void draw_age(struct settings *settings, struct choices *choices)
@@ -242,6 +282,8 @@ void settings_draw(struct settings *settings, const struct profile *profile,
     if (has_features(profile)) {
         draw_limits(settings, choices);
         draw_age(settings, choices);
+        draw_announcing(settings, choices);
+        draw_rest(settings, choices);
     }
     for (int act = 0; act < ACTS; act++) {
         bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;

@@ -16,7 +16,7 @@
 enum {
     RECOVERY_PAUSE_US = 50000,
     RECOVERY_ATTEMPTS = 300,
-    QUIET_US = 6000000,
+    QUIET_US = 13000000, /* an announcement that failed is tried again after ten seconds */
     FRAME = 4096 + 24,
     FRAMES_BESIDE = 60,     /* that one burst may add before a checkpoint can come */
     WRITTEN_MOST = 8 * 4096 /* bytes for each event, the settle of each alone */
@@ -228,6 +228,7 @@ static void check_wal(struct sim *sim)
     uint64_t most = (sim->settings.forwarder.checkpoint_frames + FRAMES_BESIDE) * (uint64_t)FRAME;
     while (sim->device.now_us < until && sim->broken == NO_INVARIANT)
         act_next(sim);
+    drops_at_end(sim);
     if (sim->settings.is_wal && stored && writer->db &&
         sqlite3_exec(writer->db, "INSERT OR REPLACE INTO business VALUES(0, 0)", NULL, NULL,
                      NULL) == SQLITE_OK &&

@@ -14,6 +14,8 @@
  *   oracle, turns  judge what is sent: each lane by itself, and the lanes among each other
  *   ledger         follows the tombstones: how each event has left
  *   age            which events are too old, and of which there is a newer one
+ *   drops          what the recipient is told of them
+ *   rest           when the forwarder may be connected, and how fast it may send
  *   limits         judges what a put lets leave
  *   audit          judges what is in the database: after a restart, and at the end
  *   run            a run from the first start of the device to the last check
@@ -86,6 +88,7 @@ enum act {
     ACT_LONG_READER,
     ACT_LATE_STEPS,
     ACT_MEDDLE, /* somebody else works on the outbox */
+    ACT_GATE,   /* the application opens or closes it */
     ACTS
 };
 
@@ -105,8 +108,9 @@ const struct profile *profile_find(const char *name); /* NULL if there is none *
 
 /* Events that the broker takes from nobody, until the troubles end. */
 struct poison {
-    unsigned of_16; /* the first so many of each sixteen events; 0: none */
-    int reason;     /* with which it refuses them; 0: it hangs up */
+    unsigned of_16;       /* the first so many of each sixteen events; 0: none */
+    int reason;           /* with which it refuses them; 0: it hangs up */
+    unsigned hangs_up_ms; /* and so long it keeps a connection on the average; 0: for ever */
 };
 
 /* Drawn at the start of a run. */
@@ -146,9 +150,9 @@ enum fate {
 };
 
 /* What a body is, and whether the event is fit to be sent. */
-enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES };
+enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES, BODY_ANNOUNCEMENT };
 
-/* How an event left, or will: as the ledger counts it. */
+/* How an event left, or will: as the ledger counts it. An announcement that is evicted is a hole. */
 enum outcome { STAYS, DELIVERED, EXPIRED, EVICTED, SUPERSEDED, DEAD, OUTCOMES };
 
 struct model_event {
@@ -161,6 +165,11 @@ struct model_event {
     int64_t expires;  /* as it is stored */
     bool was_too_old; /* at some moment, by a clock that was set */
     bool keep_last;
+    struct {
+        enum outcome reason;
+        int64_t count, from, to;
+    } tells;         /* an announcement */
+    uint32_t number; /* its own */
     enum fate fate;
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
@@ -170,11 +179,13 @@ struct model_event {
     enum outcome outcome; /* as the ledger has counted it */
     enum outcome leaves;  /* as a transaction wants that is not seen to be committed yet */
     unsigned may_leave;   /* bits: as one in doubt wanted */
-    uint32_t acked;       /* connection in which its PUBACK was heard; 0: never */
-    unsigned hangups;     /* of the broker, on it */
-    bool may_die;         /* the broker has refused it so that it must become a dead letter ... */
-    uint64_t dies_in;     /* ... as that start of the forwarder knows ... */
-    int reason;           /* ... with this reason; 0: it has hung up */
+    unsigned
+        could_leave; /* bits: when it left; `outcome` is one of these, by which the counts come out */
+    uint32_t acked;   /* connection in which its PUBACK was heard; 0: never */
+    unsigned hangups; /* of the broker, on it */
+    bool may_die;     /* the broker has refused it so that it must become a dead letter ... */
+    uint64_t dies_in; /* ... as that start of the forwarder knows ... */
+    int reason;       /* ... with this reason; 0: it has hung up */
 };
 
 struct model_transaction {
@@ -260,6 +271,9 @@ struct node {
     bool is_told;
     uint64_t starts;
     int64_t changes; /* of its connection, when the ledgers were looked at last */
+    outbox_gate_state gate;
+    double events_left, bytes_left; /* of the pace */
+    uint64_t filled_at, step_at;    /* the step that is under way */
 };
 
 enum { QUEUE = 4096 };
@@ -307,7 +321,8 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled, is_probed;
-    bool hangs_up; /* the broker, as soon as it can */
+    bool hangs_up;    /* the broker, as soon as it can */
+    uint64_t ends_at; /* the other side ends it for no reason; NEVER: it does not */
     struct talk talk;
     struct turns turns;
     unsigned receive_maximum;
@@ -473,9 +488,12 @@ uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t
 void model_body(const struct model *model, uint32_t event, uint8_t *to);
 const char *model_content_type(enum body body);
 /* What else is stored with it; NULL: nothing. */
-bool model_is_retained(uint32_t event);
-const char *model_type(uint32_t event);
-const char *model_key(uint32_t event);
+bool model_is_retained(const struct model_event *e);
+const char *model_type(const struct model_event *e);
+const char *model_key(const struct model_event *e);
+void model_topic(const struct sim *sim, const struct model_event *e, char topic[16]);
+/* The text of an announcement; gives its length. */
+uint32_t model_announce(const struct model_event *e, char *text, int size);
 
 const char *lane_name(outbox_lane lane);
 const char *lane_table(outbox_lane lane);
@@ -537,6 +555,14 @@ void turns_after_step(struct sim *sim, const outbox_statistics *now);
 
 /* ---- ledger.c ---------------------------------------------------------------------------------------------------------- */
 
+/* What the simulator itself looks up must not meet a fault that is meant for others, and takes no
+ * time. */
+struct hush {
+    int (*before)(void *context, enum vfs_call call, const char *file);
+    uint64_t now_us;
+};
+struct hush ledger_hush(struct sim *sim);
+void ledger_unhush(struct sim *sim, const struct hush *hush);
 /* As this connection sees it, without any fault. */
 bool ledger_read(struct sim *sim, sqlite3 *db, outbox_lane lane, struct tombstone *tombstone);
 /* Reads both, outside a transaction, and judges what has left since the last look. */
@@ -559,9 +585,10 @@ struct put_look {
 const outbox_limit *limit_of(const struct sim *sim, outbox_lane lane);
 bool limits_hold(const struct sim *sim, outbox_lane lane); /* whether it has any */
 int64_t limits_bytes(const struct sim *sim, uint32_t event);
-/* Whether these are more than the lane may hold; `perhaps`: if all are there that are in doubt. */
-bool limits_exceeded(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
-                     bool perhaps);
+/* Whether these are more than the lane may hold; `t` knows the announcements among them, which come on
+ * top, if it is not NULL; `perhaps`: if all are there that are in doubt. */
+bool limits_exceeded(const struct sim *sim, outbox_lane lane, const struct tombstone *t,
+                     int64_t from, int64_t to, bool perhaps);
 void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
                        struct put_look *look);
 void limits_after_put(struct sim *sim, struct writer *writer, uint32_t event,
@@ -583,6 +610,22 @@ bool age_is_told(const struct sim *sim, const struct model_event *e, uint32_t se
 bool age_is_stored(const struct model_event *e, int64_t expires);
 /* Whether a newer event of its key takes its place. */
 bool age_is_superseded(struct sim *sim, const struct model_event *e);
+
+/* ---- drops.c ------------------------------------------------------------------------------------------------------------ */
+
+/* Looks for announcements that are new; whether all that was dropped is announced or noted; the same
+ * when all is quiet. */
+void drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
+void drops_check(struct sim *sim, outbox_lane lane, const struct tombstone *now);
+void drops_at_end(struct sim *sim);
+
+/* ---- rest.c ------------------------------------------------------------------------------------------------------------- */
+
+void rest_begin(struct sim *sim); /* a forwarder starts */
+void rest_set_gate(struct sim *sim, outbox_gate_state gate);
+void rest_check_open(struct sim *sim); /* it connects */
+void rest_check_publish(struct sim *sim, const struct model_event *e,
+                        const outbox_message *message);
 
 /* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
 

@@ -20,6 +20,8 @@ static bool is_calm(const struct sim *sim)
     for (int i = 0; i < OUTBOX_LANES; i++)
         if (limit_of(sim, (outbox_lane)i)->when_full == OUTBOX_EVICT_OLDEST)
             return false; /* what was read may have left, and is looked for again first */
+    if (sim->node.gate != OUTBOX_GATE_OPEN)
+        return false;
     return sim->settings.is_wal && !sim->was_meddled_with &&
            sim->device.now_us > sim->device.denied_until[PROCESS_FORWARDER];
 }
@@ -181,6 +183,9 @@ static void follow_suspicion(struct sim *sim, const outbox_lane_sending *lane, o
     if (has_passed && turns->is_suspect[number] && e->hangups >= HANGUPS_DEADLY &&
         !has_stopped(sim, number, 0) && !e->is_accepted && e->id > lane->settled_id)
         must_die(sim, e, 0);
+    if (turns->is_suspect[number] && lane->refused_id && lane->refused_reason == 0 &&
+        lane->refused_id != turns->refused[number])
+        turns->refused[number] = 0; /* another one, from now on */
     if (has_passed && (turns->is_suspect[number] || e->id <= lane->settled_id)) {
         turns->refused[number] = 0;
         turns->one_is_alone = false;

@@ -116,15 +116,15 @@ bool wire_has_attributes(const struct sim *sim, const outbox_message *message,
                          const struct wire *wire, uint32_t event)
 {
     const struct model_event *e = &sim->model.events[event - 1];
-    const char *type = model_type(event);
+    const char *type = model_type(e);
     bool structured = sim->settings.forwarder.mode == OUTBOX_STRUCTURED;
     char sequence[24];
     sqlite3_snprintf(sizeof sequence, sequence, "%019lld", (long long)e->id);
     return is_same_text(wire->sequence, sequence) &&
            is_same_text(wire->content_type, model_content_type(e->body)) &&
-           (message->retain != 0) == model_is_retained(event) &&
+           (message->retain != 0) == model_is_retained(e) &&
            message->is_utf8 == (structured || e->body != BODY_BYTES) &&
-           (!structured || (is_same_text(wire->key, model_key(event)) &&
+           (!structured || (is_same_text(wire->key, model_key(e)) &&
                             is_same_text(wire->type, type ? type : "outbox.event")));
 }
 

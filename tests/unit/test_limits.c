@@ -648,6 +648,23 @@ static void test_an_announcement_takes_no_events_place(void **state)
     assert_int_equal(counts(bench).evicted, 2);
 }
 
+/* [limit-1] else one event too many would stay in its place */
+static void test_where_an_announcement_is_evicted_it_is_not_on_top_any_more(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "drops"});
+    rig_connect(&rig, 1);
+    rig_run(&rig, 1500);
+    for (int i = 0; i < 3; i++)
+        put(bench); /* the third lets the announcement leave */
+    assert_int_equal(counts(bench).pending, 2);
+    assert_int_equal(counts(bench).evicted, 4);
+    check_law(bench);
+}
+
 /* [limit-1] [P9] */
 static void test_a_full_lane_is_reported_as_long_as_it_is_full(void **state)
 {
@@ -707,6 +724,7 @@ int main(void)
         CASE(test_an_eviction_of_the_forwarder_is_synced_before_the_next_event),
         CASE(test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events),
         CASE(test_an_announcement_takes_no_events_place),
+        CASE(test_where_an_announcement_is_evicted_it_is_not_on_top_any_more),
         CASE(test_a_full_lane_is_reported_as_long_as_it_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -226,6 +226,17 @@ static void test_a_forwarder_at_rest_does_not_spin_beside_an_open_transaction(vo
     bench_sql(bench->db, "COMMIT");
 }
 
+/* [batch-1] a row without a tombstone below it waits as well */
+static void test_an_event_whose_tombstone_was_deleted_waits_for_its_batch(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, OUTBOX_NORMAL, 1);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE ledger IS NOT NULL");
+    rig_start(&rig, bench, &(outbox_forwarder_config){.batch_seconds = 1});
+    broker(8000);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 /* ---- The pace ------------------------------------------------------------------------------------------- */
 
 /* [pace-1] */
@@ -318,6 +329,7 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
     const struct CMUnitTest tests[] = {
+        CASE(test_an_event_whose_tombstone_was_deleted_waits_for_its_batch),
         CASE(test_a_closed_gate_sends_nothing_and_closes_the_link),
         CASE(test_what_is_in_flight_is_waited_for_when_the_gate_closes),
         CASE(test_only_urgent_events_pass_a_gate_that_says_so),
