@@ -83,6 +83,14 @@ bool age_is_stored(const struct model_event *e, int64_t expires)
     return (expires == 0) == (e->expires == 0) && llabs(expires - e->expires) <= READ_BACK_MS;
 }
 
+/* Whether a forwarder that reads it would rather send it than an older one of the key. */
+static bool supersedes(const struct sim *sim, const struct model_event *newer, const char *key)
+{
+    return newer->keep_last && newer->body != BODY_UNFIT &&
+           newer->size <= sim->settings.forwarder.payload_max && strcmp(model_key(newer), key) == 0;
+}
+
+/* Also by one of a transaction in doubt, which the forwarder may see before anybody else has. */
 bool age_is_superseded(struct sim *sim, const struct model_event *e)
 {
     struct model *model = &sim->model;
@@ -90,11 +98,13 @@ bool age_is_superseded(struct sim *sim, const struct model_event *e)
     if (!e->keep_last || e->order == 0)
         return false;
     const char *key = model_key(e);
-    for (uint32_t order = e->order + 1; order <= lane->order_count; order++) {
-        const struct model_event *newer = model_at(model, lane, order);
-        if (newer->keep_last && newer->body != BODY_UNFIT &&
-            newer->size <= sim->settings.forwarder.payload_max &&
-            strcmp(model_key(newer), key) == 0)
+    for (uint32_t order = e->order + 1; order <= lane->order_count; order++)
+        if (supersedes(sim, model_at(model, lane, order), key))
+            return true;
+    for (uint32_t event = model->event_count; event > 0; event--) {
+        const struct model_event *newer = model_event(model, event);
+        if (newer->fate == IN_DOUBT && newer->lane == e->lane && newer->id > e->id &&
+            supersedes(sim, newer, key))
             return true;
     }
     return false;
