@@ -21,10 +21,13 @@
     "32" BYTES_OF("topic") BYTES_OF("payload") BYTES_OF("type") BYTES_OF("content_type")           \
         BYTES_OF("key")
 
+/* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
+#define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"
+
 /* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is pending. */
 #define SQL_OF(lane, table)                                                                        \
     {                                                                                              \
-        [OB_SQL_HEAD] = "SELECT id, ledger, total FROM main." table " ORDER BY id LIMIT 1",        \
+        [OB_SQL_HEAD] = "SELECT id, ledger, " TOTAL " FROM main." table " ORDER BY id LIMIT 1",    \
         [OB_SQL_FETCH] = "SELECT id, " COLUMNS ", ledger IS NOT NULL FROM main." table             \
                          " WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",                       \
         [OB_SQL_LARGEST] = "SELECT max(id) FROM main." table,                                      \
@@ -47,7 +50,7 @@
                              " VALUES(?2, NULL, ?1)",                                              \
         [OB_SQL_DELETE_RANGE] = "DELETE FROM main." table " WHERE id BETWEEN ?1 AND ?2",           \
         [OB_SQL_FIRST_MARK] =                                                                      \
-            "SELECT id, ledger, total FROM main." table " WHERE ledger IS NOT NULL"                \
+            "SELECT id, ledger, " TOTAL " FROM main." table " WHERE ledger IS NOT NULL"            \
             " ORDER BY id LIMIT 1",                                                                \
         [OB_SQL_UNMARK] = "UPDATE main." table " SET ledger = NULL WHERE id = ?1",                 \
         [OB_SQL_OWNERS] = "SELECT count(*) FROM main.sqlite_master WHERE rootpage ="               \
@@ -57,17 +60,18 @@
                        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",                              \
         [OB_SQL_PUT_MEASURED] = "INSERT INTO main." table "(" COLUMNS ", total)"                   \
                                 " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"                      \
-                                " (SELECT total FROM main." table " ORDER BY id DESC LIMIT 1)"     \
+                                " (SELECT " TOTAL " FROM main." table " ORDER BY id DESC LIMIT 1)" \
                                 " + ?10)",                                                         \
-        [OB_SQL_TOTAL] = "SELECT total FROM main." table " WHERE id = ?1",                         \
+        [OB_SQL_TOTAL] = "SELECT " TOTAL " FROM main." table " WHERE id = ?1",                     \
         [OB_SQL_SET_TOTAL] = "UPDATE main." table " SET total = ?2 WHERE id = ?1",                 \
-        [OB_SQL_BACKWARDS] = "SELECT id, total, " BYTES ", ledger IS NOT NULL FROM main." table    \
-                             " WHERE id <= ?1 ORDER BY id DESC",                                   \
-        [OB_SQL_FIRST_TOTAL] = "SELECT total - (SELECT sum(" BYTES ") FROM main." table            \
-                               " WHERE id > ?1 AND id <= f.id) FROM main." table " AS f"           \
-                               " WHERE total IS NOT NULL AND id > ?1 ORDER BY id LIMIT 1",         \
+        [OB_SQL_BACKWARDS] =                                                                       \
+            "SELECT id, " TOTAL ", " BYTES ", ledger IS NOT NULL FROM main." table                 \
+            " WHERE id <= ?1 ORDER BY id DESC",                                                    \
+        [OB_SQL_FIRST_TOTAL] = "SELECT max(0, total - (SELECT sum(" BYTES ") FROM main." table     \
+                               " WHERE id > ?1 AND id <= f.id)) FROM main." table " AS f"          \
+                               " WHERE " TOTAL " IS NOT NULL AND id > ?1 ORDER BY id LIMIT 1",     \
         [OB_SQL_TOTALS] =                                                                          \
-            "SELECT id, total, " BYTES " FROM main." table " WHERE id > ?1 ORDER BY id",           \
+            "SELECT id, " TOTAL ", " BYTES " FROM main." table " WHERE id > ?1 ORDER BY id",       \
         [OB_SQL_TAKE_BACK] = "DELETE FROM main." table " WHERE id = ?1 AND ledger IS NULL",        \
         [OB_SQL_LAST_PENDING] = "SELECT max(id) FROM main." table " WHERE id <= ?1"                \
                                 " AND id > (SELECT min(id) FROM main." table ")",                  \
@@ -77,7 +81,7 @@
         [OB_SQL_ENDS] =                                                                            \
             "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                             \
             " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1),"           \
-            " total, (SELECT total FROM main." table " ORDER BY id DESC LIMIT 1)"                  \
+            " " TOTAL ", (SELECT " TOTAL " FROM main." table " ORDER BY id DESC LIMIT 1)"          \
             " FROM main." table " AS e ORDER BY id LIMIT 1",                                       \
     }
 

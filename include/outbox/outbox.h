@@ -137,12 +137,16 @@ typedef struct outbox_config {
     const char *device;
     /* Largest payload that outbox_put() takes, in bytes. 0: OUTBOX_PAYLOAD_MAX. */
     size_t payload_max;
-    /* How much each lane may hold. A limit costs a put nothing while the lane is far from it; a limit
-     * in bytes costs every put a look at the newest row and at the oldest. The cap binds puts: rows of other writers
-     * are let in, and the forwarder then evicts the oldest, or reports OUTBOX_FULL where the lane
-     * rejects. An event that alone is over max_bytes is rejected under both policies. Announcements
-     * of drops (see outbox_forwarding.announce_topic) come on top of max_events: at most one for each
-     * reason; in bytes they count as every event. [limit-1] */
+    /* How much each lane may hold. A limit costs a put nothing while the lane is far from it; a
+     * limit in bytes costs every put a look at the newest row and at the oldest. The cap binds puts:
+     * rows of other writers are let in, and the forwarder then evicts the oldest, or reports
+     * OUTBOX_FULL where the lane rejects. An event that alone is over max_bytes is rejected under
+     * both policies. Announcements of drops (see outbox_forwarding.announce_topic) come on top of
+     * max_events: at most one for each reason; in bytes they count as every event. [limit-1]
+     * Ids that other writers have skipped count as events until the forwarder has passed them. The
+     * column `total` is the library's own, others leave it NULL: what cannot be a sum counts as
+     * missing, and a sum that is wrong makes the limit in bytes wrong until its row has left. Where
+     * the file is damaged near the front, a put that must evict returns OUTBOX_CORRUPT. */
     outbox_limit limits[OUTBOX_LANES];
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;

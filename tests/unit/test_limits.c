@@ -381,6 +381,66 @@ static void test_bytes_of_rows_without_a_total_are_counted_too(void **state)
     assert_int_equal(counts(bench).pending, 6);
 }
 
+/* [limit-1] a total that cannot be one counts as missing */
+static void test_bytes_are_right_where_another_writer_has_stored_odd_totals(void **state)
+{
+    static const char *const odd[] = {"-5",
+                                      "-9223372036854775808",
+                                      "9223372036854775807",
+                                      "'x'",
+                                      "(1 << 56) + 1",
+                                      "1.5",
+                                      "NULL",
+                                      "x'00'"};
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        char sql[200];
+        int64_t evicted = counts(bench).evicted;
+        limit(bench, 0, 4 * EACH, OUTBOX_EVICT_OLDEST);
+        for (int j = 0; j < 4; j++)
+            put(bench);
+        snprintf(sql, sizeof sql,
+                 "INSERT INTO outbox_event(topic, payload, total) VALUES('abcd', '0123456789', %s)",
+                 odd[i]);
+        bench_sql(bench->db, sql);
+        for (int j = 0; j < 2; j++) {
+            put(bench);
+            assert_int_equal(counts(bench).pending, 4);
+            assert_int_equal(counts(bench).pending_bytes, 4 * EACH);
+        }
+        assert_int_equal(counts(bench).evicted, evicted + (i == 0 ? 3 : 7));
+        for (int j = 0; j < 3; j++)
+            put(bench); /* the tombstone has the odd one now */
+        assert_int_equal(counts(bench).pending, 4);
+        limit(bench, 0, 4 * EACH, OUTBOX_REJECT);
+        assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    }
+    check_law(bench);
+}
+
+/* [limit-1] nothing tells that from a sum, and the newest event stays */
+static void test_a_total_that_lies_never_lets_the_newest_event_leave(void **state)
+{
+    static const char *const lies[] = {"0", "1 << 56", "(1 << 56) - 100"};
+    struct bench *bench = *state;
+    limit(bench, 0, 4 * EACH, OUTBOX_EVICT_OLDEST);
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        char sql[200];
+        for (int j = 0; j < 4; j++)
+            put(bench);
+        snprintf(sql, sizeof sql,
+                 "INSERT INTO outbox_event(topic, payload, total) VALUES('abcd', '0123456789', %s)",
+                 lies[i]);
+        bench_sql(bench->db, sql);
+        for (int j = 0; j < 9; j++) {
+            int64_t id = put(bench);
+            assert_int_equal(counts(bench).last_id, id);
+            assert_true(oldest(bench) <= id);
+        }
+    }
+    check_law(bench);
+}
+
 static void test_bytes_are_right_again_after_a_settle(void **state)
 {
     struct bench *bench = *state;
@@ -711,6 +771,8 @@ int main(void)
         CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
         CASE(test_an_event_that_alone_is_over_the_limit_is_rejected),
         CASE(test_bytes_of_rows_without_a_total_are_counted_too),
+        CASE(test_bytes_are_right_where_another_writer_has_stored_odd_totals),
+        CASE(test_a_total_that_lies_never_lets_the_newest_event_leave),
         CASE(test_bytes_are_right_again_after_a_settle),
         CASE(test_a_limit_is_stored_in_the_file),
         CASE(test_a_limit_out_of_range_is_refused),
