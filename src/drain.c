@@ -44,15 +44,16 @@ static unsigned window_size(const outbox_forwarder *f)
     return f->receive_maximum < f->config.window ? f->receive_maximum : f->config.window;
 }
 
-/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. */
+/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. Behind a
+ * hole that was mended, events follow others of larger ids that were sent before. */
 static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane,
-                          const struct ob_message *message)
+                          const struct ob_entry *entry)
 {
     const struct ob_entry *before = ob_window_ahead(&lane->window);
     int64_t ahead = before ? before->id : ob_machine_head(f, lane)->last;
-    if (lane->damage.sent > ahead)
+    if (lane->damage.sent > ahead && lane->damage.sent < entry->id)
         ahead = lane->damage.sent;
-    return ahead >= message->epoch_first ? ahead : 0;
+    return ahead >= ob_message_of(entry->message)->epoch_first ? ahead : 0;
 }
 
 static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_t id)
@@ -113,14 +114,12 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
  * worth something. It may have become too old since it had its turn, as the barrier takes its time; it
  * must not live for ever at the broker then, which is what 0 says. */
 static outbox_link_result hand_over(outbox_forwarder *f, const struct ob_lane *lane,
-                                    const outbox_message *built, uint32_t token)
+                                    const struct ob_entry *entry, uint32_t token)
 {
-    const struct ob_message *message = ob_message_of(built);
-    int64_t now = message->expires ? wall_now(f) : 0;
-    ob_message_set_previous(built, last_ahead(f, lane, message));
-    outbox_message wire = *built;
-    wire.expiry_seconds =
-        ob_expiry_has_come(message->expires, now) ? 1 : ob_expiry_left(message->expires, now);
+    int64_t expires = ob_message_of(entry->message)->expires, now = expires ? wall_now(f) : 0;
+    ob_message_set_previous(entry->message, last_ahead(f, lane, entry));
+    outbox_message wire = *entry->message;
+    wire.expiry_seconds = ob_expiry_has_come(expires, now) ? 1 : ob_expiry_left(expires, now);
     return f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, &wire);
 }
 
@@ -131,7 +130,7 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
     if (!make_durable(f, lane, entry->id))
         return TURN_OVER;
     if (entry->message)
-        result = hand_over(f, lane, entry->message, token);
+        result = hand_over(f, lane, entry, token);
     switch (result) {
     case OUTBOX_LINK_OK:
         if (ob_machine_in_flight(f) == 0)
@@ -171,8 +170,8 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
     struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (!entry)
         return lane->more && ob_fetch_events(f, lane) ? TURN_TAKEN : TURN_PASSED;
-    if (has_expired(f, entry)) {
-        ob_window_drop(entry, OB_EXPIRED);
+    if (ob_damage_was_sent(lane, entry->id) || has_expired(f, entry)) {
+        ob_window_drop(entry, ob_damage_was_sent(lane, entry->id) ? OB_DELIVERED : OB_EXPIRED);
         return TURN_TAKEN;
     }
     if (!ob_machine_has_come(f, f->link_not_before) || !ob_machine_has_come(f, pace_at(f)))

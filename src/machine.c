@@ -238,6 +238,7 @@ void ob_machine_advance(outbox_forwarder *f, struct ob_lane *lane)
 {
     int64_t id = ob_machine_head(f, lane)->id;
     ob_window_passed(&lane->window, id);
+    ob_damage_passed(f, lane, id);
     if (lane->cursor < id)
         lane->cursor = id;
     lane->more = true;
@@ -259,8 +260,7 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     lane->buffer.used = 0;
     lane->more = lane->must_be_measured = true;
     lane->waits_for_acks = false;
-    ob_damage_forget(lane);
-    lane->damage.sent = 0;
+    memset(&lane->damage, 0, sizeof lane->damage);
     lane->refusal.dead_id = 0;
     if (lane->refusal.alone_id)
         ob_refusal_passed(f, lane); /* if it is still there, it will be refused again */

@@ -50,7 +50,8 @@ struct ob_refusal {
 /* Rows that cannot be read, damage.c. */
 struct ob_damage {
     int64_t from, to; /* nothing from here on is settled; 0: there is no hole */
-    int64_t sent;     /* all behind it and up to here were sent and acknowledged */
+    int64_t hole;     /* the first of them, on this connection or an earlier one; 0: none */
+    int64_t sent;     /* all up to here, but for those in the hole, were sent and acknowledged */
     struct ob_error error;
 };
 
@@ -218,12 +219,17 @@ void ob_rest_next(const outbox_forwarder *f, uint32_t *next_ms);
 /* ---- damage.c ------------------------------------------------------------------------------ */
 
 /* Moves the cursor behind rows that cannot be read; false: nothing behind can be read either. SQLite
- * cannot delete next to them; how many of the first entries may be settled; lets entries go that cannot
- * be; the connection is lost. */
+ * cannot delete next to them; how many of the first entries may be settled; lets entries go that
+ * cannot be. */
 bool ob_damage_skip(outbox_forwarder *f, struct ob_lane *lane);
 void ob_damage_stops_settling(outbox_forwarder *f, struct ob_lane *lane);
 uint32_t ob_damage_before(const struct ob_lane *lane, uint32_t count);
 void ob_damage_release(struct ob_lane *lane);
+
+/* Whether the event was let go by ob_damage_release() and has to wait for nothing but its settle. The
+ * rows up to `id` have left. The connection is lost. */
+bool ob_damage_was_sent(const struct ob_lane *lane, int64_t id);
+void ob_damage_passed(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_damage_forget(struct ob_lane *lane);
 
 /* ---- fetch.c ------------------------------------------------------------------------------- */
