@@ -108,10 +108,11 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config);
  *
  * Call it outside a transaction of `db`: OUTBOX_MISUSE else. [init-3]
  *
- * Returns OUTBOX_MISUSE, OUTBOX_NO_MEMORY (size), OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL,
- * OUTBOX_CORRUPT (no outbox in this file) or an error of the database; nothing was changed (but
- * for settings of `db` where it was a setting that failed), and `sentence` (may be NULL) has the
- * particulars. [init-2] */
+ * Returns OUTBOX_MISUSE (an argument is NULL, of another version or out of range; or a function of
+ * `link` or `port` is NULL, of which only `log` may be), OUTBOX_NO_MEMORY (size),
+ * OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL, OUTBOX_CORRUPT (no outbox in this file) or an error of
+ * the database; nothing was changed (but for settings of `db` where it was a setting that failed),
+ * and `sentence` (may be NULL) has the particulars. [init-2] */
 int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);

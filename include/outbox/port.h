@@ -92,7 +92,9 @@ typedef struct outbox_link_event {
 typedef struct outbox_link outbox_link;
 
 /* No call blocks for the network; what a particular client makes unavoidable its port documents.
- * All calls come from the one thread that drives the forwarder. */
+ * All calls come from the one thread that drives the forwarder. None may be NULL. [init-2] A link
+ * that cannot probe answers OUTBOX_LINK_AGAIN and leaves `by_peer` zero, for what it says of the other
+ * side could never be proved: then the event on which a broker hangs up is sent for ever. */
 typedef struct outbox_link_methods {
     int version; /* 1 */
     /* Begins to connect with a clean start and no session kept. Only after close or at first. The
