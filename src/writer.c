@@ -455,6 +455,8 @@ static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
     bool moved = false;
     if (!has_limit(box, lane))
         return OUTBOX_OK;
+    if (!box->touched) /* nobody tells what is undone, see touch() */
+        box->fill[lane].is_known = false;
     if (box->service)
         acked = box->service->acked(box->service_context, lane);
     int code =

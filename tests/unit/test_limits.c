@@ -325,6 +325,36 @@ static void test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room(vo
     check_law(bench);
 }
 
+static int deny_touch(void *context, int action, const char *a, const char *b, const char *c,
+                      const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_INSERT && a && strcmp(a, "outbox_commit") == 0 ? SQLITE_DENY
+                                                                           : SQLITE_OK;
+}
+
+/* [limit-2] then nobody says that what had made room was undone */
+static void test_a_limit_holds_where_an_authorizer_denies_the_wake_up(void **state)
+{
+    struct bench *bench = *state;
+    struct acked acked = {3};
+    const outbox_service service = {
+        .version = 1, .committed = ignore_commit, .acked = told_acked, .stop = ignore_stop};
+    limit(bench, 5, 0, OUTBOX_REJECT);
+    assert_int_equal(outbox_bind(bench->box, &service, &acked), OUTBOX_OK);
+    sqlite3_set_authorizer(bench->db, deny_touch, NULL);
+    for (int i = 0; i < 5; i++)
+        put(bench);
+    bench_sql(bench->db, "BEGIN");
+    put(bench); /* lets those leave that the broker has */
+    bench_sql(bench->db, "ROLLBACK");
+    acked.id = 0; /* it has gone offline, and has forgotten them */
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(counts(bench).pending, 5);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+}
+
 /* ---- Bytes ----------------------------------------------------------------------------------------- */
 
 #define EACH ((int64_t)OUTBOX_EVENT_BYTES + 4 + 10)
@@ -767,6 +797,7 @@ int main(void)
         CASE(test_what_is_behind_a_refused_event_is_sent_again_although_that_was_evicted),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
         CASE(test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room),
+        CASE(test_a_limit_holds_where_an_authorizer_denies_the_wake_up),
         CASE(test_a_limit_in_bytes_rejects),
         CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
         CASE(test_an_event_that_alone_is_over_the_limit_is_rejected),
