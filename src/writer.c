@@ -423,7 +423,8 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
     return OUTBOX_OK;
 }
 
-/* Takes the event out again. */
+/* Takes the event out again; where that fails too, with all of the transaction, which must not commit
+ * with it. */
 static int take_back(outbox *box, outbox_lane lane, int64_t id)
 {
     struct ob_error why = box->error;
@@ -433,6 +434,9 @@ static int take_back(outbox *box, outbox_lane lane, int64_t id)
                              &ignored, &box->error);
     if (code == OUTBOX_OK)
         box->error = why;
+    else
+        (void)ob_sql_rollback(
+            box->wakeup.db); /* inside a statement in autocommit it does nothing */
     return code;
 }
 
