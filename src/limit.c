@@ -227,18 +227,19 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
     return OUTBOX_OK;
 }
 
-/* Undoes what was done behind the savepoint, or all of the transaction where not even that works. */
-static void undo(struct ob_table *table)
+/* Undoes what was done behind the savepoint, or all of the transaction where there is none or not even
+ * that works. */
+static void undo(struct ob_table *table, bool guarded)
 {
     struct ob_error ignored; /* what has failed before is to be told */
-    if (ob_sql_run(table->db, "ROLLBACK TO outbox_room; RELEASE outbox_room", &ignored,
-                   "undoing an eviction") != OUTBOX_OK)
+    if (!guarded || ob_sql_run(table->db, "ROLLBACK TO outbox_room; RELEASE outbox_room", &ignored,
+                               "undoing an eviction") != OUTBOX_OK)
         (void)ob_sql_rollback(table->db);
 }
 
 /* The rows leave by one statement and are counted by the next. The transaction is the application's,
  * which may commit it although the put has failed in between: so both or none. Inside a statement that
- * writes there are no savepoints; SQLite says BUSY, and undoes that statement itself if it fails. */
+ * writes there are no savepoints, and SQLite says BUSY. */
 static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
@@ -258,8 +259,8 @@ static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_l
         code = ob_table_entomb(table, &lowest->ledger, text);
     if (code == OUTBOX_OK && guarded)
         code = ob_sql_run(table->db, "RELEASE outbox_room", table->error, "making room");
-    if (code != OUTBOX_OK && guarded)
-        undo(table);
+    if (code != OUTBOX_OK)
+        undo(table, guarded);
     return code;
 }
 

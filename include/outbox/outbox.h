@@ -235,16 +235,20 @@ typedef struct outbox_event {
  * update hook, authorizer and sqlite3_changes() do see the row. [put-5]
  *
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
- * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL, OUTBOX_BAD_ID or OUTBOX_FULL: nothing was written and the
- * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
+ * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL, OUTBOX_BAD_ID or OUTBOX_FULL: nothing was written and
+ * the transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
  * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY, OUTBOX_MOVED (in the rollback modes; in WAL, SQLite goes on
  * writing to the file that was moved) or OUTBOX_SQLITE: the event was not written; SQLite itself may
- * have rolled the whole transaction back, as after a failing INSERT of your own
- * (sqlite3_get_autocommit() tells). Only where a put is a transaction of its own, or at your own
- * COMMIT, an I/O error can leave open whether it is there, as with every COMMIT of SQLite.
- * If SQLite refuses also to roll a put's own transaction back, that put returns OUTBOX_SQLITE and
- * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
- * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
+ * have rolled the whole transaction back, as after a failing INSERT of your own, or the put has,
+ * where what it had begun could not be undone alone (sqlite3_get_autocommit() tells). Only where a
+ * put is a transaction of its own, or at your own COMMIT, an I/O error can leave open whether it is
+ * there, as with every COMMIT of SQLite. If SQLite refuses also to roll a put's own transaction
+ * back, that put returns OUTBOX_SQLITE and the transaction is still open: run ROLLBACK. If you do
+ * not, the next put does it, with all that was written since, stores nothing, and returns
+ * OUTBOX_SQLITE to say so. [put-8]
+ *
+ * Called by a SQL function inside a statement that writes, it belongs to that statement. If it fails
+ * there let the function fail too: outside of BEGIN nothing else undoes what it had begun. [put-9] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 /* ---- Dead letters ------------------------------------------------------------------------ */

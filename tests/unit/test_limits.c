@@ -202,6 +202,52 @@ static void test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it(void 
     assert_int_equal(counts(bench).evicted, 1);
 }
 
+/* What a put gave becomes the result of the function, or, if it is to fail, its error. */
+static int put_result;
+static bool fails_too;
+
+static void put_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    (void)argc, (void)argv;
+    put_result = put_code(sqlite3_user_data(context), NULL);
+    if (put_result != OUTBOX_OK && fails_too)
+        sqlite3_result_error(context, "the put failed", -1);
+    else
+        sqlite3_result_int(context, put_result);
+}
+
+/* [put-9] no savepoint can be opened there */
+static void test_a_put_inside_a_statement_makes_room_or_leaves_nothing(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    bench_sql(bench->db, "CREATE TABLE mine(x)");
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench, put_function, NULL, NULL);
+    bench_sql(bench->db, "INSERT INTO mine VALUES(put())");
+    assert_int_equal(put_result, OUTBOX_OK);
+    assert_int_equal(counts(bench).pending, 3);
+    assert_int_equal(counts(bench).evicted, 1);
+    for (int i = 0; i < 3; i++) {
+        bool in_transaction = i > 0;
+        fails_too = i < 2;
+        bench_sql(bench->db, "CREATE TEMP TRIGGER odd BEFORE UPDATE ON main.outbox_event"
+                             " BEGIN SELECT RAISE(ABORT, 'odd'); END");
+        if (in_transaction)
+            bench_sql(bench->db, "BEGIN");
+        (void)sqlite3_exec(bench->db, "INSERT INTO mine VALUES(put())", NULL, NULL, NULL);
+        assert_int_equal(put_result, OUTBOX_SQLITE);
+        if (!sqlite3_get_autocommit(bench->db))
+            bench_sql(bench->db, "COMMIT");
+        bench_sql(bench->db, "DROP TRIGGER odd");
+        assert_int_equal(counts(bench).pending, 3);
+        assert_int_equal(counts(bench).evicted, 1);
+        check_law(bench);
+    }
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM mine"), 1);
+}
+
 /* SQLite disconnects what the handle keeps, and then refuses to close. [attach-3] */
 static void test_room_is_made_also_behind_a_close_that_failed(void **state)
 {
@@ -793,6 +839,7 @@ int main(void)
         CASE(test_an_eviction_rolls_back_with_its_put),
         CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
         CASE(test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it),
+        CASE(test_a_put_inside_a_statement_makes_room_or_leaves_nothing),
         CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_behind_a_refused_event_is_sent_again_although_that_was_evicted),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
