@@ -71,6 +71,21 @@ int ob_head_bound_dead(struct ob_store *store)
                          OUTBOX_DEAD_MAX, 0, 0, &ignored, &store->error);
 }
 
+/* The newest dead letters, `moved` of them, are those rows. */
+static int note_buried(struct ob_store *store, int64_t moved, struct ob_ledger *ledger)
+{
+    int64_t first = 0, last = 0;
+#define OF_THEM(what)                                                                              \
+    "SELECT " what "(id) FROM (SELECT id FROM main.outbox_dead ORDER BY number DESC LIMIT ?1)"
+    int code = ob_sql_number(store->db, OF_THEM("min"), moved, 0, 0, &first, &store->error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_number(store->db, OF_THEM("max"), moved, 0, 0, &last, &store->error);
+#undef OF_THEM
+    if (code == OUTBOX_OK)
+        ob_ledger_leave_beside(ledger, moved, first, last);
+    return code;
+}
+
 /* Buries rows that lie beside the order, and removes them; the ledger takes note. The tombstone
  * must not be among them. */
 static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
@@ -81,12 +96,10 @@ static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t f
     if (code == OUTBOX_OK)
         code = ob_table_run(table, OB_SQL_DELETE_RANGE, from, to);
     if (code == OUTBOX_OK && moved > 0)
+        code = note_buried(store, moved, ledger);
+    if (code == OUTBOX_OK && moved > 0)
         code = ob_head_bound_dead(store);
-    if (code != OUTBOX_OK)
-        return code;
-    ledger->count[OB_DEAD] += moved;
-    ledger->base -= moved;
-    return OUTBOX_OK;
+    return code;
 }
 
 /* ---- Mending: each runs between BEGIN IMMEDIATE and COMMIT -------------------------------------------------- */
@@ -218,14 +231,15 @@ static int mend_front(struct ob_store *store, struct ob_table *table, void *cont
         *ledger = mark.ledger;
     else
         code = remake(table, ledger);
+    if (*head == OB_HEAD_REMADE) {
+        ledger->last = 0;
+        memset(ledger->drops, 0, sizeof ledger->drops); /* their ids are of another time */
+    }
     if (code == OUTBOX_OK)
         code = bury_beside(store, table, INT64_MIN, found ? ledger->id - 1 : ledger->id,
                            OB_UNFIT_LATE, ledger);
-    if (code == OUTBOX_OK && *head == OB_HEAD_REMADE) {
-        ledger->last = 0;
-        memset(ledger->drops, 0, sizeof ledger->drops); /* their ids are of another time */
+    if (code == OUTBOX_OK && *head == OB_HEAD_REMADE)
         code = ob_schema_new_epoch(table->db, table->lane, ledger->id + 1, table->error);
-    }
     return code;
 }
 

@@ -87,6 +87,18 @@ void ob_ledger_leave(struct ob_ledger *ledger, int64_t id, enum ob_outcome outco
         note_drops(&ledger->drops[outcome], 1, id, id);
 }
 
+static int64_t into_range(int64_t id)
+{
+    return id < 0 ? 0 : id > OUTBOX_ID_MAX ? OUTBOX_ID_MAX : id;
+}
+
+void ob_ledger_leave_beside(struct ob_ledger *ledger, int64_t count, int64_t from, int64_t to)
+{
+    ledger->count[OB_DEAD] += count;
+    ledger->base -= count;
+    note_drops(&ledger->drops[OB_DEAD], count, into_range(from), into_range(to));
+}
+
 bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome)
 {
     return ledger->drops[outcome].count > 0 && ledger->drops[outcome].row <= ledger->id;

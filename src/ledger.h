@@ -52,6 +52,10 @@ void ob_ledger_start(struct ob_ledger *ledger, int64_t id);
  * to what it was made of, and its id is a hole. `id` of the ledger stays as it is. */
 void ob_ledger_leave(struct ob_ledger *ledger, int64_t id, enum ob_outcome outcome);
 
+/* So many rows that lie beside the order leave as dead letters: their ids, which may be out of range,
+ * are not among those that the law adds up. */
+void ob_ledger_leave_beside(struct ob_ledger *ledger, int64_t count, int64_t from, int64_t to);
+
 /* Whether drops of this kind can be announced now; and that the row `id` does it. */
 bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome);
 void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int64_t id);

@@ -356,9 +356,11 @@ typedef struct outbox_forwarding {
     unsigned backoff_max_ms; /* longest pause between two attempts to connect; 0: 60,000 */
     /* Where drops are announced (expired, evicted, superseded, dead letters): for each lane and
      * reason one event of type outbox.dropped, sent in order with the others, whose JSON data has
-     * reason, count, and from and to, the first and last id. While one is unsent, further drops are
-     * added to the next. [announce-1] NULL: the topic of the event of that lane that was read last,
-     * and in mode OUTBOX_PLAIN nothing. "": nothing. The counts are kept in every case. */
+     * reason, count, and from and to, the first and last id; an id out of range is told as 0 or
+     * OUTBOX_ID_MAX. While one is unsent, further drops are added to the next. Those that wait to be
+     * announced where the front of a lane was changed by hand, or a backup restored, are not.
+     * [announce-1] NULL: the topic of the event of that lane that was read last, and in mode
+     * OUTBOX_PLAIN nothing. "": nothing. The counts are kept in every case. */
     const char *announce_topic;
     /* An event that the broker refuses for good (reason 0x90, 0x99, 0x95, or larger than
      * payload_max, or 0x87 several times; on MQTT 3.1.1 an event on which the broker hangs up again
