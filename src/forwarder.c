@@ -168,6 +168,7 @@ static void watch_acks(outbox_forwarder *f)
         return;
     ob_machine_trouble(f, OUTBOX_LINK, "no PUBACK for event %lld in %u ms; connecting anew",
                        (long long)oldest->id, f->config.ack_timeout_ms);
+    ob_refusal_after_loss(f, false);
     ob_machine_back_off(f);
 }
 

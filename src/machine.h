@@ -181,7 +181,7 @@ void ob_refusal_of(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int re
 bool ob_refusal_of_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_refusal_hold_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 
-/* The connection was lost, before its windows are voided; whether by the other side. */
+/* The connection is over, before its windows are voided; whether the other side has ended it. */
 void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer);
 
 /* A connection is up. The server gave a sign of life. An event was taken. */

@@ -107,6 +107,7 @@ void ob_refusal_of(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int re
     struct ob_refusal *refusal = &lane->refusal;
     enum answer answer = answer_to(reason);
     f->stats.refusals++;
+    f->hangups = 0; /* it answers */
     if (answer == CONNECT_ANEW) {
         ob_machine_trouble(f, OUTBOX_LINK, "the broker takes a packet identifier for one in use");
         ob_machine_back_off(f);
@@ -341,6 +342,7 @@ void ob_refusal_probe(outbox_forwarder *f)
         if (ob_machine_has_come(f, f->probed_at + f->config.ack_timeout_ms)) {
             ob_machine_trouble(f, OUTBOX_LINK, "no sign of life in %u ms; connecting anew",
                                f->config.ack_timeout_ms);
+            ob_refusal_after_loss(f, false);
             ob_machine_back_off(f);
         }
         return;

@@ -16,8 +16,8 @@
  * In flight at most `window` events, or the server's Receive Maximum if that is less. [step-2]
  * After a loss every token is void: what was not settled is read again from the table and sent
  * again, in order. [step-3] A refusal by the broker ends the connection, so that nothing behind the
- * refused event is settled. [step-4] What happens to the event then depends on the reason code (MQTT 5,
- * 3.4.2.1):
+ * refused event is settled. [step-4] What happens to the event then depends on the reason code
+ * (MQTT 5, 3.4.2.1):
  *
  *   0x80, 0x83, 0x97 and others   it is tried again, alone, with a growing pause, for ever
  *   0x87 not authorized           the same, eight times; then it is a dead letter [poison-1]
@@ -26,29 +26,35 @@
  *   none: the broker hangs up     see below [poison-3]
  *
  * The dead letter is in outbox_dead with its reason, the events behind it go on, and after
- * `dead_letters_max` in a row for one reason the lane stops at the next such event and tries that again
- * and again. [poison-2] An event over this forwarder's own payload_max or buffer_size, which another
- * writer or a handle with a larger limit has stored, is a dead letter too, and not sent.
+ * `dead_letters_max` in a row for one reason the lane stops at the next such event and tries that
+ * again and again. [poison-2] An event over this forwarder's own payload_max or buffer_size, which
+ * another writer or a handle with a larger limit has stored, is a dead letter too, and not sent.
+ *
+ * The seven pauses between the eight attempts at 0x87 hold the lane up. By default they add up to at
+ * most 123 s (up to 1, 2, 4, 8, 16, 32 and 60 s); where connections had failed just before, to seven
+ * times backoff_max_ms. [poison-4]
  *
  * A broker may refuse an event by hanging up, on MQTT 3.1.1 it can do nothing else. After two
  * connections in a row that the other side ended while events were in flight, without a PUBACK, the
- * oldest of these is sent alone: on a connection that has been up for a second, or for twenty round trips
- * if that is longer, and that has answered a probe just before. Where the other side ends five such
- * connections in a row within a tenth of the time that they had been up, the event is a dead letter. The
- * other lane goes on meanwhile, unless connections end on its events too: then it waits as well. All that
+ * oldest of these is sent alone: on a connection that has been up for a second, or for twenty round
+ * trips if that is longer, and that has answered a probe just before. Where the other side ends five
+ * such connections in a row within a tenth of the time that they had been up, the event is a dead
+ * letter. One that ends otherwise in between, as for want of a PUBACK, begins the row anew. The other
+ * lane goes on meanwhile, unless connections end on its events too: then it waits as well. All that
  * was in flight with the suspect goes one at a time until it is acknowledged. A bad network ends
- * connections at any time, so it buries nothing. [poison-3] By default this delays the others by less than
- * half a minute, or by less than a whole one where their PUBACKs were lost with the connection.
+ * connections at any time, so it buries nothing. [poison-3] By default this delays the others by less
+ * than half a minute, or by less than a whole one where their PUBACKs were lost with the connection.
  *
  * Every two seconds in which it has something to do, and inside each settle, it looks whether the
- * database's name still leads to the file that is open. Where it does not, the code is OUTBOX_MOVED;
- * nothing is sent or settled until the file is back. [moved-1] A database that cannot be written any
- * more is OUTBOX_READONLY, or OUTBOX_SQLITE where the system names another reason; what was
- * acknowledged waits, and is settled when it can be written again. [readonly-1]
+ * database's name still leads to the file that is open. Where it does not, the code is
+ * OUTBOX_MOVED; nothing is sent or settled until the file is back. [moved-1] A database that cannot
+ * be written any more is OUTBOX_READONLY, or OUTBOX_SQLITE where the system names another reason;
+ * what was acknowledged waits, and is settled when it can be written again. [readonly-1]
  *
- * On a full disk (OUTBOX_DISK_FULL) it goes on with what is possible without new room. In WAL it moves
- * the WAL into the database, PASSIVE, as soon as no other connection has written since the last look,
- * so that the next writer begins the WAL anew. In the other modes it settles fewer rows at once, down to one. [full-1]
+ * On a full disk (OUTBOX_DISK_FULL) it goes on with what is possible without new room. In WAL it
+ * moves the WAL into the database, PASSIVE, as soon as no other connection has written since the
+ * last look, so that the next writer begins the WAL anew. In the other modes it settles fewer rows
+ * at once, down to one. [full-1]
  */
 #ifndef OUTBOX_FORWARDER_H
 #define OUTBOX_FORWARDER_H
