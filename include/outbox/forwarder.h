@@ -30,8 +30,8 @@
  * again and again. [poison-2] An event over this forwarder's own payload_max or buffer_size, which
  * another writer or a handle with a larger limit has stored, is a dead letter too, and not sent.
  *
- * The seven pauses between the eight attempts at 0x87 hold the lane up. By default they add up to at
- * most 123 s (up to 1, 2, 4, 8, 16, 32 and 60 s); where connections had failed just before, to seven
+ * The pauses behind the eight attempts at 0x87 hold the lane up. By default they add up to at most
+ * 183 s (up to 1, 2, 4, 8, 16, 32, 60 and 60 s); where connections had failed just before, to eight
  * times backoff_max_ms. [poison-4]
  *
  * A broker may refuse an event by hanging up, on MQTT 3.1.1 it can do nothing else. After two

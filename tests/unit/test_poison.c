@@ -89,6 +89,34 @@ static void test_one_that_is_not_authorized_is_tried_eight_times(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* The longest pauses: two are drawn behind each refusal, one of the event and one of the link. */
+static uint32_t drawn;
+
+static uint32_t longest(void *context)
+{
+    uint32_t bound = 1000u << drawn++ / 2;
+    (void)context;
+    return bound > 60000 ? 60000 : bound;
+}
+
+/* [poison-4] */
+static void
+test_one_that_is_not_authorized_holds_its_lane_up_for_three_minutes_at_most(void **state)
+{
+    enum { BOUND_MS = 183000, ATTEMPTS_MS = 8 * 300 /* of this broker's making */ };
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "b");
+    start(bench, 0);
+    drawn = 0;
+    rig.port.port.random = longest;
+    broker(BOUND_MS - 1000, 0x87);
+    assert_int_equal(rig_stats(&rig).refusals, 8);
+    assert_int_equal(rig_stats(&rig).delivered, 0); /* these are the longest pauses */
+    broker(1000 + ATTEMPTS_MS, 0x87);
+    assert_int_equal(dead(bench, "not authorized"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 static void test_one_that_the_broker_may_take_later_is_tried_for_ever(void **state)
 {
     static const int reasons[] = {0x80, 0x83, 0x97, 0x9a};
@@ -638,6 +666,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_an_event_that_no_broker_will_take_becomes_a_dead_letter_at_once),
         CASE(test_one_that_is_not_authorized_is_tried_eight_times),
+        CASE(test_one_that_is_not_authorized_holds_its_lane_up_for_three_minutes_at_most),
         CASE(test_one_that_the_broker_may_take_later_is_tried_for_ever),
         CASE(test_an_identifier_in_use_is_not_the_events_fault),
         CASE(test_one_larger_than_the_server_takes_becomes_a_dead_letter),
