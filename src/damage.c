@@ -2,10 +2,11 @@
  *
  * damage.c - goes on behind rows that cannot be read, because a page of the file is damaged.
  *
- * What must hold: the file is never made worse. SQLite cannot delete across a damaged page, so from the
- * hole on nothing is settled any more: the events behind it are sent, in order, and stay in the table.
- * How far they were sent is known in memory only, so a restart sends them again. The hole is reported as
- * long as it is there; nothing is counted for it, since nobody knows how many events were in it.
+ * What must hold: the file is never made worse. SQLite cannot delete across a damaged page, so from
+ * the hole on nothing is settled any more: the events behind it are sent, in order, and stay in the
+ * table. How far they were sent is known in memory only, so a restart sends them again. The hole is
+ * reported as long as it is there; nothing is counted for it, since nobody knows how many events
+ * were in it.
  */
 #include "machine.h"
 
@@ -119,16 +120,16 @@ void ob_damage_release(struct ob_lane *lane)
     ob_window_settled(&lane->window, count);
 }
 
-/* What lies in the hole was not, and can be read where the file was mended since; so nobody knows of
- * what is behind it either. */
+/* What lies in the hole was not, and can be read where the file was mended since; so nobody knows
+ * of what is behind it either. */
 bool ob_damage_was_sent(const struct ob_lane *lane, int64_t id)
 {
     const struct ob_damage *damage = &lane->damage;
     return id <= damage->sent && (damage->hole == 0 || id < damage->hole);
 }
 
-/* As long as there are rows up to `sent`, which are in no window any more, a settle would take them for
- * late ones. */
+/* As long as there are rows up to `sent`, which are in no window any more, a settle would take them
+ * for late ones. */
 void ob_damage_passed(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
 {
     struct ob_damage *damage = &lane->damage;

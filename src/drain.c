@@ -27,7 +27,7 @@ enum {
     URGENT_RUN_MAX = 7      /* urgent events in a row while normal ones wait */
 };
 
-/* ---- Sending ---------------------------------------------------------------------------------------------------- */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
 static uint64_t later(uint64_t a, uint64_t b)
 {
@@ -44,8 +44,8 @@ static unsigned window_size(const outbox_forwarder *f)
     return f->receive_maximum < f->config.window ? f->receive_maximum : f->config.window;
 }
 
-/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. Behind a
- * hole that was mended, events follow others of larger ids that were sent before. */
+/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. Behind
+ * a hole that was mended, events follow others of larger ids that were sent before. */
 static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane,
                           const struct ob_entry *entry)
 {
@@ -111,8 +111,8 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
 }
 
 /* What was not known when the message was built: what went ahead of it, and how long it is still
- * worth something. It may have become too old since it had its turn, as the barrier takes its time; it
- * must not live for ever at the broker then, which is what 0 says. */
+ * worth something. It may have become too old since it had its turn, as the barrier takes its time;
+ * it must not live for ever at the broker then, which is what 0 says. */
 static outbox_link_result hand_over(outbox_forwarder *f, const struct ob_lane *lane,
                                     const struct ob_entry *entry, uint32_t token)
 {
@@ -195,7 +195,7 @@ void ob_drain_send(outbox_forwarder *f)
     f->full_step = true;
 }
 
-/* ---- Settling ----------------------------------------------------------------------------------------------------- */
+/* ---- Settling -------------------------------------------------------------------------------- */
 
 /* When what is acked should be settled; `f->now` or earlier means now. */
 static uint64_t settle_at(const outbox_forwarder *f, const struct ob_lane *lane, uint32_t count)
@@ -301,14 +301,15 @@ void ob_drain_settle(outbox_forwarder *f)
     }
 }
 
-/* All that fails keeps everybody from the database for a second. What comes first in a step and is not
- * urgent must then stand back for longer, or the settles, which may be what helps, never had a turn. */
+/* All that fails keeps everybody from the database for a second. What comes first in a step and is
+ * not urgent must then stand back for longer, or the settles, which may be what helps, never had a
+ * turn. */
 static uint64_t after_failure(const outbox_forwarder *f, int code)
 {
     return code == OUTBOX_BUSY ? f->now : f->now + HOUSE_PAUSE_MS;
 }
 
-/* ---- Announcing ------------------------------------------------------------------------------------------------------- */
+/* ---- Announcing ------------------------------------------------------------------------------ */
 
 static bool wants_to_announce(const outbox_forwarder *f, const struct ob_lane *lane)
 {
@@ -338,7 +339,7 @@ static void announce(outbox_forwarder *f, struct ob_lane *lane)
     }
 }
 
-/* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
+/* ---- Other writers, checkpoint --------------------------------------------------------------- */
 
 static bool looks_for_others(const outbox_forwarder *f)
 {
@@ -383,8 +384,8 @@ static bool wants_checkpoint(const outbox_forwarder *f)
            (f->disk_was_full || f->store.wal_frames > f->config.checkpoint_frames);
 }
 
-/* On a full disk it is not waited for an idle second: nobody commits there, but whoever finds the room
- * first that somebody made would write into it, and then not even the checkpoint has any. */
+/* On a full disk it is not waited for an idle second: nobody commits there, but whoever finds the
+ * room first that somebody made would write into it, and then not even the checkpoint has any. */
 static uint64_t checkpoint_at(const outbox_forwarder *f)
 {
     uint64_t idle = f->disk_was_full ? f->now : f->active_at + CHECKPOINT_MS;
@@ -392,8 +393,9 @@ static uint64_t checkpoint_at(const outbox_forwarder *f)
 }
 
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
- * far, or a long drain without an application would never stop growing it; or where the disk was full:
- * the WAL has no room to grow, its application cannot commit, so it would never checkpoint. */
+ * far, or a long drain without an application would never stop growing it; or where the disk was
+ * full: the WAL has no room to grow, its application cannot commit, so it would never checkpoint.
+ * */
 static void checkpoint(outbox_forwarder *f)
 {
     bool whole;
@@ -483,7 +485,7 @@ void ob_drain_keep_house(outbox_forwarder *f)
         checkpoint(f);
 }
 
-/* ---- The next turn ------------------------------------------------------------------------------ */
+/* ---- The next turn --------------------------------------------------------------------------- */
 
 /* When the lane can go on sending, where it is held up by something that passes with time alone. */
 static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_ms)

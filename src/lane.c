@@ -24,7 +24,8 @@
 /* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
 #define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"
 
-/* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is pending. */
+/* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is pending.
+ * */
 #define SQL_OF(lane, table)                                                                        \
     {                                                                                              \
         [OB_SQL_HEAD] = "SELECT id, ledger, " TOTAL " FROM main." table " ORDER BY id LIMIT 1",    \
@@ -88,7 +89,7 @@
 static const struct {
     const char *name, *table, *sql[OB_TABLE_SQL];
 } lanes[OUTBOX_LANES] = {
-    /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text a member of its own */
+    /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text one member */
     [OUTBOX_NORMAL] = {"normal", "outbox_event", SQL_OF("normal", "outbox_event")},
     [OUTBOX_URGENT] = {"urgent", "outbox_urgent", SQL_OF("urgent", "outbox_urgent")},
     /* NOLINTEND(bugprone-suspicious-missing-comma) */

@@ -45,7 +45,7 @@ void ob_ledger_start(struct ob_ledger *ledger, int64_t id)
     assert(ob_ledger_holds(ledger));
 }
 
-/* ---- Drops ------------------------------------------------------------------------------------- */
+/* ---- Drops ----------------------------------------------------------------------------------- */
 
 const char *ob_outcome_name(enum ob_outcome outcome)
 {
@@ -129,7 +129,7 @@ int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above)
     return count;
 }
 
-/* ---- Text ---------------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 static bool has_drops(const struct ob_drops *drops)
 {

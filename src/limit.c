@@ -2,10 +2,10 @@
  *
  * limit.c - measures a lane, and lets its oldest events leave.
  *
- * What leaves is counted in the tombstone in the same transaction, which is the application's where a
- * put makes room: if that rolls back, the events are there again and nothing was counted. An event
- * that is in flight may be evicted; if its PUBACK comes later, the recipient has it and is told all the
- * same that it was evicted.
+ * What leaves is counted in the tombstone in the same transaction, which is the application's where
+ * a put makes room: if that rolls back, the events are there again and nothing was counted. An
+ * event that is in flight may be evicted; if its PUBACK comes later, the recipient has it and is
+ * told all the same that it was evicted.
  */
 #include "limit.h"
 
@@ -14,7 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- What is stored ------------------------------------------------------------------------------ */
+/* ---- What is stored -------------------------------------------------------------------------- */
 
 enum { MAX_EVENTS, MAX_BYTES, EVICTS, MEMBERS };
 
@@ -77,7 +77,7 @@ bool ob_limit_apply(const outbox_limit *wanted, struct ob_limit *limit)
            limit->evicts != before.evicts;
 }
 
-/* ---- Bytes ---------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static int64_t length_of(const char *text)
 {
@@ -125,10 +125,10 @@ static int measure(struct ob_table *table, int64_t last, int64_t *total)
     return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, last, *total) : code;
 }
 
-/* ---- Room ----------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
-/* The bytes that were put up to the tombstone. It has no total where there was no limit when it was an
- * event, or where it was made anew; then it gets one. */
+/* The bytes that were put up to the tombstone. It has no total where there was no limit when it was
+ * an event, or where it was made anew; then it gets one. */
 static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, int64_t *total)
 {
     *total = lowest->total;
@@ -138,8 +138,8 @@ static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, in
     return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, lowest->id, *total) : code;
 }
 
-/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can tell
- * how full the lane is. */
+/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can
+ * tell how full the lane is. */
 static int look(struct ob_table *table, const struct ob_limit *limit, struct ob_lowest *lowest,
                 struct ob_fill *fill)
 {
@@ -168,7 +168,8 @@ static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
            (limit->max_bytes == 0 || newest->total - fill->floor_total <= limit->max_bytes);
 }
 
-/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else helps. */
+/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else helps.
+ * */
 static int find_cut(struct ob_table *table, const struct ob_limit *limit,
                     const struct measured *newest, const struct ob_fill *fill, int64_t *cut)
 {
@@ -227,8 +228,8 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
     return OUTBOX_OK;
 }
 
-/* Undoes what was done behind the savepoint, or all of the transaction where there is none or not even
- * that works. */
+/* Undoes what was done behind the savepoint, or all of the transaction where there is none or not
+ * even that works. */
 static void undo(struct ob_table *table, bool guarded)
 {
     struct ob_error ignored; /* what has failed before is to be told */
@@ -237,9 +238,9 @@ static void undo(struct ob_table *table, bool guarded)
         (void)ob_sql_rollback(table->db);
 }
 
-/* The rows leave by one statement and are counted by the next. The transaction is the application's,
- * which may commit it although the put has failed in between: so both or none. Inside a statement that
- * writes there are no savepoints, and SQLite says BUSY. */
+/* The rows leave by one statement and are counted by the next. The transaction is the
+ * application's, which may commit it although the put has failed in between: so both or none.
+ * Inside a statement that writes there are no savepoints, and SQLite says BUSY. */
 static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
@@ -273,8 +274,8 @@ static int is_full(struct ob_table *table, const struct ob_limit *limit)
         ob_lane_name(table->lane), (long long)limit->max_events, (long long)limit->max_bytes);
 }
 
-/* The last row that must leave so that the rest is within max_events. Where an announcement leaves as
- * well, there is one less on top. */
+/* The last row that must leave so that the rest is within max_events. Where an announcement leaves
+ * as well, there is one less on top. */
 static int64_t cut_by_events(const struct ob_limit *limit, const struct measured *newest,
                              const struct ob_ledger *ledger)
 {
@@ -309,7 +310,8 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     struct ob_lowest lowest;
     *moved = false;
     int code = limit->max_bytes > 0 ? measure(table, last, &newest.total) : OUTBOX_OK;
-    /* Behind a tombstone without a total the totals begin anew, and no older one compares with them. */
+    /* Behind a tombstone without a total the totals begin anew, and no older one compares with
+     * them. */
     bool tells = fill->is_known && limit->max_bytes == 0;
     if (code != OUTBOX_OK || (tells && is_within(limit, fill, &newest)))
         return code;

@@ -103,8 +103,8 @@ static void random_digits(char digits[OB_EPOCH_DIGITS + 1])
     digits[OB_EPOCH_DIGITS] = '\0';
 }
 
-/* Runs a statement with two texts, of which the second may be NULL, and a number bound to it: ?1, ?3
- * and ?2. */
+/* Runs a statement with two texts, of which the second may be NULL, and a number bound to it: ?1,
+ * ?3 and ?2. */
 static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t number,
                      const char *other, struct ob_error *error)
 {

@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- Init and close -------------------------------------------------------------------------------------------------------- */
+/* ---- Init and close -------------------------------------------------------------------------- */
 
 enum {
     BUFFER_MIN = 4096,
@@ -218,8 +218,8 @@ void outbox_forwarder_close(outbox_forwarder *f)
 
 /* ---- Statistics ------------------------------------------------------------------------------ */
 
-/* Up to the first id that was not read, for in its place somebody may have put a row since, or it is in
- * a hole of the file: whoever takes this for delivered does not look. The settle does. */
+/* Up to the first id that was not read, for in its place somebody may have put a row since, or it
+ * is in a hole of the file: whoever takes this for delivered does not look. The settle does. */
 int64_t outbox_forwarder_acked(const outbox_forwarder *f, outbox_lane lane)
 {
     const struct ob_window *window = &f->lane[lane].window;

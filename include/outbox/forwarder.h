@@ -2,10 +2,11 @@
  *
  * forwarder.h - for those who drive the forwarder by hand: firmware loops, simulators, ports.
  *
- * The forwarder is a state machine without thread, clock or socket. One call, outbox_forwarder_step,
- * takes what the link has to say, sends what the window allows, settles what is acknowledged, and
- * says when it wants to be called again. Between two calls it holds no lock and no transaction.
- * [step-1] Applications on Linux use outbox_start() instead, which does this in a thread.
+ * The forwarder is a state machine without thread, clock or socket. One call,
+ * outbox_forwarder_step, takes what the link has to say, sends what the window allows, settles what
+ * is acknowledged, and says when it wants to be called again. Between two calls it holds no lock
+ * and no transaction. [step-1] Applications on Linux use outbox_start() instead, which does this in
+ * a thread.
  *
  *              start                OPENED
  *     IDLE ------------> CONNECTING ------> ONLINE
@@ -37,13 +38,14 @@
  * A broker may refuse an event by hanging up, on MQTT 3.1.1 it can do nothing else. After two
  * connections in a row that the other side ended while events were in flight, without a PUBACK, the
  * oldest of these is sent alone: on a connection that has been up for a second, or for twenty round
- * trips if that is longer, and that has answered a probe just before. Where the other side ends five
- * such connections in a row within a tenth of the time that they had been up, the event is a dead
- * letter. One that ends otherwise in between, as for want of a PUBACK, begins the row anew. The other
- * lane goes on meanwhile, unless connections end on its events too: then it waits as well. All that
- * was in flight with the suspect goes one at a time until it is acknowledged. A bad network ends
- * connections at any time, so it buries nothing. [poison-3] By default this delays the others by less
- * than half a minute, or by less than a whole one where their PUBACKs were lost with the connection.
+ * trips if that is longer, and that has answered a probe just before. Where the other side ends
+ * five such connections in a row within a tenth of the time that they had been up, the event is a
+ * dead letter. One that ends otherwise in between, as for want of a PUBACK, begins the row anew.
+ * The other lane goes on meanwhile, unless connections end on its events too: then it waits as
+ * well. All that was in flight with the suspect goes one at a time until it is acknowledged. A bad
+ * network ends connections at any time, so it buries nothing. [poison-3] By default this delays the
+ * others by less than half a minute, or by less than a whole one where their PUBACKs were lost with
+ * the connection.
  *
  * Every two seconds in which it has something to do, and inside each settle, it looks whether the
  * database's name still leads to the file that is open. Where it does not, the code is
@@ -79,11 +81,11 @@ typedef struct outbox_forwarder_config {
     unsigned backoff_min_ms;     /* first pause is random in 0..this; 0: 1,000 */
     unsigned backoff_max_ms;     /* 0: 60,000 */
     size_t payload_max;          /* events over it are dead letters; 0: OUTBOX_PAYLOAD_MAX */
-    /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in the
-     * worst encoding, some 96 MiB. 0: what one of payload_max needs. */
+    /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in
+     * the worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
-    /* As in outbox_forwarding; copied. Where it is NULL in mode OUTBOX_STRUCTURED, each lane keeps the
-     * topic that was read last. [announce-1] */
+    /* As in outbox_forwarding; copied. Where it is NULL in mode OUTBOX_STRUCTURED, each lane keeps
+     * the topic that was read last. [announce-1] */
     const char *announce_topic;
     unsigned dead_letters_max; /* 0: 3; OUTBOX_NEVER: without a bound. See above. [poison-2] */
     outbox_pace pace;          /* [pace-1] */
@@ -95,8 +97,8 @@ typedef struct outbox_forwarder_config {
      * a step inside an open transaction neither reads nor settles, and asks to be called again
      * within 100 ms. sqlite3_last_insert_rowid() stays as it was. [step-5] An event that nobody has
      * proved durable, as one of another writer, is sent in WAL, or where this connection's own
-     * commits are durable: at synchronous=FULL, in journal_mode DELETE at EXTRA. Below that it waits
-     * for ever, and the code of the step is OUTBOX_NOT_DURABLE. [step-8] */
+     * commits are durable: at synchronous=FULL, in journal_mode DELETE at EXTRA. Below that it
+     * waits for ever, and the code of the step is OUTBOX_NOT_DURABLE. [step-8] */
     int shared_connection;
 } outbox_forwarder_config;
 
@@ -116,9 +118,9 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config);
  *
  * Returns OUTBOX_MISUSE (an argument is NULL, of another version or out of range; or a function of
  * `link` or `port` is NULL, of which only `log` may be), OUTBOX_NO_MEMORY (size),
- * OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL, OUTBOX_CORRUPT (no outbox in this file) or an error of
- * the database; nothing was changed (but for settings of `db` where it was a setting that failed),
- * and `sentence` (may be NULL) has the particulars. [init-2] */
+ * OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL, OUTBOX_CORRUPT (no outbox in this file) or an error
+ * of the database; nothing was changed (but for settings of `db` where it was a setting that
+ * failed), and `sentence` (may be NULL) has the particulars. [init-2] */
 int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);
@@ -131,13 +133,13 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
  * the code of what is wrong now; it goes on by itself, so the code is for display. [step-6] */
 int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 
-/* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive a
- * power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
+/* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive
+ * a power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
 
-/* Says that another connection may have committed. The next step looks for its rows. `again` non-zero:
- * it may be about to; where nobody has committed yet, further steps look after 1, 5 and 20 ms. Nothing
- * where foreign_check_ms is OUTBOX_NEVER. Same thread as step. [look-1] */
+/* Says that another connection may have committed. The next step looks for its rows. `again`
+ * non-zero: it may be about to; where nobody has committed yet, further steps look after 1, 5 and
+ * 20 ms. Nothing where foreign_check_ms is OUTBOX_NEVER. Same thread as step. [look-1] */
 void outbox_forwarder_look(outbox_forwarder *forwarder, int again);
 
 /* Says that what is wrong with the database may be over, as when the caller has made room on a full
@@ -151,8 +153,8 @@ void outbox_forwarder_flush(outbox_forwarder *forwarder, const int64_t last[OUTB
 /* Sets the gate, which is open at first. Same thread as step; the next step heeds it. [gate-1] */
 void outbox_forwarder_gate(outbox_forwarder *forwarder, outbox_gate_state gate);
 
-/* The last event of the lane up to which all ids behind the tombstone are acknowledged, 0 if none is.
- * They leave the table with the next settle, or with a put that finds the lane full. */
+/* The last event of the lane up to which all ids behind the tombstone are acknowledged, 0 if none
+ * is. They leave the table with the next settle, or with a put that finds the lane full. */
 int64_t outbox_forwarder_acked(const outbox_forwarder *forwarder, outbox_lane lane);
 
 /* Fills the forwarder's part of the statistics; the database's part is left as it is. */
