@@ -394,8 +394,8 @@ static uint64_t checkpoint_at(const outbox_forwarder *f)
 
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
  * far, or a long drain without an application would never stop growing it; or where the disk was
- * full: the WAL has no room to grow, its application cannot commit, so it would never checkpoint.
- * */
+ * full: the WAL has no room to grow, its application cannot commit, so it would never
+ * checkpoint. */
 static void checkpoint(outbox_forwarder *f)
 {
     bool whole;

@@ -68,8 +68,8 @@ static void broker_takes_events(outbox_forwarder *f)
 }
 
 /* Its row left the table in the meantime: whatever was said of it, it is done. But those behind it
- * name it as the one before, and a recipient that has not got it waits for it: they are sent again.
- * */
+ * name it as the one before, and a recipient that has not got it waits for it: they are sent
+ * again. */
 static void on_late_answer(outbox_forwarder *f, struct ob_lane *lane, int reason)
 {
     if (reason < 0x80) {

@@ -147,8 +147,8 @@ static int transact(struct ob_store *store, struct ob_table *table, mending mend
     return code;
 }
 
-/* The first row that carries a mark, wherever it is. A scan, but only of a table that is damaged.
- * */
+/* The first row that carries a mark, wherever it is. A scan, but only of a table that is
+ * damaged. */
 static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark)
 {
     sqlite3_stmt *statement = NULL;

@@ -24,8 +24,8 @@
 /* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
 #define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"
 
-/* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is pending.
- * */
+/* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is
+ * pending. */
 #define SQL_OF(lane, table)                                                                        \
     {                                                                                              \
         [OB_SQL_HEAD] = "SELECT id, ledger, " TOTAL " FROM main." table " ORDER BY id LIMIT 1",    \

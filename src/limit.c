@@ -168,8 +168,8 @@ static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
            (limit->max_bytes == 0 || newest->total - fill->floor_total <= limit->max_bytes);
 }
 
-/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else helps.
- * */
+/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else
+ * helps. */
 static int find_cut(struct ob_table *table, const struct ob_limit *limit,
                     const struct measured *newest, const struct ob_fill *fill, int64_t *cut)
 {

@@ -174,8 +174,8 @@ const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct 
 
 /* ---- refusal.c ----------------------------------------------------------------------------- */
 
-/* The broker refuses an event that is in flight, or the link cannot send it. Ends the connection.
- * */
+/* The broker refuses an event that is in flight, or the link cannot send it. Ends the
+ * connection. */
 void ob_refusal_of(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason);
 
 /* An event is over a limit of our own: true if it is to be a dead letter, false if it must wait. */

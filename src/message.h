@@ -83,8 +83,8 @@ const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob
 /* The struct around a message that was built here. */
 const struct ob_message *ob_message_of(const outbox_message *message);
 
-/* Writes another `previous` into a message: what went ahead is known for sure only when it is sent.
- * */
+/* Writes another `previous` into a message: what went ahead is known for sure only when it is
+ * sent. */
 void ob_message_set_previous(const outbox_message *message, int64_t previous);
 
 /* A buffer of this size holds any one message of this payload size, in every mode. */

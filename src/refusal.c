@@ -56,8 +56,8 @@ static enum answer answer_to(int reason)
 
 /* ---- Dead letters ---------------------------------------------------------------------------- */
 
-/* So many in a row for one reason, and no end: it is not the events, and burying them helps nobody.
- * */
+/* So many in a row for one reason, and no end: it is not the events, and burying them helps
+ * nobody. */
 static bool has_stopped(const outbox_forwarder *f, const struct ob_refusal *refusal, int reason)
 {
     return f->config.dead_letters_max != OUTBOX_NEVER && refusal->run_reason == reason &&

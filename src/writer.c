@@ -564,8 +564,8 @@ static bool is_alone(sqlite3 *db)
 }
 
 /* What a put needs to know and to have before it writes. When memory runs out in any statement,
- * SQLite may roll the open transaction back; an event must not be stored without what it is about.
- * */
+ * SQLite may roll the open transaction back; an event must not be stored without what it is
+ * about. */
 static int get_ready(outbox *box, bool alone)
 {
     int code = prepare_put(box);

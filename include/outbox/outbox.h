@@ -116,8 +116,8 @@ typedef enum outbox_when_full {
 } outbox_when_full;
 
 /* How much one lane may hold. 0: as it is stored in the file, OUTBOX_UNLIMITED in a new one. The
- * limits are stored by the attach that gives them, and hold for every handle that attaches later.
- * */
+ * limits are stored by the attach that gives them, and hold for every handle that attaches
+ * later. */
 typedef struct outbox_limit {
     int64_t max_events;
     /* Bytes of topics, payloads and attributes, and OUTBOX_EVENT_BYTES for each event. */
