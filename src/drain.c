@@ -14,7 +14,6 @@
 #include <string.h>
 
 enum {
-    FETCH_MAX = 256,      /* rows of one fetch */
     PUBLISH_MAX = 256,    /* publishes of one step */
     LINK_RETRY_MS = 5,    /* the link had no room */
     SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
@@ -170,8 +169,9 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
     struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (!entry)
         return lane->more && ob_fetch_events(f, lane) ? TURN_TAKEN : TURN_PASSED;
-    if (ob_damage_was_sent(lane, entry->id) || has_expired(f, entry)) {
-        ob_window_drop(entry, ob_damage_was_sent(lane, entry->id) ? OB_DELIVERED : OB_EXPIRED);
+    bool was_sent = ob_damage_was_sent(lane, entry->id);
+    if (was_sent || has_expired(f, entry)) {
+        ob_window_drop(entry, was_sent ? OB_DELIVERED : OB_EXPIRED);
         return TURN_TAKEN;
     }
     if (!ob_machine_has_come(f, f->link_not_before) || !ob_machine_has_come(f, pace_at(f)))

@@ -226,7 +226,6 @@ static bool fail(outbox_forwarder *f, int code)
     return false;
 }
 
-/* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
 bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
 {
     uint32_t had = ob_window_count(&lane->window), room = ob_window_room(&lane->window);

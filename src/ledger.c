@@ -112,14 +112,6 @@ void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int6
         .row = id, .row_count = drops->count, .row_from = drops->from, .row_to = drops->to};
 }
 
-bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id)
-{
-    for (int i = 0; i < OB_OUTCOMES; i++)
-        if (ledger->drops[i].row == id && id > ledger->id)
-            return true;
-    return false;
-}
-
 int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above)
 {
     int64_t behind = above > ledger->id ? above : ledger->id;

@@ -60,9 +60,6 @@ void ob_ledger_leave_beside(struct ob_ledger *ledger, int64_t count, int64_t fro
 bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome);
 void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int64_t id);
 
-/* Whether that event is an announcement on its way. */
-bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id);
-
 /* How many announcements behind the id `above` are on their way. */
 int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above);
 

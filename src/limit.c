@@ -99,9 +99,7 @@ static int add_up(struct ob_table *table, int64_t last, int64_t *total)
                               table->error);
     if (code != OUTBOX_OK)
         return code;
-    int bound = sqlite3_bind_int64(statement, 1, last);
-    if (bound != SQLITE_OK)
-        code = ob_error_sqlite(table->error, table->db, bound, "binding the newest event");
+    ob_sql_bind_number(statement, 1, last);
     *total = 0;
     while (code == OUTBOX_OK && !is_base) {
         code = ob_sql_step(statement, &row, table->error, "measuring events");
@@ -138,27 +136,28 @@ static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, in
     return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, lowest->id, *total) : code;
 }
 
-/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can
- * tell how full the lane is. */
-static int look(struct ob_table *table, const struct ob_limit *limit, struct ob_lowest *lowest,
-                struct ob_fill *fill)
+/* What has to be compared. */
+struct measured {
+    int64_t last, total; /* the newest row, and the bytes put up to it */
+    int64_t on_top;      /* announcements, which take no event's place; as far as that is known */
+};
+
+/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can tell
+ * how full the lane is. */
+static int look_at_front(struct ob_table *table, const struct ob_limit *limit,
+                         struct ob_lowest *lowest, struct ob_fill *fill, struct measured *newest)
 {
     int code = ob_table_lowest(table, lowest);
     fill->is_known = false;
     if (code != OUTBOX_OK || !lowest->is_tombstone)
         return code;
+    newest->on_top = ob_ledger_announcements(&lowest->ledger, 0);
     fill->floor = lowest->id;
     if (limit->max_bytes > 0)
         code = find_floor(table, lowest, &fill->floor_total);
     fill->is_known = code == OUTBOX_OK;
     return code;
 }
-
-/* What has to be compared. */
-struct measured {
-    int64_t last, total; /* the newest row, and the bytes put up to it */
-    int64_t on_top;      /* announcements, which take no event's place; as far as that is known */
-};
 
 static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
                       const struct measured *newest)
@@ -180,9 +179,7 @@ static int find_cut(struct ob_table *table, const struct ob_limit *limit,
                               table->error);
     if (code != OUTBOX_OK)
         return code;
-    int bound = sqlite3_bind_int64(statement, 1, fill->floor);
-    if (bound != SQLITE_OK)
-        code = ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
+    ob_sql_bind_number(statement, 1, fill->floor);
     *cut = newest->last;
     while (code == OUTBOX_OK) {
         code = ob_sql_step(statement, &row, table->error, "looking for the oldest events");
@@ -208,11 +205,8 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
     sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
     bool row = false;
     int64_t rows = 0;
-    int bound = sqlite3_bind_int64(statement, 1, ledger->id);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, cut);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(table->error, table->db, bound, "binding the oldest events");
+    ob_sql_bind_number(statement, 1, ledger->id);
+    ob_sql_bind_number(statement, 2, cut);
     for (;;) {
         int code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
         if (code != OUTBOX_OK)
@@ -312,19 +306,17 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     int code = limit->max_bytes > 0 ? measure(table, last, &newest.total) : OUTBOX_OK;
     /* Behind a tombstone without a total the totals begin anew, and no older one compares with
      * them. */
-    bool tells = fill->is_known && limit->max_bytes == 0;
-    if (code != OUTBOX_OK || (tells && is_within(limit, fill, &newest)))
+    bool may_trust = fill->is_known && limit->max_bytes == 0;
+    if (code != OUTBOX_OK || (may_trust && is_within(limit, fill, &newest)))
         return code;
-    code = look(table, limit, &lowest, fill);
-    newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger, 0) : 0;
+    code = look_at_front(table, limit, &lowest, fill, &newest);
     if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
         return code;
     /* What the broker has is not pending: it must not be why an event is rejected. */
     if (acked > lowest.id && acked < last) {
         code = leave(table, acked, acked, &lowest, moved);
         if (code == OUTBOX_OK)
-            code = look(table, limit, &lowest, fill);
-        newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger, 0) : 0;
+            code = look_at_front(table, limit, &lowest, fill, &newest);
         if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
             return code;
     }
