@@ -2,10 +2,10 @@
  *
  * always.h - conditions of which only one side can happen, and that are looked at all the same.
  *
- * Each use says why. What another connection, a damaged file, a VFS, an authorizer or a lack of memory
- * can bring about can happen: it has a test instead. While debugging the other side is an assertion
- * that fails; in a release it is handled; where branches are measured it does not count as one, so
- * the condition must have no effect beside its value.
+ * Each use says why. What another connection, a damaged file, a VFS, an authorizer or a lack of
+ * memory can bring about can happen: it has a test instead. While debugging the other side is an
+ * assertion that fails; in a release it is handled; where branches are measured it does not count
+ * as one, so the condition must have no effect beside its value.
  */
 #ifndef OB_ALWAYS_H
 #define OB_ALWAYS_H

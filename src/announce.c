@@ -2,10 +2,11 @@
  *
  * announce.c - turns what the tombstone notes of drops into events at the end of the lane.
  *
- * The event appears and the note is taken off in one transaction. After a crash the drops are either
- * noted still, or there is an event that tells of them; a power cut may undo that event, so a barrier is
- * asked for before it is sent. An announcement that is evicted goes back into the note (ledger.c). At
- * most one of each reason is on its way, so what is dropped while it waits is added up.
+ * The event appears and the note is taken off in one transaction. After a crash the drops are
+ * either noted still, or there is an event that tells of them; a power cut may undo that event, so
+ * a barrier is asked for before it is sent. An announcement that is evicted goes back into the note
+ * (ledger.c). At most one of each reason is on its way, so what is dropped while it waits is added
+ * up.
  */
 #include "announce.h"
 

@@ -2,12 +2,15 @@
  *
  * damage.c - goes on behind rows that cannot be read, because a page of the file is damaged.
  *
- * What must hold: the file is never made worse. SQLite cannot delete across a damaged page, so from the
- * hole on nothing is settled any more: the events behind it are sent, in order, and stay in the table.
- * How far they were sent is known in memory only, so a restart sends them again. The hole is reported as
- * long as it is there; nothing is counted for it, since nobody knows how many events were in it.
+ * What must hold: the file is never made worse. SQLite cannot delete across a damaged page, so from
+ * the hole on nothing is settled any more: the events behind it are sent, in order, and stay in the
+ * table. How far they were sent is known in memory only, so a restart sends them again. The hole is
+ * reported as long as it is there; nothing is counted for it, since nobody knows how many events
+ * were in it.
  */
 #include "machine.h"
+
+#include <string.h>
 
 static int try_behind(struct ob_table *table, int64_t id, int64_t *found)
 {
@@ -76,6 +79,8 @@ bool ob_damage_skip(outbox_forwarder *f, struct ob_lane *lane)
         return false;
     if (damage->from == 0)
         damage->from = lane->cursor + 1;
+    if (damage->hole == 0 || lane->cursor < damage->hole)
+        damage->hole = lane->cursor + 1;
     if (next - 1 > damage->to)
         damage->to = next - 1;
     lane->cursor = next - 1;
@@ -109,8 +114,31 @@ void ob_damage_release(struct ob_lane *lane)
     if (lane->damage.from == 0 || count == 0 ||
         ob_window_at(&lane->window, 0)->id < lane->damage.from)
         return;
-    lane->damage.sent = ob_window_at(&lane->window, count - 1)->id;
+    int64_t last = ob_window_at(&lane->window, count - 1)->id;
+    if (last > lane->damage.sent)
+        lane->damage.sent = last;
     ob_window_settled(&lane->window, count);
+}
+
+/* What lies in the hole was not, and can be read where the file was mended since; so nobody knows
+ * of what is behind it either. */
+bool ob_damage_was_sent(const struct ob_lane *lane, int64_t id)
+{
+    const struct ob_damage *damage = &lane->damage;
+    return id <= damage->sent && (damage->hole == 0 || id < damage->hole);
+}
+
+/* As long as there are rows up to `sent`, which are in no window any more, a settle would take them
+ * for late ones. */
+void ob_damage_passed(outbox_forwarder *f, struct ob_lane *lane, int64_t id)
+{
+    struct ob_damage *damage = &lane->damage;
+    bool was_reported = damage->from > 0;
+    if (id < damage->to || id < damage->sent)
+        return;
+    memset(damage, 0, sizeof *damage);
+    if (was_reported && !f->store_is_in_trouble)
+        ob_machine_clear_trouble(f);
 }
 
 /* The hole is looked for anew on the next connection: the file may be mended by then. */

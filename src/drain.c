@@ -14,7 +14,6 @@
 #include <string.h>
 
 enum {
-    FETCH_MAX = 256,      /* rows of one fetch */
     PUBLISH_MAX = 256,    /* publishes of one step */
     LINK_RETRY_MS = 5,    /* the link had no room */
     SETTLE_PAUSE_MS = 2,  /* least pause behind a settle: the application's turn */
@@ -27,7 +26,7 @@ enum {
     URGENT_RUN_MAX = 7      /* urgent events in a row while normal ones wait */
 };
 
-/* ---- Sending ---------------------------------------------------------------------------------------------------- */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
 static uint64_t later(uint64_t a, uint64_t b)
 {
@@ -44,15 +43,16 @@ static unsigned window_size(const outbox_forwarder *f)
     return f->receive_maximum < f->config.window ? f->receive_maximum : f->config.window;
 }
 
-/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. */
+/* The last event of the same epoch that was delivered or is on its way, 0 if there is none. Behind
+ * a hole that was mended, events follow others of larger ids that were sent before. */
 static int64_t last_ahead(const outbox_forwarder *f, const struct ob_lane *lane,
-                          const struct ob_message *message)
+                          const struct ob_entry *entry)
 {
     const struct ob_entry *before = ob_window_ahead(&lane->window);
     int64_t ahead = before ? before->id : ob_machine_head(f, lane)->last;
-    if (lane->damage.sent > ahead)
+    if (lane->damage.sent > ahead && lane->damage.sent < entry->id)
         ahead = lane->damage.sent;
-    return ahead >= message->epoch_first ? ahead : 0;
+    return ahead >= ob_message_of(entry->message)->epoch_first ? ahead : 0;
 }
 
 static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_t id)
@@ -110,17 +110,15 @@ static enum turn too_large(outbox_forwarder *f, struct ob_lane *lane, const stru
 }
 
 /* What was not known when the message was built: what went ahead of it, and how long it is still
- * worth something. It may have become too old since it had its turn, as the barrier takes its time; it
- * must not live for ever at the broker then, which is what 0 says. */
+ * worth something. It may have become too old since it had its turn, as the barrier takes its time;
+ * it must not live for ever at the broker then, which is what 0 says. */
 static outbox_link_result hand_over(outbox_forwarder *f, const struct ob_lane *lane,
-                                    const outbox_message *built, uint32_t token)
+                                    const struct ob_entry *entry, uint32_t token)
 {
-    const struct ob_message *message = ob_message_of(built);
-    int64_t now = message->expires ? wall_now(f) : 0;
-    ob_message_set_previous(built, last_ahead(f, lane, message));
-    outbox_message wire = *built;
-    wire.expiry_seconds =
-        ob_expiry_has_come(message->expires, now) ? 1 : ob_expiry_left(message->expires, now);
+    int64_t expires = ob_message_of(entry->message)->expires, now = expires ? wall_now(f) : 0;
+    ob_message_set_previous(entry->message, last_ahead(f, lane, entry));
+    outbox_message wire = *entry->message;
+    wire.expiry_seconds = ob_expiry_has_come(expires, now) ? 1 : ob_expiry_left(expires, now);
     return f->link->methods->publish(f->link, token * OUTBOX_LANES + lane->number, &wire);
 }
 
@@ -131,7 +129,7 @@ static enum turn publish(outbox_forwarder *f, struct ob_lane *lane, struct ob_en
     if (!make_durable(f, lane, entry->id))
         return TURN_OVER;
     if (entry->message)
-        result = hand_over(f, lane, entry->message, token);
+        result = hand_over(f, lane, entry, token);
     switch (result) {
     case OUTBOX_LINK_OK:
         if (ob_machine_in_flight(f) == 0)
@@ -171,8 +169,9 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
     struct ob_entry *entry = ob_window_next(&lane->window, &token);
     if (!entry)
         return lane->more && ob_fetch_events(f, lane) ? TURN_TAKEN : TURN_PASSED;
-    if (has_expired(f, entry)) {
-        ob_window_drop(entry, OB_EXPIRED);
+    bool was_sent = ob_damage_was_sent(lane, entry->id);
+    if (was_sent || has_expired(f, entry)) {
+        ob_window_drop(entry, was_sent ? OB_DELIVERED : OB_EXPIRED);
         return TURN_TAKEN;
     }
     if (!ob_machine_has_come(f, f->link_not_before) || !ob_machine_has_come(f, pace_at(f)))
@@ -196,7 +195,7 @@ void ob_drain_send(outbox_forwarder *f)
     f->full_step = true;
 }
 
-/* ---- Settling ----------------------------------------------------------------------------------------------------- */
+/* ---- Settling -------------------------------------------------------------------------------- */
 
 /* When what is acked should be settled; `f->now` or earlier means now. */
 static uint64_t settle_at(const outbox_forwarder *f, const struct ob_lane *lane, uint32_t count)
@@ -302,14 +301,15 @@ void ob_drain_settle(outbox_forwarder *f)
     }
 }
 
-/* All that fails keeps everybody from the database for a second. What comes first in a step and is not
- * urgent must then stand back for longer, or the settles, which may be what helps, never had a turn. */
+/* All that fails keeps everybody from the database for a second. What comes first in a step and is
+ * not urgent must then stand back for longer, or the settles, which may be what helps, never had a
+ * turn. */
 static uint64_t after_failure(const outbox_forwarder *f, int code)
 {
     return code == OUTBOX_BUSY ? f->now : f->now + HOUSE_PAUSE_MS;
 }
 
-/* ---- Announcing ------------------------------------------------------------------------------------------------------- */
+/* ---- Announcing ------------------------------------------------------------------------------ */
 
 static bool wants_to_announce(const outbox_forwarder *f, const struct ob_lane *lane)
 {
@@ -339,7 +339,7 @@ static void announce(outbox_forwarder *f, struct ob_lane *lane)
     }
 }
 
-/* ---- Other writers, checkpoint ---------------------------------------------------------------------------------------- */
+/* ---- Other writers, checkpoint --------------------------------------------------------------- */
 
 static bool looks_for_others(const outbox_forwarder *f)
 {
@@ -384,8 +384,8 @@ static bool wants_checkpoint(const outbox_forwarder *f)
            (f->disk_was_full || f->store.wal_frames > f->config.checkpoint_frames);
 }
 
-/* On a full disk it is not waited for an idle second: nobody commits there, but whoever finds the room
- * first that somebody made would write into it, and then not even the checkpoint has any. */
+/* On a full disk it is not waited for an idle second: nobody commits there, but whoever finds the
+ * room first that somebody made would write into it, and then not even the checkpoint has any. */
 static uint64_t checkpoint_at(const outbox_forwarder *f)
 {
     uint64_t idle = f->disk_was_full ? f->now : f->active_at + CHECKPOINT_MS;
@@ -393,8 +393,9 @@ static uint64_t checkpoint_at(const outbox_forwarder *f)
 }
 
 /* The application checkpoints; we do only where it is idle and the WAL has outgrown its limit by
- * far, or a long drain without an application would never stop growing it; or where the disk was full:
- * the WAL has no room to grow, its application cannot commit, so it would never checkpoint. */
+ * far, or a long drain without an application would never stop growing it; or where the disk was
+ * full: the WAL has no room to grow, its application cannot commit, so it would never
+ * checkpoint. */
 static void checkpoint(outbox_forwarder *f)
 {
     bool whole;
@@ -484,7 +485,7 @@ void ob_drain_keep_house(outbox_forwarder *f)
         checkpoint(f);
 }
 
-/* ---- The next turn ------------------------------------------------------------------------------ */
+/* ---- The next turn --------------------------------------------------------------------------- */
 
 /* When the lane can go on sending, where it is held up by something that passes with time alone. */
 static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_ms)

@@ -2,8 +2,8 @@
  *
  * expiry.h - until when an event is worth sending, by a wall clock that may not be set.
  *
- * The column `expires` holds the wall time in ms at which the event expires; where the clock was not
- * set at the put, the event's whole life with a minus before it; 0 or NULL: it never expires.
+ * The column `expires` holds the wall time in ms at which the event expires; where the clock was
+ * not set at the put, the event's whole life with a minus before it; 0 or NULL: it never expires.
  */
 #ifndef OB_EXPIRY_H
 #define OB_EXPIRY_H

@@ -2,8 +2,9 @@
  *
  * fetch.c - reads events of a lane into its window, and builds their messages.
  *
- * A batch is read, copied and let go in one short transaction. What can be known of an event then is
- * decided here: unfit, expired, too large. Nothing is written; after a crash all of it is read again.
+ * A batch is read, copied and let go in one short transaction. What can be known of an event then
+ * is decided here: unfit, expired, too large. Nothing is written; after a crash all of it is read
+ * again.
  */
 #include "expiry.h"
 #include "machine.h"
@@ -21,8 +22,8 @@ struct taking {
     int code;
 };
 
-/* Another name or epoch than before may have been written by somebody who does not sync, an attach for
- * instance; what is sent under it must not come back under a third one. */
+/* Another name or epoch than before may have been written by somebody who does not sync, an attach
+ * for instance; what is sent under it must not come back under a third one. */
 static bool identify(struct taking *taking, int64_t id)
 {
     struct ob_store *store = &taking->f->store;
@@ -75,7 +76,7 @@ static struct ob_entry *add(struct ob_lane *lane, int64_t id, const outbox_messa
     return ob_window_at(&lane->window, ob_window_count(&lane->window) - 1);
 }
 
-/* ---- Only the last one counts ---------------------------------------------------------------------------------- */
+/* ---- Only the last one counts ---------------------------------------------------------------- */
 
 /* Older events of the same key that were read and not sent will not be sent. */
 static void supersede(struct taking *taking, const struct ob_row *newer)
@@ -120,7 +121,7 @@ static void look_ahead(struct taking *taking)
         ob_machine_follow_head(taking->f, lane, request.head);
 }
 
-/* ---- The rows --------------------------------------------------------------------------------------------------- */
+/* ---- The rows -------------------------------------------------------------------------------- */
 
 /* Why it cannot be sent, as far as that is known before its message is built. */
 static enum ob_unfit check(const struct ob_lane *lane, const struct ob_row *row)
@@ -225,7 +226,6 @@ static bool fail(outbox_forwarder *f, int code)
     return false;
 }
 
-/* Reads events behind the cursor. Only once all that was read is sent: the buffer is used anew. */
 bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
 {
     uint32_t had = ob_window_count(&lane->window), room = ob_window_room(&lane->window);

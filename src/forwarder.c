@@ -24,7 +24,7 @@ enum {
     LONGEST_SLEEP = 1u << 29 /* 6 days: far below the 49 after which the port's clock wraps */
 };
 
-/* ---- What the link says ------------------------------------------------------------------------------------ */
+/* ---- What the link says ---------------------------------------------------------------------- */
 
 static void expect_more(outbox_forwarder *f)
 {
@@ -42,8 +42,9 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     ob_refusal_opened(f);
     expect_more(f);
     f->looked_at = f->now;
-    /* The claim of a commit is about the rows that were there then. A connection reads from the front
-     * again, and a writer that does not sync may have filled a hole or begun an epoch meanwhile. */
+    /* The claim of a commit is about the rows that were there then. A connection reads from the
+     * front again, and a writer that does not sync may have filled a hole or begun an epoch
+     * meanwhile. */
     memset(f->store.durable_id, 0, sizeof f->store.durable_id);
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
@@ -66,8 +67,9 @@ static void broker_takes_events(outbox_forwarder *f)
     f->hangups = 0;
 }
 
-/* Its row left the table in the meantime: whatever was said of it, it is done. But those behind it name
- * it as the one before, and a recipient that has not got it waits for it: they are sent again. */
+/* Its row left the table in the meantime: whatever was said of it, it is done. But those behind it
+ * name it as the one before, and a recipient that has not got it waits for it: they are sent
+ * again. */
 static void on_late_answer(outbox_forwarder *f, struct ob_lane *lane, int reason)
 {
     if (reason < 0x80) {
@@ -149,7 +151,7 @@ static void take_events(outbox_forwarder *f)
     f->full_step = true;
 }
 
-/* ---- The step ------------------------------------------------------------------------------------------------------------ */
+/* ---- The step -------------------------------------------------------------------------------- */
 
 static const struct ob_entry *oldest_in_flight(const outbox_forwarder *f)
 {
@@ -168,6 +170,7 @@ static void watch_acks(outbox_forwarder *f)
         return;
     ob_machine_trouble(f, OUTBOX_LINK, "no PUBACK for event %lld in %u ms; connecting anew",
                        (long long)oldest->id, f->config.ack_timeout_ms);
+    ob_refusal_after_loss(f, false);
     ob_machine_back_off(f);
 }
 
@@ -227,8 +230,8 @@ static uint32_t next_step(outbox_forwarder *f)
     if (f->state == OB_ONLINE)
         ob_refusal_next(f, &next);
     ob_rest_next(f, &next);
-    /* Inside a transaction of a shared connection there is nothing to do with the table. Its end need
-     * not be told: it may be a ROLLBACK, or a COMMIT without any put. */
+    /* Inside a transaction of a shared connection there is nothing to do with the table. Its end
+     * need not be told: it may be a ROLLBACK, or a COMMIT without any put. */
     if (ob_store_is_blocked(&f->store))
         ob_machine_sooner(f, f->now + BLOCKED_MS, &next);
     else

@@ -4,12 +4,11 @@
  *
  * Every mending is one transaction that ends with a tombstone for which the ledger's law holds, so
  * a crash leaves the damage as it was or mended whole. What it writes (a new epoch above all) is
- * not durable before a barrier ran; so a barrier is asked for before the next send.
- * A damaged file is not a change by hand: where the table does not show what was just written to it,
- * or is no table of its own, all is undone and the file is called corrupt.
- * Rows that are moved away beside the order were accepted once and leave as dead letters: the
- * ledger counts them as dead and moves its base down by as many, for their ids are not between the
- * base and the tombstone.
+ * not durable before a barrier ran; so a barrier is asked for before the next send. A damaged file
+ * is not a change by hand: where the table does not show what was just written to it, or is no
+ * table of its own, all is undone and the file is called corrupt. Rows that are moved away beside
+ * the order were accepted once and leave as dead letters: the ledger counts them as dead and moves
+ * its base down by as many, for their ids are not between the base and the tombstone.
  */
 #include "head.h"
 
@@ -17,7 +16,7 @@
 #include <limits.h>
 #include <string.h>
 
-/* ---- Reading ------------------------------------------------------------------------------------------ */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
 {
@@ -38,7 +37,7 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
     return OUTBOX_OK;
 }
 
-/* ---- Writing, inside a transaction ------------------------------------------------------------------------ */
+/* ---- Writing, inside a transaction ----------------------------------------------------------- */
 
 int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
                  const char *reason, int64_t *moved)
@@ -71,6 +70,21 @@ int ob_head_bound_dead(struct ob_store *store)
                          OUTBOX_DEAD_MAX, 0, 0, &ignored, &store->error);
 }
 
+/* The newest dead letters, `moved` of them, are those rows. */
+static int note_buried(struct ob_store *store, int64_t moved, struct ob_ledger *ledger)
+{
+    int64_t first = 0, last = 0;
+#define OF_THEM(what)                                                                              \
+    "SELECT " what "(id) FROM (SELECT id FROM main.outbox_dead ORDER BY number DESC LIMIT ?1)"
+    int code = ob_sql_number(store->db, OF_THEM("min"), moved, 0, 0, &first, &store->error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_number(store->db, OF_THEM("max"), moved, 0, 0, &last, &store->error);
+#undef OF_THEM
+    if (code == OUTBOX_OK)
+        ob_ledger_leave_beside(ledger, moved, first, last);
+    return code;
+}
+
 /* Buries rows that lie beside the order, and removes them; the ledger takes note. The tombstone
  * must not be among them. */
 static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
@@ -81,15 +95,13 @@ static int bury_beside(struct ob_store *store, struct ob_table *table, int64_t f
     if (code == OUTBOX_OK)
         code = ob_table_run(table, OB_SQL_DELETE_RANGE, from, to);
     if (code == OUTBOX_OK && moved > 0)
+        code = note_buried(store, moved, ledger);
+    if (code == OUTBOX_OK && moved > 0)
         code = ob_head_bound_dead(store);
-    if (code != OUTBOX_OK)
-        return code;
-    ledger->count[OB_DEAD] += moved;
-    ledger->base -= moved;
-    return OUTBOX_OK;
+    return code;
 }
 
-/* ---- Mending: each runs between BEGIN IMMEDIATE and COMMIT -------------------------------------------------- */
+/* ---- Mending: each runs between BEGIN IMMEDIATE and COMMIT ----------------------------------- */
 
 typedef int (*mending)(struct ob_store *store, struct ob_table *table, void *context,
                        struct ob_ledger *ledger);
@@ -135,7 +147,8 @@ static int transact(struct ob_store *store, struct ob_table *table, mending mend
     return code;
 }
 
-/* The first row that carries a mark, wherever it is. A scan, but only of a table that is damaged. */
+/* The first row that carries a mark, wherever it is. A scan, but only of a table that is
+ * damaged. */
 static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark)
 {
     sqlite3_stmt *statement = NULL;
@@ -187,8 +200,8 @@ static int find_tombstone(struct ob_table *table, bool *found, struct ob_lowest 
     return code;
 }
 
-/* The number of the table's first page is all by which SQLite finds it. Where that number is damaged,
- * the rows are another table's: they are neither to be sent nor to be deleted. */
+/* The number of the table's first page is all by which SQLite finds it. Where that number is
+ * damaged, the rows are another table's: they are neither to be sent nor to be deleted. */
 static int check_root(struct ob_table *table)
 {
     int64_t owners;
@@ -218,14 +231,15 @@ static int mend_front(struct ob_store *store, struct ob_table *table, void *cont
         *ledger = mark.ledger;
     else
         code = remake(table, ledger);
+    if (*head == OB_HEAD_REMADE) {
+        ledger->last = 0;
+        memset(ledger->drops, 0, sizeof ledger->drops); /* their ids are of another time */
+    }
     if (code == OUTBOX_OK)
         code = bury_beside(store, table, INT64_MIN, found ? ledger->id - 1 : ledger->id,
                            OB_UNFIT_LATE, ledger);
-    if (code == OUTBOX_OK && *head == OB_HEAD_REMADE) {
-        ledger->last = 0;
-        memset(ledger->drops, 0, sizeof ledger->drops); /* their ids are of another time */
+    if (code == OUTBOX_OK && *head == OB_HEAD_REMADE)
         code = ob_schema_new_epoch(table->db, table->lane, ledger->id + 1, table->error);
-    }
     return code;
 }
 
@@ -239,7 +253,7 @@ int ob_head_mend(struct ob_store *store, struct ob_table *table, enum ob_head *h
     return code;
 }
 
-/* ---- Rows beside the order ------------------------------------------------------------------------------------ */
+/* ---- Rows beside the order ------------------------------------------------------------------- */
 
 /* The head may have moved since it was looked at; then the next fetch finds the rows again. */
 static int check_again(struct ob_table *table, struct ob_ledger *ledger)

@@ -24,7 +24,8 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken);
 /* Mends it, in a transaction of its own. */
 int ob_head_mend(struct ob_store *store, struct ob_table *table, enum ob_head *head);
 
-/* Inside a transaction: moves all events with from <= id <= to into outbox_dead; `moved` of them. */
+/* Inside a transaction: moves all events with from <= id <= to into outbox_dead; `moved` of
+ * them. */
 int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
                  const char *reason, int64_t *moved);
 

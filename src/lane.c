@@ -21,71 +21,75 @@
     "32" BYTES_OF("topic") BYTES_OF("payload") BYTES_OF("type") BYTES_OF("content_type")           \
         BYTES_OF("key")
 
-#define SQL_OF(lane, table)                                                                                                              \
-    {                                                                                                                                    \
-        [OB_SQL_HEAD] = "SELECT id, ledger, total FROM main." table " ORDER BY id LIMIT 1",                                              \
-        [OB_SQL_FETCH] = "SELECT id, " COLUMNS ", ledger IS NOT NULL FROM main." table                                                   \
-                         " WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",                                                             \
-        [OB_SQL_LARGEST] = "SELECT max(id) FROM main." table,                                                                            \
-        [OB_SQL_IDS] = "SELECT id FROM main." table " WHERE id > ?1 AND id <= ?2 ORDER BY id",                                           \
-        [OB_SQL_DELETE] = "DELETE FROM main." table " WHERE id < ?1",                                                                    \
-        [OB_SQL_ENTOMB] =                                                                                                                \
-            "UPDATE main." table " SET topic = NULL, payload = NULL, created = NULL,"                                                    \
-            " retain = NULL, type = NULL, content_type = NULL, key = NULL,"                                                              \
-            " expires = NULL, keep_last = NULL, ledger = ?2 WHERE id = ?1",                                                              \
-        [OB_SQL_BURY] =                                                                                                                  \
-            "INSERT INTO main.outbox_dead(lane, id, epoch, " COLUMNS ", reason, died)"                                                   \
-            " SELECT '" lane "', id, " EPOCH_OF(lane) ", " COLUMNS ", ?3, ?4"                                                            \
-                                                      " FROM main." table                                                                \
-                                                      " AS e WHERE id BETWEEN ?1 AND ?2",                                                \
-        [OB_SQL_NEXT_ID] = "SELECT min(id) FROM main." table " WHERE id > ?1",                                                           \
-        [OB_SQL_FIRST_ID] = "SELECT min(id) FROM main." table " WHERE id > 0",                                                           \
-        [OB_SQL_LOWEST_ID] = "SELECT min(id) FROM main." table,                                                                          \
-        [OB_SQL_MAKE_ROW] = "INSERT INTO main." table "(id) VALUES(?1)",                                                                 \
-        [OB_SQL_MAKE_HEAD] = "INSERT INTO main." table "(id, created, ledger)"                                                           \
-                             " VALUES(?2, NULL, ?1)",                                                                                    \
-        [OB_SQL_DELETE_RANGE] = "DELETE FROM main." table " WHERE id BETWEEN ?1 AND ?2",                                                 \
-        [OB_SQL_FIRST_MARK] =                                                                                                            \
-            "SELECT id, ledger, total FROM main." table " WHERE ledger IS NOT NULL"                                                      \
-            " ORDER BY id LIMIT 1",                                                                                                      \
-        [OB_SQL_UNMARK] = "UPDATE main." table " SET ledger = NULL WHERE id = ?1",                                                       \
-        [OB_SQL_OWNERS] = "SELECT count(*) FROM main.sqlite_master WHERE rootpage ="                                                     \
-                          " (SELECT rootpage FROM main.sqlite_master"                                                                    \
-                          " WHERE type = 'table' AND name = '" table "')",                                                               \
-        [OB_SQL_PUT] = "INSERT INTO main." table "(" COLUMNS ")"                                                                         \
-                       " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",                                                                    \
-        [OB_SQL_PUT_MEASURED] = "INSERT INTO main." table "(" COLUMNS ", total)"                                                         \
-                                " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"                                                            \
-                                " (SELECT total FROM main." table " ORDER BY id DESC LIMIT 1)"                                           \
-                                " + ?10)",                                                                                               \
-        [OB_SQL_TOTAL] = "SELECT total FROM main." table " WHERE id = ?1",                                                               \
-        [OB_SQL_SET_TOTAL] = "UPDATE main." table " SET total = ?2 WHERE id = ?1",                                                       \
-        [OB_SQL_BACKWARDS] = "SELECT id, total, " BYTES ", ledger IS NOT NULL FROM main." table                                          \
-                             " WHERE id <= ?1 ORDER BY id DESC",                                                                         \
-        [OB_SQL_FIRST_TOTAL] = "SELECT total - (SELECT sum(" BYTES ") FROM main." table                                                  \
-                               " WHERE id > ?1 AND id <= f.id) FROM main." table " AS f"                                                 \
-                               " WHERE total IS NOT NULL AND id > ?1 ORDER BY id LIMIT 1",                                               \
-        [OB_SQL_TOTALS] =                                                                                                                \
-            "SELECT id, total, " BYTES " FROM main." table " WHERE id > ?1 ORDER BY id",                                                 \
-        [OB_SQL_TAKE_BACK] =                                                                                                             \
-            "DELETE FROM main." table                                                                                                    \
-            " WHERE id = ?1 AND ledger IS NULL", /* The lowest row is the tombstone: where it is the largest too, nothing is pending. */ \
-            [OB_SQL_LAST_PENDING] = "SELECT max(id) FROM main." table " WHERE id <= ?1"                                                  \
-                                    " AND id > (SELECT min(id) FROM main." table ")",                                                    \
-        [OB_SQL_SPAN] =                                                                                                                  \
-            "SELECT (SELECT max(id) FROM main." table                                                                                    \
-            ") - (SELECT id - (ledger IS NULL) FROM main." table " ORDER BY id LIMIT 1)",                                                \
-        [OB_SQL_ENDS] =                                                                                                                  \
-            "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                                                                   \
-            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1),"                                                 \
-            " total, (SELECT total FROM main." table " ORDER BY id DESC LIMIT 1)"                                                        \
-            " FROM main." table " AS e ORDER BY id LIMIT 1",                                                                             \
+/* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
+#define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"
+
+/* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is
+ * pending. */
+#define SQL_OF(lane, table)                                                                        \
+    {                                                                                              \
+        [OB_SQL_HEAD] = "SELECT id, ledger, " TOTAL " FROM main." table " ORDER BY id LIMIT 1",    \
+        [OB_SQL_FETCH] = "SELECT id, " COLUMNS ", ledger IS NOT NULL FROM main." table             \
+                         " WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",                       \
+        [OB_SQL_LARGEST] = "SELECT max(id) FROM main." table,                                      \
+        [OB_SQL_IDS] = "SELECT id FROM main." table " WHERE id > ?1 AND id <= ?2 ORDER BY id",     \
+        [OB_SQL_DELETE] = "DELETE FROM main." table " WHERE id < ?1",                              \
+        [OB_SQL_ENTOMB] =                                                                          \
+            "UPDATE main." table " SET topic = NULL, payload = NULL, created = NULL,"              \
+            " retain = NULL, type = NULL, content_type = NULL, key = NULL,"                        \
+            " expires = NULL, keep_last = NULL, ledger = ?2 WHERE id = ?1",                        \
+        [OB_SQL_BURY] =                                                                            \
+            "INSERT INTO main.outbox_dead(lane, id, epoch, " COLUMNS ", reason, died)"             \
+            " SELECT '" lane "', id, " EPOCH_OF(lane) ", " COLUMNS ", ?3, ?4"                      \
+                                                      " FROM main." table                          \
+                                                      " AS e WHERE id BETWEEN ?1 AND ?2",          \
+        [OB_SQL_NEXT_ID] = "SELECT min(id) FROM main." table " WHERE id > ?1",                     \
+        [OB_SQL_FIRST_ID] = "SELECT min(id) FROM main." table " WHERE id > 0",                     \
+        [OB_SQL_LOWEST_ID] = "SELECT min(id) FROM main." table,                                    \
+        [OB_SQL_MAKE_ROW] = "INSERT INTO main." table "(id) VALUES(?1)",                           \
+        [OB_SQL_MAKE_HEAD] = "INSERT INTO main." table "(id, created, ledger)"                     \
+                             " VALUES(?2, NULL, ?1)",                                              \
+        [OB_SQL_DELETE_RANGE] = "DELETE FROM main." table " WHERE id BETWEEN ?1 AND ?2",           \
+        [OB_SQL_FIRST_MARK] =                                                                      \
+            "SELECT id, ledger, " TOTAL " FROM main." table " WHERE ledger IS NOT NULL"            \
+            " ORDER BY id LIMIT 1",                                                                \
+        [OB_SQL_UNMARK] = "UPDATE main." table " SET ledger = NULL WHERE id = ?1",                 \
+        [OB_SQL_OWNERS] = "SELECT count(*) FROM main.sqlite_master WHERE rootpage ="               \
+                          " (SELECT rootpage FROM main.sqlite_master"                              \
+                          " WHERE type = 'table' AND name = '" table "')",                         \
+        [OB_SQL_PUT] = "INSERT INTO main." table "(" COLUMNS ")"                                   \
+                       " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",                              \
+        [OB_SQL_PUT_MEASURED] = "INSERT INTO main." table "(" COLUMNS ", total)"                   \
+                                " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"                      \
+                                " (SELECT " TOTAL " FROM main." table " ORDER BY id DESC LIMIT 1)" \
+                                " + ?10)",                                                         \
+        [OB_SQL_TOTAL] = "SELECT " TOTAL " FROM main." table " WHERE id = ?1",                     \
+        [OB_SQL_SET_TOTAL] = "UPDATE main." table " SET total = ?2 WHERE id = ?1",                 \
+        [OB_SQL_BACKWARDS] =                                                                       \
+            "SELECT id, " TOTAL ", " BYTES ", ledger IS NOT NULL FROM main." table                 \
+            " WHERE id <= ?1 ORDER BY id DESC",                                                    \
+        [OB_SQL_FIRST_TOTAL] = "SELECT max(0, total - (SELECT sum(" BYTES ") FROM main." table     \
+                               " WHERE id > ?1 AND id <= f.id)) FROM main." table " AS f"          \
+                               " WHERE " TOTAL " IS NOT NULL AND id > ?1 ORDER BY id LIMIT 1",     \
+        [OB_SQL_TOTALS] =                                                                          \
+            "SELECT id, " TOTAL ", " BYTES " FROM main." table " WHERE id > ?1 ORDER BY id",       \
+        [OB_SQL_TAKE_BACK] = "DELETE FROM main." table " WHERE id = ?1 AND ledger IS NULL",        \
+        [OB_SQL_LAST_PENDING] = "SELECT max(id) FROM main." table " WHERE id <= ?1"                \
+                                " AND id > (SELECT min(id) FROM main." table ")",                  \
+        [OB_SQL_SPAN] =                                                                            \
+            "SELECT (SELECT max(id) FROM main." table                                              \
+            ") - (SELECT id - (ledger IS NULL) FROM main." table " ORDER BY id LIMIT 1)",          \
+        [OB_SQL_ENDS] =                                                                            \
+            "SELECT id, ledger, (SELECT max(id) FROM main." table "),"                             \
+            " (SELECT created FROM main." table " WHERE id > e.id ORDER BY id LIMIT 1),"           \
+            " " TOTAL ", (SELECT " TOTAL " FROM main." table " ORDER BY id DESC LIMIT 1)"          \
+            " FROM main." table " AS e ORDER BY id LIMIT 1",                                       \
     }
 
 static const struct {
     const char *name, *table, *sql[OB_TABLE_SQL];
 } lanes[OUTBOX_LANES] = {
-    /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text a member of its own */
+    /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text one member */
     [OUTBOX_NORMAL] = {"normal", "outbox_event", SQL_OF("normal", "outbox_event")},
     [OUTBOX_URGENT] = {"urgent", "outbox_urgent", SQL_OF("urgent", "outbox_urgent")},
     /* NOLINTEND(bugprone-suspicious-missing-comma) */

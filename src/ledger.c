@@ -45,7 +45,7 @@ void ob_ledger_start(struct ob_ledger *ledger, int64_t id)
     assert(ob_ledger_holds(ledger));
 }
 
-/* ---- Drops ------------------------------------------------------------------------------------- */
+/* ---- Drops ----------------------------------------------------------------------------------- */
 
 const char *ob_outcome_name(enum ob_outcome outcome)
 {
@@ -87,6 +87,18 @@ void ob_ledger_leave(struct ob_ledger *ledger, int64_t id, enum ob_outcome outco
         note_drops(&ledger->drops[outcome], 1, id, id);
 }
 
+static int64_t into_range(int64_t id)
+{
+    return id < 0 ? 0 : id > OUTBOX_ID_MAX ? OUTBOX_ID_MAX : id;
+}
+
+void ob_ledger_leave_beside(struct ob_ledger *ledger, int64_t count, int64_t from, int64_t to)
+{
+    ledger->count[OB_DEAD] += count;
+    ledger->base -= count;
+    note_drops(&ledger->drops[OB_DEAD], count, into_range(from), into_range(to));
+}
+
 bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome)
 {
     return ledger->drops[outcome].count > 0 && ledger->drops[outcome].row <= ledger->id;
@@ -100,14 +112,6 @@ void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int6
         .row = id, .row_count = drops->count, .row_from = drops->from, .row_to = drops->to};
 }
 
-bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id)
-{
-    for (int i = 0; i < OB_OUTCOMES; i++)
-        if (ledger->drops[i].row == id && id > ledger->id)
-            return true;
-    return false;
-}
-
 int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above)
 {
     int64_t behind = above > ledger->id ? above : ledger->id;
@@ -117,7 +121,7 @@ int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above)
     return count;
 }
 
-/* ---- Text ---------------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 static bool has_drops(const struct ob_drops *drops)
 {

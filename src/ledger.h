@@ -8,9 +8,9 @@
  *           +-----------+-------+-------+------
  *               ledger: base, last delivered id, a counter per way to leave, holes
  *
- * Its `ledger` column, NULL in every event, is the mark and the counters at once; so it says too what
- * was dropped and is not announced to the recipient yet. The law, true at
- * every commit: id = base + delivered + expired + evicted + superseded + dead + holes.
+ * Its `ledger` column, NULL in every event, is the mark and the counters at once; so it says too
+ * what was dropped and is not announced to the recipient yet. The law, true at every commit: id =
+ * base + delivered + expired + evicted + superseded + dead + holes.
  */
 #ifndef OB_LEDGER_H
 #define OB_LEDGER_H
@@ -26,8 +26,8 @@ enum ob_outcome { OB_DELIVERED, OB_EXPIRED, OB_EVICTED, OB_SUPERSEDED, OB_DEAD, 
 #define OB_LEDGER_TEXT (OB_LEDGER_EXTRA + 320 + 640)
 
 /* Events that left without being delivered, and what of that the recipient was told: those that no
- * announcement has yet, and the announcement that is on its way, an event of the table. Only one of a
- * kind is on its way at a time, so this is of constant size, whatever is dropped. */
+ * announcement has yet, and the announcement that is on its way, an event of the table. Only one of
+ * a kind is on its way at a time, so this is of constant size, whatever is dropped. */
 struct ob_drops {
     int64_t count, from, to; /* not announced: how many, first and last id */
     int64_t row;             /* the announcement's id; it is on its way while that is over `id` */
@@ -52,12 +52,13 @@ void ob_ledger_start(struct ob_ledger *ledger, int64_t id);
  * to what it was made of, and its id is a hole. `id` of the ledger stays as it is. */
 void ob_ledger_leave(struct ob_ledger *ledger, int64_t id, enum ob_outcome outcome);
 
+/* So many rows that lie beside the order leave as dead letters: their ids, which may be out of
+ * range, are not among those that the law adds up. */
+void ob_ledger_leave_beside(struct ob_ledger *ledger, int64_t count, int64_t from, int64_t to);
+
 /* Whether drops of this kind can be announced now; and that the row `id` does it. */
 bool ob_ledger_can_announce(const struct ob_ledger *ledger, enum ob_outcome outcome);
 void ob_ledger_announced(struct ob_ledger *ledger, enum ob_outcome outcome, int64_t id);
-
-/* Whether that event is an announcement on its way. */
-bool ob_ledger_is_announcement(const struct ob_ledger *ledger, int64_t id);
 
 /* How many announcements behind the id `above` are on their way. */
 int ob_ledger_announcements(const struct ob_ledger *ledger, int64_t above);

@@ -2,10 +2,10 @@
  *
  * limit.c - measures a lane, and lets its oldest events leave.
  *
- * What leaves is counted in the tombstone in the same transaction, which is the application's where a
- * put makes room: if that rolls back, the events are there again and nothing was counted. An event
- * that is in flight may be evicted; if its PUBACK comes later, the recipient has it and is told all the
- * same that it was evicted.
+ * What leaves is counted in the tombstone in the same transaction, which is the application's where
+ * a put makes room: if that rolls back, the events are there again and nothing was counted. An
+ * event that is in flight may be evicted; if its PUBACK comes later, the recipient has it and is
+ * told all the same that it was evicted.
  */
 #include "limit.h"
 
@@ -14,7 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- What is stored ------------------------------------------------------------------------------ */
+/* ---- What is stored -------------------------------------------------------------------------- */
 
 enum { MAX_EVENTS, MAX_BYTES, EVICTS, MEMBERS };
 
@@ -77,7 +77,7 @@ bool ob_limit_apply(const outbox_limit *wanted, struct ob_limit *limit)
            limit->evicts != before.evicts;
 }
 
-/* ---- Bytes ---------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static int64_t length_of(const char *text)
 {
@@ -99,9 +99,7 @@ static int add_up(struct ob_table *table, int64_t last, int64_t *total)
                               table->error);
     if (code != OUTBOX_OK)
         return code;
-    int bound = sqlite3_bind_int64(statement, 1, last);
-    if (bound != SQLITE_OK)
-        code = ob_error_sqlite(table->error, table->db, bound, "binding the newest event");
+    ob_sql_bind_number(statement, 1, last);
     *total = 0;
     while (code == OUTBOX_OK && !is_base) {
         code = ob_sql_step(statement, &row, table->error, "measuring events");
@@ -125,10 +123,10 @@ static int measure(struct ob_table *table, int64_t last, int64_t *total)
     return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, last, *total) : code;
 }
 
-/* ---- Room ----------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
-/* The bytes that were put up to the tombstone. It has no total where there was no limit when it was an
- * event, or where it was made anew; then it gets one. */
+/* The bytes that were put up to the tombstone. It has no total where there was no limit when it was
+ * an event, or where it was made anew; then it gets one. */
 static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, int64_t *total)
 {
     *total = lowest->total;
@@ -138,27 +136,28 @@ static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, in
     return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, lowest->id, *total) : code;
 }
 
+/* What has to be compared. */
+struct measured {
+    int64_t last, total; /* the newest row, and the bytes put up to it */
+    int64_t on_top;      /* announcements, which take no event's place; as far as that is known */
+};
+
 /* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can tell
  * how full the lane is. */
-static int look(struct ob_table *table, const struct ob_limit *limit, struct ob_lowest *lowest,
-                struct ob_fill *fill)
+static int look_at_front(struct ob_table *table, const struct ob_limit *limit,
+                         struct ob_lowest *lowest, struct ob_fill *fill, struct measured *newest)
 {
     int code = ob_table_lowest(table, lowest);
     fill->is_known = false;
     if (code != OUTBOX_OK || !lowest->is_tombstone)
         return code;
+    newest->on_top = ob_ledger_announcements(&lowest->ledger, 0);
     fill->floor = lowest->id;
     if (limit->max_bytes > 0)
         code = find_floor(table, lowest, &fill->floor_total);
     fill->is_known = code == OUTBOX_OK;
     return code;
 }
-
-/* What has to be compared. */
-struct measured {
-    int64_t last, total; /* the newest row, and the bytes put up to it */
-    int64_t on_top;      /* announcements, which take no event's place; as far as that is known */
-};
 
 static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
                       const struct measured *newest)
@@ -168,7 +167,8 @@ static bool is_within(const struct ob_limit *limit, const struct ob_fill *fill,
            (limit->max_bytes == 0 || newest->total - fill->floor_total <= limit->max_bytes);
 }
 
-/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else helps. */
+/* The last row that must leave so that the rest is within max_bytes; `last` if nothing else
+ * helps. */
 static int find_cut(struct ob_table *table, const struct ob_limit *limit,
                     const struct measured *newest, const struct ob_fill *fill, int64_t *cut)
 {
@@ -179,9 +179,7 @@ static int find_cut(struct ob_table *table, const struct ob_limit *limit,
                               table->error);
     if (code != OUTBOX_OK)
         return code;
-    int bound = sqlite3_bind_int64(statement, 1, fill->floor);
-    if (bound != SQLITE_OK)
-        code = ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
+    ob_sql_bind_number(statement, 1, fill->floor);
     *cut = newest->last;
     while (code == OUTBOX_OK) {
         code = ob_sql_step(statement, &row, table->error, "looking for the oldest events");
@@ -207,11 +205,8 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
     sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
     bool row = false;
     int64_t rows = 0;
-    int bound = sqlite3_bind_int64(statement, 1, ledger->id);
-    if (bound == SQLITE_OK)
-        bound = sqlite3_bind_int64(statement, 2, cut);
-    if (bound != SQLITE_OK)
-        return ob_error_sqlite(table->error, table->db, bound, "binding the oldest events");
+    ob_sql_bind_number(statement, 1, ledger->id);
+    ob_sql_bind_number(statement, 2, cut);
     for (;;) {
         int code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
         if (code != OUTBOX_OK)
@@ -227,18 +222,19 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
     return OUTBOX_OK;
 }
 
-/* Undoes what was done behind the savepoint, or all of the transaction where not even that works. */
-static void undo(struct ob_table *table)
+/* Undoes what was done behind the savepoint, or all of the transaction where there is none or not
+ * even that works. */
+static void undo(struct ob_table *table, bool guarded)
 {
     struct ob_error ignored; /* what has failed before is to be told */
-    if (ob_sql_run(table->db, "ROLLBACK TO outbox_room; RELEASE outbox_room", &ignored,
-                   "undoing an eviction") != OUTBOX_OK)
+    if (!guarded || ob_sql_run(table->db, "ROLLBACK TO outbox_room; RELEASE outbox_room", &ignored,
+                               "undoing an eviction") != OUTBOX_OK)
         (void)ob_sql_rollback(table->db);
 }
 
-/* The rows leave by one statement and are counted by the next. The transaction is the application's,
- * which may commit it although the put has failed in between: so both or none. Inside a statement that
- * writes there are no savepoints; SQLite says BUSY, and undoes that statement itself if it fails. */
+/* The rows leave by one statement and are counted by the next. The transaction is the
+ * application's, which may commit it although the put has failed in between: so both or none.
+ * Inside a statement that writes there are no savepoints, and SQLite says BUSY. */
 static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
@@ -258,8 +254,8 @@ static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_l
         code = ob_table_entomb(table, &lowest->ledger, text);
     if (code == OUTBOX_OK && guarded)
         code = ob_sql_run(table->db, "RELEASE outbox_room", table->error, "making room");
-    if (code != OUTBOX_OK && guarded)
-        undo(table);
+    if (code != OUTBOX_OK)
+        undo(table, guarded);
     return code;
 }
 
@@ -272,8 +268,8 @@ static int is_full(struct ob_table *table, const struct ob_limit *limit)
         ob_lane_name(table->lane), (long long)limit->max_events, (long long)limit->max_bytes);
 }
 
-/* The last row that must leave so that the rest is within max_events. Where an announcement leaves as
- * well, there is one less on top. */
+/* The last row that must leave so that the rest is within max_events. Where an announcement leaves
+ * as well, there is one less on top. */
 static int64_t cut_by_events(const struct ob_limit *limit, const struct measured *newest,
                              const struct ob_ledger *ledger)
 {
@@ -308,20 +304,19 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     struct ob_lowest lowest;
     *moved = false;
     int code = limit->max_bytes > 0 ? measure(table, last, &newest.total) : OUTBOX_OK;
-    /* Behind a tombstone without a total the totals begin anew, and no older one compares with them. */
-    bool tells = fill->is_known && limit->max_bytes == 0;
-    if (code != OUTBOX_OK || (tells && is_within(limit, fill, &newest)))
+    /* Behind a tombstone without a total the totals begin anew, and no older one compares with
+     * them. */
+    bool may_trust = fill->is_known && limit->max_bytes == 0;
+    if (code != OUTBOX_OK || (may_trust && is_within(limit, fill, &newest)))
         return code;
-    code = look(table, limit, &lowest, fill);
-    newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger, 0) : 0;
+    code = look_at_front(table, limit, &lowest, fill, &newest);
     if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
         return code;
     /* What the broker has is not pending: it must not be why an event is rejected. */
     if (acked > lowest.id && acked < last) {
         code = leave(table, acked, acked, &lowest, moved);
         if (code == OUTBOX_OK)
-            code = look(table, limit, &lowest, fill);
-        newest.on_top = fill->is_known ? ob_ledger_announcements(&lowest.ledger, 0) : 0;
+            code = look_at_front(table, limit, &lowest, fill, &newest);
         if (code != OUTBOX_OK || !fill->is_known || is_within(limit, fill, &newest))
             return code;
     }

@@ -3,9 +3,9 @@
  * limit.h - how much a lane may hold, and how room is made in it.
  *
  * A limit is stored in outbox_meta. Whether it is reached is seen from the ends of the table: the
- * ids tell how many events there are, and a running total in each row how many bytes. Rows that have
- * no total, because they came when there was no limit or from another writer, are added up once, by
- * the next one that asks.
+ * ids tell how many events there are, and a running total in each row how many bytes. Rows that
+ * have no total, because they came when there was no limit or from another writer, are added up
+ * once, by the next one that asks.
  */
 #ifndef OB_LIMIT_H
 #define OB_LIMIT_H
@@ -37,10 +37,11 @@ struct ob_fill {
     int64_t floor_total; /* bytes that were put up to it */
 };
 
-/* Inside a transaction that has written the row `last`: sees to it that the lane is within its limit,
- * with what `fill` knows if that is enough, which it never is for a limit in bytes. Events up to
- * `acked`, which the broker has, leave as delivered; then the oldest leave as evicted, or, if the limit
- * rejects, OUTBOX_FULL is returned. The same if `last` alone is over the limit. `*moved`: the tombstone was written anew. */
+/* Inside a transaction that has written the row `last`: sees to it that the lane is within its
+ * limit, with what `fill` knows if that is enough, which it never is for a limit in bytes. Events
+ * up to `acked`, which the broker has, leave as delivered; then the oldest leave as evicted, or, if
+ * the limit rejects, OUTBOX_FULL is returned. The same if `last` alone is over the limit. `*moved`:
+ * the tombstone was written anew. */
 int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t last, int64_t acked,
                   struct ob_fill *fill, bool *moved);
 

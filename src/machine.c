@@ -8,8 +8,9 @@
  *                refused, |     | pause over  v
  *                time-out +-> BACKOFF <-------+
  *
- * What must hold: an event is in flight only while ONLINE. Leaving that state makes every token void
- * and keeps of the window just the unbroken run of acks at its front; the rest is in the table.
+ * What must hold: an event is in flight only while ONLINE. Leaving that state makes every token
+ * void and keeps of the window just the unbroken run of acks at its front; the rest is in the
+ * table.
  */
 #include "machine.h"
 
@@ -31,7 +32,7 @@ static const unsigned allowed[OB_STATES] = {
     [OB_BACKOFF] = 1u << OB_CONNECTING | 1u << OB_BACKOFF | 1u << OB_IDLE,
 };
 
-/* ---- Time ------------------------------------------------------------------------------------------ */
+/* ---- Time ------------------------------------------------------------------------------------ */
 
 /* The low half of `now` is the port's clock as it was read last, so the difference is what has
  * passed since, over the wrap too. */
@@ -53,7 +54,7 @@ void ob_machine_sooner(const outbox_forwarder *f, uint64_t at, uint32_t *next_ms
         *next_ms = (uint32_t)in;
 }
 
-/* ---- Saying what is wrong ---------------------------------------------------------------------------- */
+/* ---- Saying what is wrong -------------------------------------------------------------------- */
 
 void ob_machine_say(const outbox_forwarder *f, outbox_level level, int code, const char *sentence)
 {
@@ -141,7 +142,7 @@ void ob_machine_store_works(outbox_forwarder *f)
     ob_machine_clear_trouble(f);
 }
 
-/* ---- Lanes ------------------------------------------------------------------------------------------- */
+/* ---- Lanes ----------------------------------------------------------------------------------- */
 
 unsigned ob_machine_in_flight(const outbox_forwarder *f)
 {
@@ -153,7 +154,7 @@ const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct 
     return &f->store.table[lane->number].head;
 }
 
-/* ---- States ------------------------------------------------------------------------------------------- */
+/* ---- States ---------------------------------------------------------------------------------- */
 
 void ob_machine_check(const outbox_forwarder *f)
 {
@@ -238,6 +239,7 @@ void ob_machine_advance(outbox_forwarder *f, struct ob_lane *lane)
 {
     int64_t id = ob_machine_head(f, lane)->id;
     ob_window_passed(&lane->window, id);
+    ob_damage_passed(f, lane, id);
     if (lane->cursor < id)
         lane->cursor = id;
     lane->more = true;
@@ -259,8 +261,7 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     lane->buffer.used = 0;
     lane->more = lane->must_be_measured = true;
     lane->waits_for_acks = false;
-    ob_damage_forget(lane);
-    lane->damage.sent = 0;
+    memset(&lane->damage, 0, sizeof lane->damage);
     lane->refusal.dead_id = 0;
     if (lane->refusal.alone_id)
         ob_refusal_passed(f, lane); /* if it is still there, it will be refused again */

@@ -50,7 +50,8 @@ struct ob_refusal {
 /* Rows that cannot be read, damage.c. */
 struct ob_damage {
     int64_t from, to; /* nothing from here on is settled; 0: there is no hole */
-    int64_t sent;     /* all behind it and up to here were sent and acknowledged */
+    int64_t hole;     /* the first of them, on this connection or an earlier one; 0: none */
+    int64_t sent;     /* all up to here, but for those in the hole, were sent and acknowledged */
     struct ob_error error;
 };
 
@@ -147,8 +148,8 @@ void ob_machine_enter(outbox_forwarder *f, enum ob_state state);
 void ob_machine_check(const outbox_forwarder *f);
 void ob_machine_connect(outbox_forwarder *f);
 
-/* Ends the connection: and waits for a jittered while; for good. What is acked in an unbroken run stays to be
- * settled; the rest is void. */
+/* Ends the connection: and waits for a jittered while; for good. What is acked in an unbroken run
+ * stays to be settled; the rest is void. */
 void ob_machine_back_off(outbox_forwarder *f);
 void ob_machine_drop_link(outbox_forwarder *f);
 
@@ -173,14 +174,15 @@ const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct 
 
 /* ---- refusal.c ----------------------------------------------------------------------------- */
 
-/* The broker refuses an event that is in flight, or the link cannot send it. Ends the connection. */
+/* The broker refuses an event that is in flight, or the link cannot send it. Ends the
+ * connection. */
 void ob_refusal_of(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason);
 
 /* An event is over a limit of our own: true if it is to be a dead letter, false if it must wait. */
 bool ob_refusal_of_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_refusal_hold_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 
-/* The connection was lost, before its windows are voided; whether by the other side. */
+/* The connection is over, before its windows are voided; whether the other side has ended it. */
 void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer);
 
 /* A connection is up. The server gave a sign of life. An event was taken. */
@@ -191,8 +193,8 @@ void ob_refusal_acked(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 /* The refused event was taken after all, or is gone. */
 void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane);
 
-/* Whether the event that goes next in the lane must go alone and has its turn, so that nothing else may
- * begin; whether it may be sent as soon as nothing is in flight. */
+/* Whether the event that goes next in the lane must go alone and has its turn, so that nothing else
+ * may begin; whether it may be sent as soon as nothing is in flight. */
 bool ob_refusal_has_turn(outbox_forwarder *f, struct ob_lane *lane);
 bool ob_refusal_may_go(const outbox_forwarder *f, const struct ob_lane *lane, int64_t id);
 
@@ -205,9 +207,9 @@ void ob_refusal_next(const outbox_forwarder *f, uint32_t *next_ms);
 
 /* ---- rest.c -------------------------------------------------------------------------------- */
 
-/* Whether there is a gate or a batch that may keep the forwarder from being connected; whether the lane
- * may send; whether there is a reason to connect now, for one that is not; whether there is none any
- * more to stay; goes to rest. */
+/* Whether there is a gate or a batch that may keep the forwarder from being connected; whether the
+ * lane may send; whether there is a reason to connect now, for one that is not; whether there is
+ * none any more to stay; goes to rest. */
 bool ob_rest_is_possible(const outbox_forwarder *f);
 bool ob_rest_allows(const outbox_forwarder *f, const struct ob_lane *lane);
 bool ob_rest_is_over(outbox_forwarder *f);
@@ -217,13 +219,18 @@ void ob_rest_next(const outbox_forwarder *f, uint32_t *next_ms);
 
 /* ---- damage.c ------------------------------------------------------------------------------ */
 
-/* Moves the cursor behind rows that cannot be read; false: nothing behind can be read either. SQLite
- * cannot delete next to them; how many of the first entries may be settled; lets entries go that cannot
- * be; the connection is lost. */
+/* Moves the cursor behind rows that cannot be read; false: nothing behind can be read either.
+ * SQLite cannot delete next to them; how many of the first entries may be settled; lets entries go
+ * that cannot be. */
 bool ob_damage_skip(outbox_forwarder *f, struct ob_lane *lane);
 void ob_damage_stops_settling(outbox_forwarder *f, struct ob_lane *lane);
 uint32_t ob_damage_before(const struct ob_lane *lane, uint32_t count);
 void ob_damage_release(struct ob_lane *lane);
+
+/* Whether the event was let go by ob_damage_release() and has to wait for nothing but its settle.
+ * The rows up to `id` have left. The connection is lost. */
+bool ob_damage_was_sent(const struct ob_lane *lane, int64_t id);
+void ob_damage_passed(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_damage_forget(struct ob_lane *lane);
 
 /* ---- fetch.c ------------------------------------------------------------------------------- */

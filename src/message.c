@@ -48,7 +48,7 @@ void ob_unfit_text(enum ob_unfit unfit, int reason, char text[OB_REASON_TEXT])
         sqlite3_snprintf(OB_REASON_TEXT, text, "%s", ob_unfit_sentence(unfit));
 }
 
-/* ---- The check ---------------------------------------------------------------------------------- */
+/* ---- The check ------------------------------------------------------------------------------- */
 
 static bool attribute_is_fit(const struct ob_value *value)
 {
@@ -90,7 +90,7 @@ enum ob_unfit ob_message_check(const struct ob_row *row)
     return OB_FIT;
 }
 
-/* ---- The buffer ---------------------------------------------------------------------------------- */
+/* ---- The buffer ------------------------------------------------------------------------------ */
 
 /* Appends; after the first failure nothing more is written and `full` stays set. */
 struct writer {
@@ -147,7 +147,7 @@ static void append_number(struct writer *w, int64_t number, int digits)
     append_text(w, text);
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------ */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* RFC 8259, section 7: quotes, backslashes and controls are escaped, all else is as it is. */
 static void append_json_string(struct writer *w, const char *bytes, size_t len)
@@ -192,7 +192,7 @@ static void append_base64(struct writer *w, const char *bytes, size_t len)
     }
 }
 
-/* ---- Time -------------------------------------------------------------------------------------------- */
+/* ---- Time ------------------------------------------------------------------------------------ */
 
 /* RFC 3339 in UTC. Days to date by the civil calendar, in eras of 400 years from 0000-03-01. */
 static void append_time(struct writer *w, int64_t ms)
@@ -221,7 +221,7 @@ static bool time_is_known(const struct ob_row *row)
     return row->has_created && row->created >= year_2000 && row->created < year_10000;
 }
 
-/* ---- The two modes ------------------------------------------------------------------------------------- */
+/* ---- The two modes --------------------------------------------------------------------------- */
 
 static void append_source(struct writer *w, const struct ob_identity *identity)
 {

@@ -74,8 +74,8 @@ struct ob_message {
 };
 
 /* Builds the message of a row that passed the check, behind what the buffer holds; it is the first
- * member of a struct ob_message. `previous` is the last id of the same epoch that was delivered or is
- * in flight ahead, 0 if none. NULL when the room does not suffice: the buffer is as it was. */
+ * member of a struct ob_message. `previous` is the last id of the same epoch that was delivered or
+ * is in flight ahead, 0 if none. NULL when the room does not suffice: the buffer is as it was. */
 const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob_row *row,
                                        const struct ob_identity *identity, int64_t previous,
                                        outbox_mode mode);
@@ -83,7 +83,8 @@ const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob
 /* The struct around a message that was built here. */
 const struct ob_message *ob_message_of(const outbox_message *message);
 
-/* Writes another `previous` into a message: what went ahead is known for sure only when it is sent. */
+/* Writes another `previous` into a message: what went ahead is known for sure only when it is
+ * sent. */
 void ob_message_set_previous(const outbox_message *message, int64_t previous);
 
 /* A buffer of this size holds any one message of this payload size, in every mode. */

@@ -2,8 +2,8 @@
  *
  * pace.c - the token buckets.
  *
- * Memory only; after a restart they are full, so a device that restarts all the time may send a second's
- * worth at each start.
+ * Memory only; after a restart they are full, so a device that restarts all the time may send a
+ * second's worth at each start.
  */
 #include "pace.h"
 

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Both buckets hold one second's worth. Tokens are thousandths, so that a millisecond of the rate is a
- * whole number of them. */
+/* Both buckets hold one second's worth. Tokens are thousandths, so that a millisecond of the rate
+ * is a whole number of them. */
 struct ob_pace {
     int64_t events, bytes;
     uint64_t filled_at;

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * refusal.c - events that the broker does not want: which are tried again, which become dead letters.
+ * refusal.c - events that the broker does not want: which are tried again, which become dead
+ * letters.
  *
- * A refusal ends the connection, so that nothing behind the refused event is settled and its `previous`
- * is written anew. An event that is to be a dead letter is only noted here; it leaves the table when it
- * is read again and settled, with its reason, in one transaction. All of it is memory: after a crash the
- * event is sent once more, and refused once more.
+ * A refusal ends the connection, so that nothing behind the refused event is settled and its
+ * `previous` is written anew. An event that is to be a dead letter is only noted here; it leaves
+ * the table when it is read again and settled, with its reason, in one transaction. All of it is
+ * memory: after a crash the event is sent once more, and refused once more.
  *
- * A broker that hangs up looks like a bad network. What tells them apart is that it hangs up on one event
- * and on nothing else. So the event is sent alone, on a connection that has shown for ten times as long
- * that it holds. Where the other side ends connections at random, whatever the rate, that happens by
- * chance with a probability under 0.04, and five times in a row in less than one of ten million cases.
+ * A broker that hangs up looks like a bad network. What tells them apart is that it hangs up on one
+ * event and on nothing else. So the event is sent alone, on a connection that has shown for ten
+ * times as long that it holds. Where the other side ends connections at random, whatever the rate,
+ * that happens by chance with a probability under 0.04, and five times in a row in less than one of
+ * ten million cases.
  */
 #include "machine.h"
 
@@ -27,7 +29,7 @@ enum {
     REASON_HUNG_UP = 0
 };
 
-/* ---- What a reason code means --------------------------------------------------------------------- */
+/* ---- What a reason code means ---------------------------------------------------------------- */
 
 enum answer { TRY_AGAIN, TRY_SOME_TIMES, BURY, CONNECT_ANEW };
 
@@ -52,9 +54,10 @@ static enum answer answer_to(int reason)
     return TRY_AGAIN;
 }
 
-/* ---- Dead letters ------------------------------------------------------------------------------------ */
+/* ---- Dead letters ---------------------------------------------------------------------------- */
 
-/* So many in a row for one reason, and no end: it is not the events, and burying them helps nobody. */
+/* So many in a row for one reason, and no end: it is not the events, and burying them helps
+ * nobody. */
 static bool has_stopped(const outbox_forwarder *f, const struct ob_refusal *refusal, int reason)
 {
     return f->config.dead_letters_max != OUTBOX_NEVER && refusal->run_reason == reason &&
@@ -83,7 +86,7 @@ static void bury(outbox_forwarder *f, struct ob_lane *lane, int64_t id, enum ob_
     ob_refusal_passed(f, lane);
 }
 
-/* ---- Holding ------------------------------------------------------------------------------------------ */
+/* ---- Holding --------------------------------------------------------------------------------- */
 
 static void hold(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int reason)
 {
@@ -107,6 +110,7 @@ void ob_refusal_of(outbox_forwarder *f, struct ob_lane *lane, int64_t id, int re
     struct ob_refusal *refusal = &lane->refusal;
     enum answer answer = answer_to(reason);
     f->stats.refusals++;
+    f->hangups = 0; /* it answers */
     if (answer == CONNECT_ANEW) {
         ob_machine_trouble(f, OUTBOX_LINK, "the broker takes a packet identifier for one in use");
         ob_machine_back_off(f);
@@ -160,7 +164,7 @@ void ob_refusal_hold_large(outbox_forwarder *f, struct ob_lane *lane, int64_t id
     ob_machine_back_off(f);
 }
 
-/* ---- Brokers that hang up ------------------------------------------------------------------------------ */
+/* ---- Brokers that hang up -------------------------------------------------------------------- */
 
 static bool has_suspect(const struct ob_lane *lane)
 {
@@ -175,8 +179,9 @@ static struct ob_lane *suspect_lane(outbox_forwarder *f)
     return NULL;
 }
 
-/* Whoever hangs up with bytes unread takes the PUBACKs of the events ahead of the poison along. Each of
- * those would need a trial of its own, if all of them were sent at once again behind the first. */
+/* Whoever hangs up with bytes unread takes the PUBACKs of the events ahead of the poison along.
+ * Each of those would need a trial of its own, if all of them were sent at once again behind the
+ * first. */
 static void become_careful(outbox_forwarder *f)
 {
     for (int i = 0; i < OUTBOX_LANES; i++) {
@@ -240,9 +245,9 @@ static bool is_proof(const outbox_forwarder *f, const struct ob_lane *lane, bool
     return lasted * PROOF_FACTOR <= held;
 }
 
-/* The other lane goes on during the trial. If it has an event, too, on which the broker hangs up, no
- * connection would hold for long enough; so where the other side ended one with such events in flight, the
- * other lane waits during the next, and for as long as that brings proof. */
+/* The other lane goes on during the trial. If it has an event, too, on which the broker hangs up,
+ * no connection would hold for long enough; so where the other side ended one with such events in
+ * flight, the other lane waits during the next, and for as long as that brings proof. */
 static void weigh(outbox_forwarder *f, struct ob_lane *lane, bool by_peer)
 {
     struct ob_refusal *refusal = &lane->refusal;
@@ -283,7 +288,7 @@ void ob_refusal_after_loss(outbox_forwarder *f, bool by_peer)
     suspect_the_oldest(f);
 }
 
-/* ---- The proof that a connection holds ---------------------------------------------------------------- */
+/* ---- The proof that a connection holds ------------------------------------------------------- */
 
 void ob_refusal_opened(outbox_forwarder *f)
 {
@@ -341,6 +346,7 @@ void ob_refusal_probe(outbox_forwarder *f)
         if (ob_machine_has_come(f, f->probed_at + f->config.ack_timeout_ms)) {
             ob_machine_trouble(f, OUTBOX_LINK, "no sign of life in %u ms; connecting anew",
                                f->config.ack_timeout_ms);
+            ob_refusal_after_loss(f, false);
             ob_machine_back_off(f);
         }
         return;
@@ -365,7 +371,7 @@ void ob_refusal_next(const outbox_forwarder *f, uint32_t *next_ms)
         ob_machine_sooner(f, f->now + retry_ms, next_ms); /* else the last ack wakes */
 }
 
-/* ---- The end of it -------------------------------------------------------------------------------------- */
+/* ---- The end of it --------------------------------------------------------------------------- */
 
 void ob_refusal_passed(outbox_forwarder *f, struct ob_lane *lane)
 {

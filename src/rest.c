@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * rest.c - when the forwarder is connected at all: the gate, and batches that wake the radio seldom.
+ * rest.c - when the forwarder is connected at all: the gate, and batches that wake the radio
+ * seldom.
  *
- * Without a gate or a batch it always wants to be connected, and nothing here costs anything. Otherwise
- * it rests in IDLE, counts what waits whenever somebody may have written, and connects once there is a
- * reason; it goes back to rest when all that may be sent is sent and settled. Memory only: after a crash
- * the gate is open and the wait for the batch begins anew.
+ * Without a gate or a batch it always wants to be connected, and nothing here costs anything.
+ * Otherwise it rests in IDLE, counts what waits whenever somebody may have written, and connects
+ * once there is a reason; it goes back to rest when all that may be sent is sent and settled.
+ * Memory only: after a crash the gate is open and the wait for the batch begins anew.
  */
 #include "machine.h"
 

@@ -24,35 +24,42 @@
     " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"                    \
     " keep_last INTEGER, total INTEGER, ledger TEXT);"
 
+/* An event's columns without their types: a row that is unfit keeps what it had. */
+#define DEAD_TABLE                                                                                 \
+    "CREATE TABLE main.outbox_dead(number INTEGER PRIMARY KEY, lane TEXT, id INTEGER, epoch TEXT," \
+    " topic, payload, created, retain, type, content_type, key, expires, keep_last, reason TEXT,"  \
+    " died INTEGER);"
+
+#define EPOCH_TABLE                                                                                \
+    "CREATE TABLE main.outbox_epoch(lane TEXT, first INTEGER, epoch TEXT,"                         \
+    " PRIMARY KEY(lane, first));"
+
+#define META_TABLE "CREATE TABLE main.outbox_meta(name TEXT PRIMARY KEY, value);"
+
+#define META_ROWS                                                                                  \
+    "INSERT INTO main.outbox_meta(name, value)"                                                    \
+    " VALUES('version', 1), ('minimum_reader', 1), ('barrier', 0);"
+
 #define PENDING_OF(lane, table)                                                                    \
     " SELECT '" lane "' AS lane, id, topic, payload,"                                              \
     " datetime(created / 1000, 'unixepoch') AS created_utc, retain, type, content_type, key,"      \
     " datetime(expires / 1000, 'unixepoch') AS expires_utc FROM " table " WHERE ledger IS NULL"
 
-static const char tables[] = EVENT_TABLE("outbox_event") EVENT_TABLE(
-    "outbox_urgent") "CREATE TABLE main.outbox_dead(number INTEGER PRIMARY KEY, lane TEXT, id "
-                     "INTEGER, epoch TEXT,"
-                     " topic, payload, created, retain, type, content_type, key, expires, "
-                     "keep_last, reason TEXT,"
-                     " died INTEGER);"
-                     "CREATE TABLE main.outbox_epoch(lane TEXT, first INTEGER, epoch TEXT, PRIMARY "
-                     "KEY(lane, "
-                     "first));"
-                     "CREATE TABLE main.outbox_meta(name TEXT PRIMARY KEY, value);"
-                     "CREATE VIEW main.outbox_pending AS" PENDING_OF(
-                         "urgent",
-                         "outbox_urgent") " UNION ALL" PENDING_OF("normal",
-                                                                  "outbox_event") ";"
-                                                                                  "INSERT INTO "
-                                                                                  "main.outbox_"
-                                                                                  "meta(name, "
-                                                                                  "value) "
-                                                                                  "VALUES('version'"
-                                                                                  ", 1), "
-                                                                                  "('minimum_"
-                                                                                  "reader', 1),"
-                                                                                  " ('barrier', "
-                                                                                  "0);";
+/* For people. */
+#define URGENT_PENDING PENDING_OF("urgent", "outbox_urgent")
+#define NORMAL_PENDING PENDING_OF("normal", "outbox_event")
+#define PENDING_VIEW                                                                               \
+    "CREATE VIEW main.outbox_pending AS" URGENT_PENDING " UNION ALL" NORMAL_PENDING ";"
+
+static const char *const tables[] = {
+    EVENT_TABLE("outbox_event"),
+    EVENT_TABLE("outbox_urgent"),
+    DEAD_TABLE,
+    EPOCH_TABLE,
+    META_TABLE,
+    META_ROWS,
+    PENDING_VIEW,
+};
 
 enum { TABLES = 5 };
 
@@ -96,8 +103,8 @@ static void random_digits(char digits[OB_EPOCH_DIGITS + 1])
     digits[OB_EPOCH_DIGITS] = '\0';
 }
 
-/* Runs a statement with two texts, of which the second may be NULL, and a number bound to it: ?1, ?3
- * and ?2. */
+/* Runs a statement with two texts, of which the second may be NULL, and a number bound to it: ?1,
+ * ?3 and ?2. */
 static int write_row(sqlite3 *db, const char *sql, const char *text, int64_t number,
                      const char *other, struct ob_error *error)
 {
@@ -142,7 +149,9 @@ static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
 {
     char text[OB_LEDGER_TEXT];
     struct ob_ledger ledger;
-    int code = ob_sql_run(db, tables, error, "making the outbox's tables");
+    int code = OUTBOX_OK;
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && code == OUTBOX_OK; i++)
+        code = ob_sql_run(db, tables[i], error, "making the outbox's tables");
     ob_ledger_start(&ledger, 0);
     ob_ledger_print(&ledger, text);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {

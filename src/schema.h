@@ -2,7 +2,7 @@
  *
  * schema.h - the tables, their version, the device's name and the epochs.
  *
- *   outbox_event    the normal lane: the tombstone (lowest id) and the pending events in commit order
+ *   outbox_event    the normal lane: the tombstone (lowest id) and the pending events, in order
  *                   (ledger.h)
  *   outbox_urgent   the urgent lane, alike
  *   outbox_dead     events that left without being delivered, with the reason and the time
@@ -30,8 +30,9 @@ enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_PRESENT };
  * an error of the database. */
 int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error);
 
-/* Makes the tables if they are missing, gives the device its name, or a new one with a new epoch, and
- * stores the limits. `device` and `limits` may be NULL. One transaction of its own; nothing changed on any error. */
+/* Makes the tables if they are missing, gives the device its name, or a new one with a new epoch,
+ * and stores the limits. `device` and `limits` may be NULL. One transaction of its own; nothing
+ * changed on any error. */
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
                    struct ob_error *error);
 

@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- Init and close -------------------------------------------------------------------------------------------------------- */
+/* ---- Init and close -------------------------------------------------------------------------- */
 
 enum {
     BUFFER_MIN = 4096,
@@ -141,6 +141,15 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
     return f;
 }
 
+/* What is not there would be called only much later. */
+static bool is_whole(const outbox_link *link, const outbox_port *port)
+{
+    const outbox_link_methods *methods = link ? link->methods : NULL;
+    return methods && methods->version == 1 && methods->open && methods->publish && methods->poll &&
+           methods->close && methods->probe && port && port->version == 1 && port->now_ms &&
+           port->random;
+}
+
 int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size)
@@ -149,8 +158,7 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
     int code = OUTBOX_MISUSE;
     if (forwarder)
         *forwarder = NULL;
-    if (memory && db && link && link->methods && link->methods->version == 1 && port &&
-        port->version == 1 && forwarder)
+    if (memory && db && is_whole(link, port) && forwarder)
         code = check_init(db, size, config, &error);
     if (code == OUTBOX_OK) {
         outbox_forwarder *f = lay_out(memory, config);
@@ -210,8 +218,8 @@ void outbox_forwarder_close(outbox_forwarder *f)
 
 /* ---- Statistics ------------------------------------------------------------------------------ */
 
-/* Up to the first id that was not read, for in its place somebody may have put a row since, or it is in
- * a hole of the file: whoever takes this for delivered does not look. The settle does. */
+/* Up to the first id that was not read, for in its place somebody may have put a row since, or it
+ * is in a hole of the file: whoever takes this for delivered does not look. The settle does. */
 int64_t outbox_forwarder_acked(const outbox_forwarder *f, outbox_lane lane)
 {
     const struct ob_window *window = &f->lane[lane].window;

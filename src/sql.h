@@ -30,8 +30,9 @@ int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char 
 int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t none, int64_t *number,
                   struct ob_error *error);
 
-/* A column of the row as text; NULL where it is NULL. In a database in UTF-16 it has to be converted,
- * and where memory runs out in that, the statement's next reset may roll the transaction back. */
+/* A column of the row as text; NULL where it is NULL. In a database in UTF-16 it has to be
+ * converted, and where memory runs out in that, the statement's next reset may roll the transaction
+ * back. */
 int ob_sql_text(sqlite3_stmt *statement, int column, const char **text, size_t *len,
                 struct ob_error *error);
 

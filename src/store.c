@@ -9,11 +9,11 @@
  *
  * Both look whether the lane's newest epoch is the one that was seen last.
  *
- * An event counts as durable up to `durable_id`. The writer raises it (its own commits at FULL), and
- * the barrier does: in WAL by syncing the WAL file, which holds all rows that were fetched and are
- * not in the database yet, and by more than that once a sync has failed (wal.c);
- * in the rollback modes by a commit of our own at synchronous=EXTRA, because SQLite gives no other
- * way to make the removal of an earlier journal durable.
+ * An event counts as durable up to `durable_id`. The writer raises it (its own commits at FULL),
+ * and the barrier does: in WAL by syncing the WAL file, which holds all rows that were fetched and
+ * are not in the database yet, and by more than that once a sync has failed (wal.c); in the
+ * rollback modes by a commit of our own at synchronous=EXTRA, because SQLite gives no other way to
+ * make the removal of an earlier journal durable.
  */
 #include "store.h"
 
@@ -38,7 +38,7 @@ static const char *const sql[OB_STORE_STATEMENTS] = {
     [OB_SQL_VERSION] = "PRAGMA main.data_version",
 };
 
-/* ---- Open and close -------------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static int on_wal_commit(void *context, sqlite3 *db, const char *name, int frames)
 {
@@ -141,7 +141,7 @@ bool ob_store_is_blocked(const struct ob_store *store)
                                 sqlite3_txn_state(store->db, NULL) == SQLITE_TXN_WRITE);
 }
 
-/* ---- Transactions ------------------------------------------------------------------------------------- */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 static int run(struct ob_store *store, enum ob_store_statement statement, const char *doing)
 {
@@ -177,7 +177,8 @@ int ob_store_end_left_over(struct ob_store *store)
                         sqlite3_errmsg(store->db));
 }
 
-/* In WAL a commit syncs where it begins the file anew. If that fails, no later sync is to be trusted. */
+/* In WAL a commit syncs where it begins the file anew. If that fails, no later sync is to be
+ * trusted. */
 int ob_store_commit(struct ob_store *store, const char *doing)
 {
     int code = run(store, OB_SQL_COMMIT, doing);
@@ -204,7 +205,7 @@ static int follow_journal(struct ob_store *store)
     return store->is_shared ? OUTBOX_OK : choose_synchronous(store);
 }
 
-/* ---- Fetch ---------------------------------------------------------------------------------------------- */
+/* ---- Fetch ----------------------------------------------------------------------------------- */
 
 static struct ob_value column(sqlite3_stmt *statement, int index)
 {
@@ -364,7 +365,7 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
     return code == OUTBOX_OK && beyond ? ob_head_bury_beyond(store, table) : code;
 }
 
-/* ---- Settle ----------------------------------------------------------------------------------------------- */
+/* ---- Settle ---------------------------------------------------------------------------------- */
 
 static struct ob_ledger ledger_behind(const struct ob_table *table, const struct ob_window *window,
                                       uint32_t count)
@@ -504,7 +505,7 @@ int ob_store_count(struct ob_store *store, outbox_lane lane, int64_t *count)
                              : code;
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------------------- */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 /* Reads the tombstone that was written by other hands than the settle's. */
 static int adopt_moved(struct ob_table *table)
@@ -562,8 +563,8 @@ int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked,
     code = keep_limit_inside(store, table, acked, head, &moved);
     bool committed = code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
     ob_store_rollback(store);
-    /* Undone by a power cut, the rows would be sent behind later ones. A commit that failed may have
-     * happened all the same. */
+    /* Undone by a power cut, the rows would be sent behind later ones. A commit that failed may
+     * have happened all the same. */
     store->wrote_unsynced = store->wrote_unsynced || moved;
     if (committed && moved) {
         *head = OB_HEAD_ADVANCED;
@@ -574,7 +575,7 @@ int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked,
     return code;
 }
 
-/* ---- Barrier, change, checkpoint ---------------------------------------------------------------------------- */
+/* ---- Barrier, change, checkpoint ------------------------------------------------------------- */
 
 static int renew_wal(struct ob_store *store)
 {

@@ -3,9 +3,9 @@
  * store.h - the forwarder's side of the database: fetch, settle, barrier.
  *
  * Every call is one short transaction or none; when it returns, no lock is held. Every fetch and
- * every settle first looks, inside its own transaction, whether the lowest row of its
- * lane is still the tombstone that is known here. If not, nothing else is done, the head is looked into (head.h) and
- * the caller is told what became of it.
+ * every settle first looks, inside its own transaction, whether the lowest row of its lane is still
+ * the tombstone that is known here. If not, nothing else is done, the head is looked into (head.h)
+ * and the caller is told what became of it.
  */
 #ifndef OB_STORE_H
 #define OB_STORE_H
@@ -74,8 +74,8 @@ int ob_store_begin_write(struct ob_store *store, const char *doing);
 /* Runs COMMIT. */
 int ob_store_commit(struct ob_store *store, const char *doing);
 
-/* Undoes what is open, also without memory for a new statement. If it fails all the same, the next call
- * tries again: see above. */
+/* Undoes what is open, also without memory for a new statement. If it fails all the same, the next
+ * call tries again: see above. */
 void ob_store_rollback(struct ob_store *store);
 
 /* Reads events behind `after` in order and hands each to `take`, until that says false or the
@@ -92,17 +92,17 @@ struct ob_fetch {
 };
 int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fetch);
 
-/* Lets the `count` entries at the front of the window leave the lane's table, each by its verdict, in
- * one transaction. If `head` is not SAME, nothing was settled. OUTBOX_MOVED: see below. */
+/* Lets the `count` entries at the front of the window leave the lane's table, each by its verdict,
+ * in one transaction. If `head` is not SAME, nothing was settled. OUTBOX_MOVED: see below. */
 int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
                     uint32_t count, enum ob_head *head);
 
 /* How many events the lane holds, with the ids that were skipped. */
 int ob_store_count(struct ob_store *store, outbox_lane lane, int64_t *count);
 
-/* Lets the oldest events of the lane leave if rows of other writers have brought it over its limit, in
- * a transaction of its own. `acked`: as far as the broker has them. OUTBOX_FULL: the limit rejects, so
- * they stay. If `head` is not SAME the tombstone has moved. */
+/* Lets the oldest events of the lane leave if rows of other writers have brought it over its limit,
+ * in a transaction of its own. `acked`: as far as the broker has them. OUTBOX_FULL: the limit
+ * rejects, so they stay. If `head` is not SAME the tombstone has moved. */
 int ob_store_keep_limit(struct ob_store *store, outbox_lane lane, int64_t acked,
                         enum ob_head *head);
 
@@ -120,8 +120,8 @@ int ob_store_has_changed(struct ob_store *store, bool *changed);
 /* OUTBOX_MOVED where the database's name does not lead to the open file any more. */
 int ob_store_check_place(struct ob_store *store);
 
-/* Moves what the WAL holds into the database as far as nobody is in the way. `whole`: all of it, and
- * the next writer begins the WAL anew. */
+/* Moves what the WAL holds into the database as far as nobody is in the way. `whole`: all of it,
+ * and the next writer begins the WAL anew. */
 int ob_store_checkpoint(struct ob_store *store, bool *whole);
 
 #endif

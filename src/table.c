@@ -50,7 +50,7 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
                          table->error);
 }
 
-/* ---- The tombstone ------------------------------------------------------------------------------ */
+/* ---- The tombstone --------------------------------------------------------------------------- */
 
 /* A mark for which memory ran out is not a mark that is damaged. */
 int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest)

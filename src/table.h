@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * table.h - one lane's table through one connection: its lowest row, which is the tombstone, and how
- * rows leave at its front.
+ * table.h - one lane's table through one connection: its lowest row, which is the tombstone, and
+ * how rows leave at its front.
  *
- * Every call runs inside the caller's transaction. The forwarder has one of these for each lane, and
- * a writer has one for a lane that it must make room in.
+ * Every call runs inside the caller's transaction. The forwarder has one of these for each lane,
+ * and a writer has one for a lane that it must make room in.
  */
 #ifndef OB_TABLE_H
 #define OB_TABLE_H
@@ -53,8 +53,8 @@ void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, cons
 /* Deletes what a new tombstone `id` has passed. */
 int ob_table_delete_passed(struct ob_table *table, int64_t id);
 
-/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. `text` gets what
- * was written. */
+/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. `text` gets
+ * what was written. */
 int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
                     char text[OB_LEDGER_TEXT]);
 

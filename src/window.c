@@ -4,8 +4,8 @@
  *
  * What must hold after every call: kept <= first <= next <= end in the circular order of numbers;
  * every entry before `next` is in flight, acked or dropped; every one from `next` on awaits or is
- * dropped; `in_flight` counts the entries in flight from `kept` on; where `kept` is not `first`, it is
- * in flight. Nothing of it is stored: a crash forgets it, and the table has all that matters.
+ * dropped; `in_flight` counts the entries in flight from `kept` on; where `kept` is not `first`, it
+ * is in flight. Nothing of it is stored: a crash forgets it, and the table has all that matters.
  */
 #include "window.h"
 
@@ -138,8 +138,8 @@ static void free_places(struct ob_window *window)
         window->kept++;
 }
 
-/* One that has left while it was in flight may be refused yet: then the recipient does not have it, and
- * those behind it that name it as the one before must be sent again. */
+/* One that has left while it was in flight may be refused yet: then the recipient does not have it,
+ * and those behind it that name it as the one before must be sent again. */
 uint32_t ob_window_settleable(const struct ob_window *window)
 {
     uint32_t count = 0;

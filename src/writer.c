@@ -21,7 +21,7 @@
 
 #define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
 
-/* ---- The transaction as SQLite tells it -------------------------------------------------------- */
+/* ---- The transaction as SQLite tells it ------------------------------------------------------ */
 
 static void forget_puts(outbox *box)
 {
@@ -99,7 +99,7 @@ static const struct ob_wakeup_methods on_wakeup = {
     .closed = on_closed,
 };
 
-/* ---- Attach ----------------------------------------------------------------------------------- */
+/* ---- Attach ---------------------------------------------------------------------------------- */
 
 static const char *warning_of(enum ob_journal journal, int synchronous)
 {
@@ -281,7 +281,7 @@ void outbox_detach(outbox *box)
     sqlite3_free(box);
 }
 
-/* ---- Put --------------------------------------------------------------------------------------- */
+/* ---- Put ------------------------------------------------------------------------------------- */
 
 static int check_attribute(outbox *box, const char *name, const char *value)
 {
@@ -423,7 +423,8 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
     return OUTBOX_OK;
 }
 
-/* Takes the event out again. */
+/* Takes the event out again; where that fails too, with all of the transaction, which must not
+ * commit with it. */
 static int take_back(outbox *box, outbox_lane lane, int64_t id)
 {
     struct ob_error why = box->error;
@@ -433,6 +434,9 @@ static int take_back(outbox *box, outbox_lane lane, int64_t id)
                              &ignored, &box->error);
     if (code == OUTBOX_OK)
         box->error = why;
+    else
+        (void)ob_sql_rollback(
+            box->wakeup.db); /* inside a statement in autocommit it does nothing */
     return code;
 }
 
@@ -455,6 +459,8 @@ static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
     bool moved = false;
     if (!has_limit(box, lane))
         return OUTBOX_OK;
+    if (!box->touched) /* nobody tells what is undone, see touch() */
+        box->fill[lane].is_known = false;
     if (box->service)
         acked = box->service->acked(box->service_context, lane);
     int code =
@@ -466,9 +472,9 @@ static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
     return taken == OUTBOX_OK ? code : taken;
 }
 
-/* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite prepare
- * it again. The event is stored all the same; the forwarder then finds it by its check for other
- * writers. */
+/* An authorizer may deny the touch, when it is prepared or when a new authorizer makes SQLite
+ * prepare it again. The event is stored all the same; the forwarder then finds it by its check for
+ * other writers. */
 static int touch(outbox *box)
 {
     int code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
@@ -557,8 +563,9 @@ static bool is_alone(sqlite3 *db)
     return sqlite3_get_autocommit(db) && sqlite3_txn_state(db, NULL) != SQLITE_TXN_WRITE;
 }
 
-/* What a put needs to know and to have before it writes. When memory runs out in any statement, SQLite
- * may roll the open transaction back; an event must not be stored without what it is about. */
+/* What a put needs to know and to have before it writes. When memory runs out in any statement,
+ * SQLite may roll the open transaction back; an event must not be stored without what it is
+ * about. */
 static int get_ready(outbox *box, bool alone)
 {
     int code = prepare_put(box);
@@ -597,7 +604,7 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     return code;
 }
 
-/* ---- The service behind the handle ------------------------------------------------------------- */
+/* ---- The service behind the handle ----------------------------------------------------------- */
 
 int outbox_bind(outbox *box, const outbox_service *service, void *context)
 {

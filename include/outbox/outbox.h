@@ -112,11 +112,12 @@ typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 /* What happens to a put that would make its lane hold more than its limit. */
 typedef enum outbox_when_full {
     OUTBOX_REJECT,      /* it returns OUTBOX_FULL, and nothing is stored [limit-2] */
-    OUTBOX_EVICT_OLDEST /* as many of the oldest leave as must, in the put's transaction [limit-3] */
+    OUTBOX_EVICT_OLDEST /* as many of the oldest leave as must, in its transaction [limit-3] */
 } outbox_when_full;
 
 /* How much one lane may hold. 0: as it is stored in the file, OUTBOX_UNLIMITED in a new one. The
- * limits are stored by the attach that gives them, and hold for every handle that attaches later. */
+ * limits are stored by the attach that gives them, and hold for every handle that attaches
+ * later. */
 typedef struct outbox_limit {
     int64_t max_events;
     /* Bytes of topics, payloads and attributes, and OUTBOX_EVENT_BYTES for each event. */
@@ -137,12 +138,16 @@ typedef struct outbox_config {
     const char *device;
     /* Largest payload that outbox_put() takes, in bytes. 0: OUTBOX_PAYLOAD_MAX. */
     size_t payload_max;
-    /* How much each lane may hold. A limit costs a put nothing while the lane is far from it; a limit
-     * in bytes costs every put a look at the newest row and at the oldest. The cap binds puts: rows of other writers
-     * are let in, and the forwarder then evicts the oldest, or reports OUTBOX_FULL where the lane
-     * rejects. An event that alone is over max_bytes is rejected under both policies. Announcements
-     * of drops (see outbox_forwarding.announce_topic) come on top of max_events: at most one for each
-     * reason; in bytes they count as every event. [limit-1] */
+    /* How much each lane may hold. A limit costs a put nothing while the lane is far from it; a
+     * limit in bytes costs every put a look at the newest row and at the oldest. The cap binds
+     * puts: rows of other writers are let in, and the forwarder then evicts the oldest, or reports
+     * OUTBOX_FULL where the lane rejects. An event that alone is over max_bytes is rejected under
+     * both policies. Announcements of drops (see outbox_forwarding.announce_topic) come on top of
+     * max_events: at most one for each reason; in bytes they count as every event. [limit-1] Ids
+     * that other writers have skipped count as events until the forwarder has passed them. The
+     * column `total` is the library's own, others leave it NULL: what cannot be a sum counts as
+     * missing, and a sum that is wrong makes the limit in bytes wrong until its row has left. Where
+     * the file is damaged near the front, a put that must evict returns OUTBOX_CORRUPT. */
     outbox_limit limits[OUTBOX_LANES];
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;
@@ -166,10 +171,10 @@ typedef struct outbox_config {
  * whose events were sent. outbox_warning() says so. [attach-4]
  *
  * After a backup was restored, call outbox_new_epoch(): the same ids may have been sent with other
- * contents, and nothing in the file can tell. A running forwarder tells by the tombstone, which is the
- * same where nothing was settled since the backup was made; so stop it before you restore one. Never
- * delete the newest
- * rows of outbox_event by hand while a forwarder runs: their ids would be given out again.
+ * contents, and nothing in the file can tell. A running forwarder tells by the tombstone, which is
+ * the same where nothing was settled since the backup was made; so stop it before you restore one.
+ * Never delete the newest rows of outbox_event by hand while a forwarder runs: their ids would be
+ * given out again.
  *
  * Returns OUTBOX_MISUSE (a NULL argument, an open transaction, attached already, or a bad device
  * name), OUTBOX_READONLY, OUTBOX_UNSAFE_JOURNAL, OUTBOX_NEWER_SCHEMA, OUTBOX_OLD_SQLITE,
@@ -210,8 +215,8 @@ typedef struct outbox_event {
     int64_t ttl_ms;
     /* Non-zero: only the newest event of this key matters. Older ones of the same lane and key that
      * are marked so too, and that were not sent yet, are not sent but counted as superseded, if the
-     * newer one is among the OUTBOX_LOOK_AHEAD rows behind the batch that is read. [latest-1] Needs a
-     * key. */
+     * newer one is among the OUTBOX_LOOK_AHEAD rows behind the batch that is read. [latest-1] Needs
+     * a key. */
     int keep_last;
 } outbox_event;
 
@@ -231,16 +236,21 @@ typedef struct outbox_event {
  * update hook, authorizer and sqlite3_changes() do see the row. [put-5]
  *
  * Returns OUTBOX_MISUSE, OUTBOX_CLOSED, OUTBOX_BAD_TOPIC, OUTBOX_TOO_LARGE, OUTBOX_BAD_PAYLOAD,
- * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL, OUTBOX_BAD_ID or OUTBOX_FULL: nothing was written and the
- * transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
+ * OUTBOX_BAD_ATTRIBUTE, OUTBOX_UNSAFE_JOURNAL, OUTBOX_BAD_ID or OUTBOX_FULL: nothing was written
+ * and the transaction is as it was. [put-7] Returns OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_READONLY,
  * OUTBOX_CORRUPT, OUTBOX_NO_MEMORY, OUTBOX_MOVED (in the rollback modes; in WAL, SQLite goes on
- * writing to the file that was moved) or OUTBOX_SQLITE: the event was not written; SQLite itself may
- * have rolled the whole transaction back, as after a failing INSERT of your own
- * (sqlite3_get_autocommit() tells). Only where a put is a transaction of its own, or at your own
- * COMMIT, an I/O error can leave open whether it is there, as with every COMMIT of SQLite.
- * If SQLite refuses also to roll a put's own transaction back, that put returns OUTBOX_SQLITE and
- * the transaction is still open: run ROLLBACK. If you do not, the next put does it, with all that
- * was written since, stores nothing, and returns OUTBOX_SQLITE to say so. [put-8] */
+ * writing to the file that was moved) or OUTBOX_SQLITE: the event was not written; SQLite itself
+ * may have rolled the whole transaction back, as after a failing INSERT of your own, or the put
+ * has, where what it had begun could not be undone alone (sqlite3_get_autocommit() tells). Only
+ * where a put is a transaction of its own, or at your own COMMIT, an I/O error can leave open
+ * whether it is there, as with every COMMIT of SQLite. If SQLite refuses also to roll a put's own
+ * transaction back, that put returns OUTBOX_SQLITE and the transaction is still open: run ROLLBACK.
+ * If you do not, the next put does it, with all that was written since, stores nothing, and returns
+ * OUTBOX_SQLITE to say so. [put-8]
+ *
+ * Called by a SQL function inside a statement that writes, it belongs to that statement. If it
+ * fails there let the function fail too: outside of BEGIN nothing else undoes what it had begun.
+ * [put-9] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 /* ---- Dead letters ------------------------------------------------------------------------ */
@@ -309,8 +319,8 @@ typedef struct outbox_pace {
 } outbox_pace;
 
 /* Published limits of cloud brokers, per connection, as of 2026; check them for your own account.
- *   AWS IoT Core: 100 publishes/s and 512 KiB/s per connection (AWS general reference, "AWS IoT Core
- *   endpoints and quotas"; its Receive Maximum is 100).
+ *   AWS IoT Core: 100 publishes/s and 512 KiB/s per connection (AWS general reference, "AWS IoT
+ *   Core endpoints and quotas"; its Receive Maximum is 100).
  *   Azure IoT Hub, S1: 100 device-to-cloud sends/s for the whole hub, or more with units ("IoT Hub
  *   quotas and throttling"). */
 #define OUTBOX_PACE_AWS_IOT ((outbox_pace){.events_per_s = 100, .bytes_per_s = 512 * 1024})
@@ -348,29 +358,31 @@ typedef struct outbox_forwarding {
     unsigned backoff_max_ms; /* longest pause between two attempts to connect; 0: 60,000 */
     /* Where drops are announced (expired, evicted, superseded, dead letters): for each lane and
      * reason one event of type outbox.dropped, sent in order with the others, whose JSON data has
-     * reason, count, and from and to, the first and last id. While one is unsent, further drops are
-     * added to the next. [announce-1] NULL: the topic of the event of that lane that was read last,
-     * and in mode OUTBOX_PLAIN nothing. "": nothing. The counts are kept in every case. */
+     * reason, count, and from and to, the first and last id; an id out of range is told as 0 or
+     * OUTBOX_ID_MAX. While one is unsent, further drops are added to the next. Those that wait to
+     * be announced where the front of a lane was changed by hand, or a backup restored, are not.
+     * [announce-1] NULL: the topic of the event of that lane that was read last, and in mode
+     * OUTBOX_PLAIN nothing. "": nothing. The counts are kept in every case. */
     const char *announce_topic;
     /* An event that the broker refuses for good (reason 0x90, 0x99, 0x95, or larger than
      * payload_max, or 0x87 several times; on MQTT 3.1.1 an event on which the broker hangs up again
-     * and again) goes to outbox_dead. After so many in a row for one reason the lane stops: the next
-     * one waits and is tried again and again with a pause of up to backoff_max_ms. 0: 3;
+     * and again) goes to outbox_dead. After so many in a row for one reason the lane stops: the
+     * next one waits and is tried again and again with a pause of up to backoff_max_ms. 0: 3;
      * OUTBOX_NEVER: without a bound. [poison-1] [poison-2] */
     unsigned dead_letters_max;
     outbox_pace pace;
     /* To wake the radio seldom: when either is given the link is opened only once so many events
-     * wait, or so many seconds after the first one came, or for an urgent one; it is closed when all
-     * that waits is sent and settled. Rows of other writers are then counted every foreign_check_ms.
-     * [batch-1] */
+     * wait, or so many seconds after the first one came, or for an urgent one; it is closed when
+     * all that waits is sent and settled. Rows of other writers are then counted every
+     * foreign_check_ms. [batch-1] */
     unsigned batch_events, batch_seconds;
     /* Non-zero: where another forwarder serves the database, outbox_start() does not fail with
      * OUTBOX_LOCKED but waits in state STAND_BY, and takes over within a second when the lock falls
      * free. [standby-1] */
     int stand_by;
-    /* A file DATABASE-outbox-ballast of so many bytes is kept beside the database, and given up when
-     * the disk is full, so that what is delivered can be settled and space comes back; it is made
-     * anew once there is room. 0: 262,144. OUTBOX_NEVER: none. [ballast-1] */
+    /* A file DATABASE-outbox-ballast of so many bytes is kept beside the database, and given up
+     * when the disk is full, so that what is delivered can be settled and space comes back; it is
+     * made anew once there is room. 0: 262,144. OUTBOX_NEVER: none. [ballast-1] */
     unsigned ballast_bytes;
     /* Called on the forwarder's thread with its new connection before anything else is done on
      * it: for keys (SQLCipher) and pragmas. Return non-zero to refuse; the start then fails. */
@@ -403,9 +415,9 @@ int outbox_start(outbox *box, const outbox_forwarding *forwarding);
  * [flush-1] [flush-2] */
 int outbox_flush(outbox *box, unsigned timeout_ms);
 
-/* Opens and closes the gate of the forwarder that runs on this handle; it is open after a start. Returns
- * at once; what is under way at that moment is still sent. Any thread may not: the rule for the handle
- * holds. [gate-1] Returns OUTBOX_MISUSE, OUTBOX_NOT_STARTED or OUTBOX_CLOSED. */
+/* Opens and closes the gate of the forwarder that runs on this handle; it is open after a start.
+ * Returns at once; what is under way at that moment is still sent. Any thread may not: the rule for
+ * the handle holds. [gate-1] Returns OUTBOX_MISUSE, OUTBOX_NOT_STARTED or OUTBOX_CLOSED. */
 int outbox_gate(outbox *box, outbox_gate_state gate);
 
 /* Stops the forwarder: settles what has been acknowledged, closes the link and the connection.

@@ -80,11 +80,11 @@ typedef struct outbox_link_event {
     uint32_t token;
     /* ACKED and CLOSED. CLOSED: the CONNACK or DISCONNECT reason, or 0 when there was none. */
     int reason;
-    /* CLOSED: non-zero only if the connection was up (its CONNACK was seen) and the other side ended
-     * it, by FIN, by RST or by a DISCONNECT of MQTT 5. Zero after a time-out of any kind, after a
-     * failure on our side, where the connection was never up, and wherever the link cannot tell: so
-     * non-zero can be relied on, and zero tells nothing. Whoever ends the stream in the server's
-     * name (a proxy, a firewall, a NAT that forgot us) is taken for it. */
+    /* CLOSED: non-zero only if the connection was up (its CONNACK was seen) and the other side
+     * ended it, by FIN, by RST or by a DISCONNECT of MQTT 5. Zero after a time-out of any kind,
+     * after a failure on our side, where the connection was never up, and wherever the link cannot
+     * tell: so non-zero can be relied on, and zero tells nothing. Whoever ends the stream in the
+     * server's name (a proxy, a firewall, a NAT that forgot us) is taken for it. */
     int by_peer;
     char sentence[120]; /* CLOSED: for people */
 } outbox_link_event;
@@ -92,7 +92,9 @@ typedef struct outbox_link_event {
 typedef struct outbox_link outbox_link;
 
 /* No call blocks for the network; what a particular client makes unavoidable its port documents.
- * All calls come from the one thread that drives the forwarder. */
+ * All calls come from the one thread that drives the forwarder. None may be NULL. [init-2] A link
+ * that cannot probe answers OUTBOX_LINK_AGAIN and leaves `by_peer` zero, for what it says of the
+ * other side could never be proved: then the event on which a broker hangs up is sent for ever. */
 typedef struct outbox_link_methods {
     int version; /* 1 */
     /* Begins to connect with a clean start and no session kept. Only after close or at first. The
@@ -133,8 +135,8 @@ typedef struct outbox_service {
     void (*stats)(void *context, outbox_statistics *statistics);
     /* Waits until the events of each lane up to `last[lane]` have left its table. */
     int (*flush)(void *context, const int64_t last[OUTBOX_LANES], unsigned timeout_ms);
-    /* The last event of the lane up to which the broker has acknowledged all behind its tombstone; 0:
-     * none. A put that finds the lane full counts these as delivered. Must not block. */
+    /* The last event of the lane up to which the broker has acknowledged all behind its tombstone;
+     * 0: none. A put that finds the lane full counts these as delivered. Must not block. */
     int64_t (*acked)(void *context, outbox_lane lane);
     /* Sets the gate. Must not block. */
     void (*gate)(void *context, outbox_gate_state gate);

@@ -89,6 +89,38 @@ static void test_each_reason_has_an_announcement_of_its_own(void **state)
     assert_null(announcement(2));
 }
 
+static void announces_next(const char *sql, const char *data)
+{
+    static int number;
+    number = announcement(number) ? number + 1 : 0;
+    bench_sql(rig.bench->db, sql);
+    outbox_forwarder_committed(rig.bench->forwarder, NULL);
+    rig_run(&rig, 1100);
+    drain();
+    assert_announces(number, data);
+    assert_null(announcement(number + 1));
+}
+
+/* [P4] they were accepted once, and leave as dead letters */
+static void test_rows_of_other_writers_beside_the_order_are_announced(void **state)
+{
+    struct bench *bench = *state;
+    put_many(bench, 3);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    drain();
+    announces_next("INSERT INTO outbox_event(id, topic) VALUES(1, 'late')",
+                   "{\"reason\":\"dead\",\"count\":1,\"from\":1,\"to\":1}");
+    announces_next("INSERT INTO outbox_event(id, topic) VALUES(-7, 'late'), (2, 'late')",
+                   "{\"reason\":\"dead\",\"count\":2,\"from\":0,\"to\":2}");
+    announces_next("INSERT INTO outbox_event(id, topic) VALUES(9223372036854775806, 'beyond')",
+                   "\"count\":1,\"from\":281474976710656,\"to\":281474976710656");
+    announces_next("DELETE FROM outbox_event; INSERT INTO outbox_event(id, topic)"
+                   " VALUES(-1, 'remade'), (7, 'a')",
+                   "{\"reason\":\"dead\",\"count\":1,\"from\":0,\"to\":0}");
+    assert_int_equal(rig_stats(&rig).dead_lettered, 5);
+}
+
 static void test_drops_are_added_up_while_an_announcement_waits(void **state)
 {
     struct bench *bench = *state;
@@ -230,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_evicted_events_are_announced_with_range_count_and_reason),
         CASE(test_each_reason_has_an_announcement_of_its_own),
+        CASE(test_rows_of_other_writers_beside_the_order_are_announced),
         CASE(test_drops_are_added_up_while_an_announcement_waits),
         CASE(test_an_announcement_that_is_in_the_way_is_made_anew),
         CASE(test_what_was_dropped_is_announced_after_a_restart),

@@ -188,6 +188,42 @@ static void test_init_refuses_what_is_missing_or_of_another_version(void **state
 }
 
 /* [init-2] */
+static void test_init_refuses_a_link_or_a_port_that_lacks_a_function(void **state)
+{
+    enum { METHODS = 5, ALL = METHODS + 2 };
+    struct bench *bench = *state;
+    static char memory[1 << 20];
+    fake_port_init(&rig.port);
+    fake_link_init(&rig.link);
+    for (int i = 0; i < ALL; i++) {
+        char sentence[200] = "";
+        outbox_forwarder *f = NULL;
+        outbox_link_methods methods = *rig.link.link.methods;
+        outbox_link link = {.methods = &methods};
+        outbox_port port = rig.port.port;
+        if (i == 0)
+            methods.open = NULL;
+        if (i == 1)
+            methods.publish = NULL;
+        if (i == 2)
+            methods.poll = NULL;
+        if (i == 3)
+            methods.close = NULL;
+        if (i == 4)
+            methods.probe = NULL;
+        if (i == METHODS)
+            port.now_ms = NULL;
+        if (i == METHODS + 1)
+            port.random = NULL;
+        assert_int_equal(outbox_forwarder_init(memory, sizeof memory, bench->db, &link, &port, NULL,
+                                               &f, sentence, sizeof sentence),
+                         OUTBOX_MISUSE);
+        assert_non_null(strstr(sentence, "NULL"));
+        assert_null(f);
+    }
+}
+
+/* [init-2] */
 static void test_init_names_a_value_out_of_range_where_there_is_room_to(void **state)
 {
     struct bench *bench = *state;
@@ -238,6 +274,7 @@ int main(void)
         CASE(test_a_put_over_the_connections_own_limit_is_refused_and_leaves_nothing),
         CASE(test_each_time_out_of_range_is_refused),
         CASE(test_init_refuses_what_is_missing_or_of_another_version),
+        CASE(test_init_refuses_a_link_or_a_port_that_lacks_a_function),
         CASE(test_init_names_a_value_out_of_range_where_there_is_room_to),
         CASE(test_a_connection_with_journal_mode_off_gets_no_forwarder),
     };

@@ -202,6 +202,52 @@ static void test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it(void 
     assert_int_equal(counts(bench).evicted, 1);
 }
 
+/* What a put gave becomes the result of the function, or, if it is to fail, its error. */
+static int put_result;
+static bool fails_too;
+
+static void put_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    (void)argc, (void)argv;
+    put_result = put_code(sqlite3_user_data(context), NULL);
+    if (put_result != OUTBOX_OK && fails_too)
+        sqlite3_result_error(context, "the put failed", -1);
+    else
+        sqlite3_result_int(context, put_result);
+}
+
+/* [put-9] no savepoint can be opened there */
+static void test_a_put_inside_a_statement_makes_room_or_leaves_nothing(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    for (int i = 0; i < 3; i++)
+        put(bench);
+    bench_sql(bench->db, "CREATE TABLE mine(x)");
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench, put_function, NULL, NULL);
+    bench_sql(bench->db, "INSERT INTO mine VALUES(put())");
+    assert_int_equal(put_result, OUTBOX_OK);
+    assert_int_equal(counts(bench).pending, 3);
+    assert_int_equal(counts(bench).evicted, 1);
+    for (int i = 0; i < 3; i++) {
+        bool in_transaction = i > 0;
+        fails_too = i < 2;
+        bench_sql(bench->db, "CREATE TEMP TRIGGER odd BEFORE UPDATE ON main.outbox_event"
+                             " BEGIN SELECT RAISE(ABORT, 'odd'); END");
+        if (in_transaction)
+            bench_sql(bench->db, "BEGIN");
+        (void)sqlite3_exec(bench->db, "INSERT INTO mine VALUES(put())", NULL, NULL, NULL);
+        assert_int_equal(put_result, OUTBOX_SQLITE);
+        if (!sqlite3_get_autocommit(bench->db))
+            bench_sql(bench->db, "COMMIT");
+        bench_sql(bench->db, "DROP TRIGGER odd");
+        assert_int_equal(counts(bench).pending, 3);
+        assert_int_equal(counts(bench).evicted, 1);
+        check_law(bench);
+    }
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM mine"), 1);
+}
+
 /* SQLite disconnects what the handle keeps, and then refuses to close. [attach-3] */
 static void test_room_is_made_also_behind_a_close_that_failed(void **state)
 {
@@ -325,6 +371,36 @@ static void test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room(vo
     check_law(bench);
 }
 
+static int deny_touch(void *context, int action, const char *a, const char *b, const char *c,
+                      const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_INSERT && a && strcmp(a, "outbox_commit") == 0 ? SQLITE_DENY
+                                                                           : SQLITE_OK;
+}
+
+/* [limit-2] then nobody says that what had made room was undone */
+static void test_a_limit_holds_where_an_authorizer_denies_the_wake_up(void **state)
+{
+    struct bench *bench = *state;
+    struct acked acked = {3};
+    const outbox_service service = {
+        .version = 1, .committed = ignore_commit, .acked = told_acked, .stop = ignore_stop};
+    limit(bench, 5, 0, OUTBOX_REJECT);
+    assert_int_equal(outbox_bind(bench->box, &service, &acked), OUTBOX_OK);
+    sqlite3_set_authorizer(bench->db, deny_touch, NULL);
+    for (int i = 0; i < 5; i++)
+        put(bench);
+    bench_sql(bench->db, "BEGIN");
+    put(bench); /* lets those leave that the broker has */
+    bench_sql(bench->db, "ROLLBACK");
+    acked.id = 0; /* it has gone offline, and has forgotten them */
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    assert_int_equal(counts(bench).pending, 5);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+}
+
 /* ---- Bytes ----------------------------------------------------------------------------------------- */
 
 #define EACH ((int64_t)OUTBOX_EVENT_BYTES + 4 + 10)
@@ -379,6 +455,66 @@ static void test_bytes_of_rows_without_a_total_are_counted_too(void **state)
     put(bench);
     assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
     assert_int_equal(counts(bench).pending, 6);
+}
+
+/* [limit-1] a total that cannot be one counts as missing */
+static void test_bytes_are_right_where_another_writer_has_stored_odd_totals(void **state)
+{
+    static const char *const odd[] = {"-5",
+                                      "-9223372036854775808",
+                                      "9223372036854775807",
+                                      "'x'",
+                                      "(1 << 56) + 1",
+                                      "1.5",
+                                      "NULL",
+                                      "x'00'"};
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        char sql[200];
+        int64_t evicted = counts(bench).evicted;
+        limit(bench, 0, 4 * EACH, OUTBOX_EVICT_OLDEST);
+        for (int j = 0; j < 4; j++)
+            put(bench);
+        snprintf(sql, sizeof sql,
+                 "INSERT INTO outbox_event(topic, payload, total) VALUES('abcd', '0123456789', %s)",
+                 odd[i]);
+        bench_sql(bench->db, sql);
+        for (int j = 0; j < 2; j++) {
+            put(bench);
+            assert_int_equal(counts(bench).pending, 4);
+            assert_int_equal(counts(bench).pending_bytes, 4 * EACH);
+        }
+        assert_int_equal(counts(bench).evicted, evicted + (i == 0 ? 3 : 7));
+        for (int j = 0; j < 3; j++)
+            put(bench); /* the tombstone has the odd one now */
+        assert_int_equal(counts(bench).pending, 4);
+        limit(bench, 0, 4 * EACH, OUTBOX_REJECT);
+        assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    }
+    check_law(bench);
+}
+
+/* [limit-1] nothing tells that from a sum, and the newest event stays */
+static void test_a_total_that_lies_never_lets_the_newest_event_leave(void **state)
+{
+    static const char *const lies[] = {"0", "1 << 56", "(1 << 56) - 100"};
+    struct bench *bench = *state;
+    limit(bench, 0, 4 * EACH, OUTBOX_EVICT_OLDEST);
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        char sql[200];
+        for (int j = 0; j < 4; j++)
+            put(bench);
+        snprintf(sql, sizeof sql,
+                 "INSERT INTO outbox_event(topic, payload, total) VALUES('abcd', '0123456789', %s)",
+                 lies[i]);
+        bench_sql(bench->db, sql);
+        for (int j = 0; j < 9; j++) {
+            int64_t id = put(bench);
+            assert_int_equal(counts(bench).last_id, id);
+            assert_true(oldest(bench) <= id);
+        }
+    }
+    check_law(bench);
 }
 
 static void test_bytes_are_right_again_after_a_settle(void **state)
@@ -703,14 +839,18 @@ int main(void)
         CASE(test_an_eviction_rolls_back_with_its_put),
         CASE(test_events_in_flight_may_be_evicted_and_the_others_go_on),
         CASE(test_a_put_that_fails_while_it_makes_room_leaves_nothing_of_it),
+        CASE(test_a_put_inside_a_statement_makes_room_or_leaves_nothing),
         CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_behind_a_refused_event_is_sent_again_although_that_was_evicted),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
         CASE(test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room),
+        CASE(test_a_limit_holds_where_an_authorizer_denies_the_wake_up),
         CASE(test_a_limit_in_bytes_rejects),
         CASE(test_a_limit_in_bytes_lets_as_many_leave_as_must),
         CASE(test_an_event_that_alone_is_over_the_limit_is_rejected),
         CASE(test_bytes_of_rows_without_a_total_are_counted_too),
+        CASE(test_bytes_are_right_where_another_writer_has_stored_odd_totals),
+        CASE(test_a_total_that_lies_never_lets_the_newest_event_leave),
         CASE(test_bytes_are_right_again_after_a_settle),
         CASE(test_a_limit_is_stored_in_the_file),
         CASE(test_a_limit_out_of_range_is_refused),

@@ -89,6 +89,34 @@ static void test_one_that_is_not_authorized_is_tried_eight_times(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* The longest pauses: two are drawn behind each refusal, one of the event and one of the link. */
+static uint32_t drawn;
+
+static uint32_t longest(void *context)
+{
+    uint32_t bound = 1000u << drawn++ / 2;
+    (void)context;
+    return bound > 60000 ? 60000 : bound;
+}
+
+/* [poison-4] */
+static void
+test_one_that_is_not_authorized_holds_its_lane_up_for_three_minutes_at_most(void **state)
+{
+    enum { BOUND_MS = 183000, ATTEMPTS_MS = 8 * 300 /* of this broker's making */ };
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "b");
+    start(bench, 0);
+    drawn = 0;
+    rig.port.port.random = longest;
+    broker(BOUND_MS - 1000, 0x87);
+    assert_int_equal(rig_stats(&rig).refusals, 8);
+    assert_int_equal(rig_stats(&rig).delivered, 0); /* these are the longest pauses */
+    broker(1000 + ATTEMPTS_MS, 0x87);
+    assert_int_equal(dead(bench, "not authorized"), 1);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 static void test_one_that_the_broker_may_take_later_is_tried_for_ever(void **state)
 {
     static const int reasons[] = {0x80, 0x83, 0x97, 0x9a};
@@ -409,6 +437,48 @@ static void test_the_suspect_is_sent_alone_and_only_after_signs_of_life(void **s
     assert_int_equal(rig.link.sent_count, before + 2);
 }
 
+/* Brings a connection up, lets it hold until the suspect is in flight, and for `ms` more. */
+static void try_suspect(uint32_t ms)
+{
+    int probes = rig.link.probes, sent = rig.link.sent_count;
+    rig_reconnect(&rig, 20);
+    for (int i = 0; i < 100 && rig.link.sent_count == sent; i++) {
+        rig_run(&rig, 50);
+        for (; probes < rig.link.probes; probes++)
+            fake_link_alive(&rig.link);
+    }
+    assert_int_equal(rig.link.sent_count, sent + 1);
+    rig_run(&rig, ms);
+}
+
+/* [poison-3] the other side has not ended that one */
+static void test_a_connection_without_a_puback_breaks_the_row_of_hang_ups(void **state)
+{
+    enum { TIME_OUT_MS = 31000 };
+    struct bench *bench = *state;
+    put(bench, "!");
+    start(bench, 0);
+    rig.port.dice = 0;
+    for (int i = 0; i < 4; i++) {
+        rig_reconnect(&rig, 20);
+        rig_run(&rig, i == 1 ? TIME_OUT_MS : 10);
+        if (i != 1)
+            fake_link_hung_up(&rig.link, "gone");
+        rig_step(&rig);
+        assert_int_equal(sending().refused_id, i == 3); /* two in a row */
+    }
+    for (int i = 0; i < 10; i++) {
+        try_suspect(i == 4 ? TIME_OUT_MS : 10);
+        if (i != 4)
+            fake_link_hung_up(&rig.link, "gone");
+        rig_step(&rig);
+        assert_int_equal(sending().refused_id, i < 9); /* five in a row */
+    }
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 1000);
+    assert_int_equal(dead(bench, "hung up"), 1);
+}
+
 /* ---- Both lanes --------------------------------------------------------------------------------------- */
 
 static void put_urgent(struct bench *bench, const char *topic)
@@ -596,6 +666,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_an_event_that_no_broker_will_take_becomes_a_dead_letter_at_once),
         CASE(test_one_that_is_not_authorized_is_tried_eight_times),
+        CASE(test_one_that_is_not_authorized_holds_its_lane_up_for_three_minutes_at_most),
         CASE(test_one_that_the_broker_may_take_later_is_tried_for_ever),
         CASE(test_an_identifier_in_use_is_not_the_events_fault),
         CASE(test_one_larger_than_the_server_takes_becomes_a_dead_letter),
@@ -616,6 +687,7 @@ int main(void)
         CASE(test_the_other_lane_waits_for_the_sign_of_life_without_spinning),
         CASE(test_a_suspect_behind_the_gate_holds_no_urgent_event_up),
         CASE(test_a_large_event_behind_the_gate_holds_no_urgent_event_up),
+        CASE(test_a_connection_without_a_puback_breaks_the_row_of_hang_ups),
         CASE(test_one_in_each_lane_on_which_the_broker_hangs_up_becomes_a_dead_letter),
         CASE(test_the_other_lane_goes_on_while_a_suspect_waits),
         CASE(test_the_other_lane_waits_for_a_sign_of_life_without_spinning),

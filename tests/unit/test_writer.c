@@ -648,6 +648,28 @@ static void test_a_put_with_an_id_out_of_range_takes_back_only_its_own_row(void 
     }
 }
 
+static int deny_deletes(void *context, int action, const char *a, const char *b, const char *c,
+                        const char *d)
+{
+    (void)context, (void)b, (void)c, (void)d;
+    return action == SQLITE_DELETE && a && strcmp(a, "outbox_event") == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* [put-8] [P1] what cannot be taken back alone is rolled back with all the rest */
+static void
+test_a_put_with_an_id_out_of_range_that_cannot_be_taken_back_is_rolled_back(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, topic) VALUES(281474976710656, 'a');"
+                         "CREATE TABLE mine(x); BEGIN; INSERT INTO mine VALUES(1)");
+    sqlite3_set_authorizer(bench->db, deny_deletes, NULL);
+    assert_int_equal(outbox_put(bench->box, &(outbox_event){.topic = "a"}, NULL), OUTBOX_SQLITE);
+    sqlite3_set_authorizer(bench->db, NULL, NULL);
+    assert_true(sqlite3_get_autocommit(bench->db));
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM mine"), 0);
+    assert_int_equal(bench_number(bench->db, "SELECT max(id) FROM outbox_event"), OUTBOX_ID_MAX);
+}
+
 /* [error-2] */
 static void test_a_busy_database_is_reported_and_the_put_can_be_repeated(void **state)
 {
@@ -1282,6 +1304,7 @@ int main(void)
         CASE(test_null_arguments_of_put_are_misuse),
         CASE(test_an_id_out_of_range_is_refused_until_the_forwarder_has_mended_it),
         CASE(test_a_put_with_an_id_out_of_range_takes_back_only_its_own_row),
+        CASE(test_a_put_with_an_id_out_of_range_that_cannot_be_taken_back_is_rolled_back),
         CASE(test_a_busy_database_is_reported_and_the_put_can_be_repeated),
         CASE(test_a_put_whose_rollback_failed_says_so_and_the_next_one_ends_it),
         CASE(test_a_transaction_opened_after_a_left_over_one_was_ended_is_kept),
