@@ -181,7 +181,8 @@ static void follow_suspicion(struct sim *sim, const outbox_lane_sending *lane, o
     struct model_event *e = event ? model_event(&sim->model, event) : NULL;
     bool has_passed = turns->refused[number] && lane->refused_id == 0;
     if (has_passed && turns->is_suspect[number] && e->hangups >= HANGUPS_DEADLY &&
-        !has_stopped(sim, number, 0) && !e->is_accepted && e->id > lane->settled_id)
+        !has_stopped(sim, number, 0) && (!e->is_accepted || sim->was_meddled_with) &&
+        e->id > lane->settled_id)
         must_die(sim, e, 0);
     if (turns->is_suspect[number] && lane->refused_id && lane->refused_reason == 0 &&
         lane->refused_id != turns->refused[number])
