@@ -66,7 +66,7 @@ static bool make_durable(outbox_forwarder *f, const struct ob_lane *lane, int64_
     int code = ob_store_barrier(&f->store, ids);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(f, code);
-    else if (ob_drain_is_idle(f))
+    else if (ob_machine_is_settled(f))
         ob_machine_store_works(f); /* else the next settle will tell */
     return code == OUTBOX_OK;
 }
@@ -273,26 +273,12 @@ static void settle(outbox_forwarder *f, struct ob_lane *lane, uint32_t count)
         after_settle(f, lane, count);
 }
 
-uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane)
-{
-    uint32_t count = ob_damage_before(lane, ob_window_settleable(&lane->window));
-    return count < f->settle_limit ? count : f->settle_limit;
-}
-
-bool ob_drain_is_idle(const outbox_forwarder *f)
-{
-    for (int i = 0; i < OUTBOX_LANES; i++)
-        if (ob_drain_due(f, &f->lane[i]) > 0)
-            return false;
-    return true;
-}
-
 void ob_drain_settle(outbox_forwarder *f)
 {
     for (int i = OUTBOX_LANES - 1; i >= 0; i--) {
         struct ob_lane *lane = &f->lane[i];
         ob_damage_release(lane);
-        uint32_t count = ob_drain_due(f, lane);
+        uint32_t count = ob_machine_due(f, lane);
         if (count > 0 && !f->is_moved && !ob_store_is_blocked(&f->store) &&
             ob_machine_has_come(f, f->settle_not_before) &&
             ob_machine_has_come(f, f->store_not_before) &&
@@ -513,7 +499,7 @@ static void next_send(outbox_forwarder *f, struct ob_lane *lane, uint32_t *next_
 
 static void next_settle(outbox_forwarder *f, const struct ob_lane *lane, uint32_t *next_ms)
 {
-    uint32_t count = ob_drain_due(f, lane);
+    uint32_t count = ob_machine_due(f, lane);
     if (count > 0)
         ob_machine_sooner(
             f, later(settle_at(f, lane, count), later(f->settle_not_before, f->store_not_before)),

@@ -256,7 +256,7 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
     if (taking.keeps_last && lane->more)
         look_ahead(&taking);
     miss_deleted(f, lane, request.at_end);
-    if (ob_drain_is_idle(f))
+    if (ob_machine_is_settled(f))
         ob_machine_store_works(f); /* else the next settle will tell */
     return true;
 }

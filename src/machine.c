@@ -156,6 +156,20 @@ const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct 
 
 /* ---- States ---------------------------------------------------------------------------------- */
 
+uint32_t ob_machine_due(const outbox_forwarder *f, const struct ob_lane *lane)
+{
+    uint32_t count = ob_damage_before(lane, ob_window_settleable(&lane->window));
+    return count < f->settle_limit ? count : f->settle_limit;
+}
+
+bool ob_machine_is_settled(const outbox_forwarder *f)
+{
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        if (ob_machine_due(f, &f->lane[i]) > 0)
+            return false;
+    return true;
+}
+
 void ob_machine_check(const outbox_forwarder *f)
 {
     assert(f->state < OB_STATES);

@@ -172,6 +172,10 @@ unsigned ob_machine_in_flight(const outbox_forwarder *f);
 /* The tombstone of the lane as it was seen last. */
 const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct ob_lane *lane);
 
+/* How many entries of a lane the next settle takes; whether no lane has any. */
+uint32_t ob_machine_due(const outbox_forwarder *f, const struct ob_lane *lane);
+bool ob_machine_is_settled(const outbox_forwarder *f);
+
 /* ---- refusal.c ----------------------------------------------------------------------------- */
 
 /* The broker refuses an event that is in flight, or the link cannot send it. Ends the
@@ -245,9 +249,7 @@ void ob_drain_send(outbox_forwarder *f);
 void ob_drain_settle(outbox_forwarder *f);
 void ob_drain_keep_house(outbox_forwarder *f);
 
-/* How many entries of a lane the next settle takes, and when any of the three wants its turn. */
-uint32_t ob_drain_due(const outbox_forwarder *f, const struct ob_lane *lane);
-bool ob_drain_is_idle(const outbox_forwarder *f); /* no lane has anything to settle */
+/* When any of the three wants its turn. */
 void ob_drain_next(outbox_forwarder *f, uint32_t *next_ms);
 
 #endif

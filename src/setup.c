@@ -184,7 +184,7 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
 static bool settle_at_the_end(outbox_forwarder *f, struct ob_lane *lane, int *attempts)
 {
     enum ob_head head;
-    uint32_t count = ob_drain_due(f, lane);
+    uint32_t count = ob_machine_due(f, lane);
     if (count == 0 || *attempts == 0 || ob_store_is_blocked(&f->store))
         return false;
     int code = ob_store_settle(&f->store, lane->number, &lane->window, count, &head);
