@@ -42,14 +42,14 @@ hunt() { # name: prints one line; fails if the mutant survives, or is none
         seen=$(cd "$here" && timeout 600 ./sim --profile="$profile" --seeds="$first..$last" ${SIM_FLAGS:-} 2>&1)
         status=$?
         [ $status -ne 0 ] || continue
-        if [ $status -eq 124 ]; then
-            tell "$name" "RUNS TOO LONG in profile $profile"
+        invariant=$(sed -n 's/^BROKEN  \(I[0-9]*\):.*/\1/p' <<<"$seen")
+        if [ -z "$invariant" ] && [ $status -ne 134 ]; then
+            tell "$name" "FAILS WITHOUT A VERDICT in profile $profile (status $status; 124: it took too long)"
             return 1
         fi
-        invariant=$(sed -n 's/^BROKEN  \(I[0-9]*\):.*/\1/p' <<<"$seen")
         runs=$(sed -n 's/.*FAILED; \([0-9]*\) runs.*/\1/p' <<<"$seen")
         tell "$name" "$(printf 'dies of %-12s in profile %-10s after %s seeds' \
-            "${invariant:-an assertion}" "$profile" "$((first - 1 + ${runs:-1}))")"
+            "${invariant:-an assertion}" "$profile" "${runs:+$((first - 1 + runs))}")"
         rm -rf "$here"
         return 0
     done
