@@ -83,28 +83,28 @@ bool age_is_stored(const struct model_event *e, int64_t expires)
     return (expires == 0) == (e->expires == 0) && llabs(expires - e->expires) <= READ_BACK_MS;
 }
 
-/* Whether a forwarder that reads it would rather send it than an older one of the key. */
-static bool supersedes(const struct sim *sim, const struct model_event *newer, const char *key)
+static bool takes_the_place(const struct sim *sim, const struct model_event *newer,
+                            const struct model_event *e)
 {
     return newer->keep_last && newer->body != BODY_UNFIT &&
-           newer->size <= sim->settings.forwarder.payload_max && strcmp(model_key(newer), key) == 0;
+           newer->size <= sim->settings.forwarder.payload_max &&
+           strcmp(model_key(newer), model_key(e)) == 0;
 }
 
-/* Also by one of a transaction in doubt, which the forwarder may see before anybody else has. */
+/* Of one in doubt, whose writer was killed in its COMMIT, the forwarder may know that it is there. */
 bool age_is_superseded(struct sim *sim, const struct model_event *e)
 {
     struct model *model = &sim->model;
     const struct model_lane *lane = &model->lanes[e->lane];
     if (!e->keep_last || e->order == 0)
         return false;
-    const char *key = model_key(e);
     for (uint32_t order = e->order + 1; order <= lane->order_count; order++)
-        if (supersedes(sim, model_at(model, lane, order), key))
+        if (takes_the_place(sim, model_at(model, lane, order), e))
             return true;
-    for (uint32_t event = model->event_count; event > 0; event--) {
+    for (uint32_t event = model->event_count; event > e->number; event--) {
         const struct model_event *newer = model_event(model, event);
         if (newer->fate == IN_DOUBT && newer->lane == e->lane && newer->id > e->id &&
-            supersedes(sim, newer, key))
+            takes_the_place(sim, newer, e))
             return true;
     }
     return false;

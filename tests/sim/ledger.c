@@ -174,6 +174,7 @@ struct leaving {
     bool *is_placed;
     uint32_t count;
     int64_t room[OUTCOMES];
+    uint32_t lost; /* one that may leave in no way, whatever is counted */
 };
 
 /* Finds a way for one event; those that were placed before may have to move. */
@@ -209,6 +210,8 @@ static void collect(struct sim *sim, sqlite3 *db, outbox_lane number, const stru
             continue;
         struct model_event *e = model_event(model, event);
         l->may[l->count] = ways(sim, db, e, now, now->count[DEAD] > seen->count[DEAD]);
+        if (l->may[l->count] == 0)
+            l->lost = event;
         if (e->body == BODY_ANNOUNCEMENT && l->may[l->count] & BIT_OF(EVICTED))
             l->may[l->count] ^= BIT_OF(EVICTED) | BIT_OF(STAYS); /* a hole */
         for (int outcome = STAYS; outcome < OUTCOMES; outcome++)
@@ -226,6 +229,9 @@ static void say_off(struct sim *sim, outbox_lane number, const struct tombstone 
 {
     const struct tombstone *seen = &sim->model.lanes[number].seen;
     char text[160] = "";
+    if (l->lost)
+        breaks(sim, NO_LOSS, EVENT " has left the table and no broker has it",
+               EVENT_OF(model_event(&sim->model, l->lost)));
     for (uint32_t i = 0; i < l->count && i < 12; i++) {
         size_t used = strlen(text);
         sqlite3_snprintf((int)(sizeof text - used), text + used, " %lld:%x",

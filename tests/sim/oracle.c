@@ -350,6 +350,7 @@ void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
                         ? now.sending[i].settled_id
                         : sim->model.lanes[i].passed); /* one at rest need not have looked */
     turns_after_step(sim, &now);
+    rest_after_step(sim, now.state);
     if (next_ms > 1u << 29)
         breaks(sim, CONTRACT, "the step wants to be called in %u ms", next_ms);
     if (now.in_flight > sim->settings.forwarder.window ||

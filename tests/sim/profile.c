@@ -214,6 +214,11 @@ static void draw_poison(struct settings *settings, const struct profile *profile
     settings->poison.of_16 = feature(choices, 2) ? 6 : 1;
     if (feature(choices, 2) == 0)
         settings->poison.reason = reasons[feature(choices, 4)];
+    if (settings->poison.reason ==
+        0x87) { /* or the run is over before it was refused eight times */
+        settings->forwarder.backoff_max_ms = 200;
+        settings->think_ms = 100;
+    }
 }
 
 static bool has_features(const struct profile *profile)

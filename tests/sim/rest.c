@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { COMMIT_US = 500000 /* between the moment others see it and its end */ };
+
 static const outbox_forwarder_config *config_of(const struct sim *sim)
 {
     return &sim->settings.forwarder;
@@ -16,6 +18,8 @@ void rest_begin(struct sim *sim)
 {
     const outbox_pace *pace = &config_of(sim)->pace;
     sim->node.gate = OUTBOX_GATE_OPEN;
+    sim->node.batch_runs = false;
+    sim->node.state = OUTBOX_STATE_RESTING;
     sim->node.events_left = pace->events_per_s;
     sim->node.bytes_left = pace->bytes_per_s;
     sim->node.filled_at = sim->device.now_us;
@@ -45,10 +49,34 @@ static int64_t count_waiting(struct sim *sim, outbox_lane number)
     return last - lane->passed;
 }
 
+/* Whether no batch is under way, and what waits is neither old enough nor as many as a batch must be.
+ * Of what is in doubt nobody knows how old it is. */
+static bool is_too_early(struct sim *sim)
+{
+    int64_t waiting = count_waiting(sim, OUTBOX_NORMAL);
+    const outbox_forwarder_config *config = config_of(sim);
+    const struct model_lane *lane = &sim->model.lanes[OUTBOX_NORMAL];
+    uint64_t batch_us = 1000000 * (uint64_t)config->batch_seconds, now_us = sim->device.now_us;
+    if (sim->node.batch_runs || (config->batch_events > 0 && waiting >= config->batch_events) ||
+        limit_of(sim, OUTBOX_NORMAL)->when_full == OUTBOX_EVICT_OLDEST)
+        return false; /* those that it began to wait for may have left */
+    for (int64_t id = lane->passed + 1; (uint64_t)id < lane->owner_capacity; id++) {
+        const struct model_event *e =
+            lane->owner[id] ? model_event(&sim->model, lane->owner[id]) : NULL;
+        if (!e || e->fate == ABORTED || e->fate == ATTEMPTED)
+            continue;
+        if (e->fate == IN_DOUBT || now_us - e->since + COMMIT_US >= batch_us)
+            return false;
+    }
+    return true;
+}
+
 void rest_check_open(struct sim *sim)
 {
     const outbox_forwarder_config *config = config_of(sim);
     bool batches = config->batch_events > 0 || config->batch_seconds > 0;
+    bool too_early = is_too_early(sim);
+    sim->node.batch_runs = true; /* whatever it connects for */
     outbox_gate_state gate = sim->node.gate;
     if (gate == OUTBOX_GATE_CLOSED)
         breaks(sim, CALM, "the forwarder connects, and the gate is closed");
@@ -58,8 +86,17 @@ void rest_check_open(struct sim *sim)
     int64_t waiting = count_waiting(sim, OUTBOX_NORMAL);
     if (gate == OUTBOX_GATE_URGENT_ONLY)
         breaks(sim, CALM, "the forwarder connects, and no urgent event waits");
-    else if (waiting == 0 || (config->batch_seconds == 0 && waiting < config->batch_events))
+    else if (waiting == 0 || too_early)
         breaks(sim, CALM, "the forwarder connects for %lld events", (long long)waiting);
+}
+
+/* What was lost on the way is sent again without another wait. */
+void rest_after_step(struct sim *sim, outbox_state state)
+{
+    bool was_online = sim->node.state == OUTBOX_STATE_ONLINE;
+    if (was_online && state == OUTBOX_STATE_RESTING && sim->node.gate == OUTBOX_GATE_OPEN)
+        sim->node.batch_runs = false;
+    sim->node.state = state;
 }
 
 /* ---- Sending ------------------------------------------------------------------------------------------------------ */

@@ -272,6 +272,8 @@ struct node {
     uint64_t starts;
     int64_t changes; /* of its connection, when the ledgers were looked at last */
     outbox_gate_state gate;
+    bool batch_runs;                /* it may connect until all of a batch is sent */
+    outbox_state state;             /* behind its last step */
     double events_left, bytes_left; /* of the pace */
     uint64_t filled_at, step_at;    /* the step that is under way */
 };
@@ -624,6 +626,7 @@ void drops_at_end(struct sim *sim);
 void rest_begin(struct sim *sim); /* a forwarder starts */
 void rest_set_gate(struct sim *sim, outbox_gate_state gate);
 void rest_check_open(struct sim *sim); /* it connects */
+void rest_after_step(struct sim *sim, outbox_state state);
 void rest_check_publish(struct sim *sim, const struct model_event *e,
                         const outbox_message *message);
 
