@@ -277,6 +277,14 @@ static struct model_event draw(struct sim *sim, struct writer *writer)
     return e;
 }
 
+/* Who gets an id shows that the transaction in doubt which had it too has not committed. */
+static void settle_doubt(struct model *model, outbox_lane lane, int64_t id)
+{
+    uint32_t owner = model_owner(model, lane, id);
+    if (owner && model_event(model, owner)->fate == IN_DOUBT)
+        model_abort(model, model_event(model, owner)->transaction);
+}
+
 /* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
 static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction,
                     const struct model_event *like, bool *is_certain)
@@ -300,6 +308,7 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
                   code == OUTBOX_FULL || (is_foreign && (code & 0xff) == SQLITE_BUSY);
     if (code == 0) {
+        settle_doubt(model, like->lane, id);
         model_named(model, event, id);
         if (!is_foreign)
             age_read_back(sim, writer->db, model_event(model, event));
