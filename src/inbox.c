@@ -199,9 +199,9 @@ static int take_event(inbox *in, const inbox_event *event, struct ob_arrival *ar
         if (name->len == 0)
             return ob_error_set(&in->error, OUTBOX_BAD_ATTRIBUTE,
                                 "the source is not of the form outbox://DEVICE/LANE/EPOCH");
-        if (!event->has_sequence || !is_number(&event->id, event->sequence))
+        if (!event->has_sequence || !event->has_previous || !is_number(&event->id, event->sequence))
             return ob_error_set(&in->error, OUTBOX_BAD_ATTRIBUTE,
-                                "an event of an outbox has a sequence, and it is its id");
+                                "an event of an outbox has previous and sequence, which is its id");
     }
     arrival->has_sequence = event->has_sequence != 0;
     arrival->has_previous = event->has_previous != 0;

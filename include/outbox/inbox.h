@@ -140,7 +140,8 @@ typedef struct inbox_event {
  * content type is the data's. [read-2] Plain: the user properties id, source and sequence. [read-3]
  * Anything else is INBOX_NO_EVENT, and its data is the payload. [read-4]
  *
- * Numbers are exact in 64 bits, whether they are JSON strings, JSON numbers or properties. Escapes and
+ * `sequence` and `previous` are exact in 63 bits, whether they are JSON strings, JSON numbers or
+ * properties; what is no decimal number of 1 to 19 digits counts as not given. Escapes and
  * surrogate pairs become UTF-8. `data` of a JSON type is kept as it is; a string under another type, or
  * under none, is given without its quotes. [read-5] Names that are no CloudEvents names (a-z 0-9) are
  * passed over, and so are members that are null. [read-6]
@@ -151,8 +152,8 @@ typedef struct inbox_event {
  *
  * Needs neither memory nor a database; any thread. Returns OUTBOX_OK; OUTBOX_MISUSE (NULL);
  * OUTBOX_BAD_PAYLOAD (a batch, a format other than JSON, what is no JSON object, or base64 that is
- * none); or OUTBOX_BAD_ATTRIBUTE (one that is missing, given twice, empty, too long or not clean UTF-8, a
- * number that is none, more than INBOX_ATTRIBUTES_MAX). Then `event` is of form INBOX_NO_EVENT.
+ * none); or OUTBOX_BAD_ATTRIBUTE (one that is missing, given twice, empty, too long or not clean UTF-8, an
+ * object, or more than INBOX_ATTRIBUTES_MAX of them). Then `event` is of form INBOX_NO_EVENT.
  * [read-7] */
 int inbox_read(const inbox_message *message, char *room, inbox_event *event, char *sentence,
                size_t sentence_size);
@@ -233,11 +234,11 @@ typedef struct inbox_result {
  *
  * Returns OUTBOX_OK and fills `result`. OUTBOX_MISUSE (NULL; a statement that writes runs on the
  * connection outside of BEGIN), OUTBOX_CLOSED, OUTBOX_BAD_ATTRIBUTE (source or id is missing or too
- * long; a source that begins with outbox:// and has not its form; an id that is not its sequence),
- * OUTBOX_BAD_ID (a number out of range: 1 to 2^48 and previous below it, or negative where it is another
- * sender's), OUTBOX_CORRUPT (the stream's row holds what no inbox wrote) or an error of the database:
- * nothing was judged, and nothing changed, unless SQLite has rolled the whole transaction back.
- * [accept-7] */
+ * long; a source that begins with outbox:// and has not its form, or lacks `previous` or a `sequence`
+ * that is the id), OUTBOX_BAD_ID (a number out of range: 1 to 2^48 and previous below it, or negative
+ * where it is another sender's), OUTBOX_CORRUPT (the stream's row holds what no inbox wrote) or an error
+ * of the database: nothing was judged, and nothing changed, unless SQLite has rolled the whole
+ * transaction back. [accept-7] */
 int inbox_accept(inbox *in, const inbox_event *event, inbox_result *result);
 
 /* The same, but where the verdict would be INBOX_GAP it goes on behind the gap: the verdict is INBOX_NEW

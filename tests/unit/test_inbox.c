@@ -712,6 +712,8 @@ static void test_an_event_that_cannot_be_judged_is_refused_and_nothing_changes(v
     event = event_of(A, 2, 1);
     event.has_sequence = 0;
     refuse(&event, OUTBOX_BAD_ATTRIBUTE);
+    event = event_of(A, 2, -1);
+    refuse(&event, OUTBOX_BAD_ATTRIBUTE);
     event = event_of(A, 2, 2);
     refuse(&event, OUTBOX_BAD_ID);
     event = event_of(A, 0, 0);
