@@ -253,6 +253,7 @@ static int judge(inbox *in, const inbox_event *event, bool skip, inbox_result *r
     if (code != OUTBOX_OK)
         return code;
     ob_inbox_judge(&stream, &arrival, skip, result);
+    result->stream = name;
     if (result->apply)
         code = ob_inbox_store(in->write, &name, event->has_sequence ? NULL : &event->id, &stream,
                               &in->error);

@@ -200,7 +200,8 @@ typedef enum inbox_verdict {
 
 typedef struct inbox_result {
     inbox_verdict verdict;
-    int apply; /* non-zero for NEW and NEW_EPOCH */
+    int apply;         /* non-zero for NEW and NEW_EPOCH */
+    inbox_text stream; /* its name; points into the event's source */
     /* Non-zero: the inbox saw nothing of this stream before. It begins here; `before` is then the last
      * event that went elsewhere, 0 if there was none. That is no gap. [accept-3] */
     int first_contact;

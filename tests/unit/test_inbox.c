@@ -127,6 +127,8 @@ static void test_a_stream_begins_at_the_first_event_that_is_seen(void **state)
     expect(A, 40, 38, INBOX_NEW_EPOCH);
     assert_true(result.first_contact);
     assert_int_equal(result.before, 38);
+    assert_int_equal(result.stream.len, strlen("outbox://pump-7/normal"));
+    assert_memory_equal(result.stream.bytes, A, result.stream.len);
     assert_int_equal(result.mark, 40);
     assert_int_equal(result.missing_to, 0);
     assert_int_equal(result.passed_over, 0);
