@@ -187,12 +187,12 @@ static int take_event(inbox *in, const inbox_event *event, struct ob_arrival *ar
 {
     static const char scheme[] = "outbox://";
     const size_t len = sizeof scheme - 1;
+    memset(arrival, 0, sizeof *arrival);
     if (!is_name(&event->source) || !is_name(&event->id))
         return ob_error_set(&in->error, OUTBOX_BAD_ATTRIBUTE,
                             "source or id is missing, over %d bytes, or not clean UTF-8",
                             INBOX_NAME_MAX);
     bool is_ours = event->source.len >= len && memcmp(event->source.bytes, scheme, len) == 0;
-    memset(arrival, 0, sizeof *arrival);
     *name = event->source;
     if (is_ours) {
         name->len = split_source(&event->source, len, arrival->epoch);
@@ -235,7 +235,10 @@ static int load_stream(inbox *in, const inbox_text *name, const inbox_text *id,
         code = ob_inbox_load(in->read, name->bytes, (int)name->len, stream, &in->error);
         arrival->is_last_id = !arrival->has_sequence && has_last_id(in->read, id);
     }
-    (void)sqlite3_reset(in->read); /* repeats what step said */
+    /* Repeats what step said; or, in UTF-16, that there was no memory for a text of the row. */
+    int reset = sqlite3_reset(in->read);
+    if (code == OUTBOX_OK && reset != SQLITE_OK)
+        code = ob_error_sqlite(&in->error, in->wakeup.db, reset, "reading the stream");
     (void)sqlite3_clear_bindings(in->read);
     return code;
 }
@@ -244,7 +247,7 @@ static int judge(inbox *in, const inbox_event *event, bool skip, inbox_result *r
 {
     struct ob_arrival arrival;
     struct ob_stream stream;
-    inbox_text name;
+    inbox_text name = {NULL, 0};
     int code = take_event(in, event, &arrival, &name);
     if (code == OUTBOX_OK)
         code = prepare(in);

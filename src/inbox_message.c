@@ -427,6 +427,7 @@ static int read_any(struct reading *r)
     return OUTBOX_OK;
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): it is written to, by way of the struct
 int inbox_read(const inbox_message *message, char *room, inbox_event *event, char *sentence,
                size_t sentence_size)
 {

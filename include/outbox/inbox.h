@@ -178,7 +178,9 @@ typedef struct inbox_config {
  *
  * Returns OUTBOX_MISUSE (NULL, an open transaction, opened already), OUTBOX_READONLY,
  * OUTBOX_NEWER_SCHEMA, OUTBOX_OLD_SQLITE, OUTBOX_BUSY, OUTBOX_DISK_FULL, OUTBOX_CORRUPT,
- * OUTBOX_NO_MEMORY or OUTBOX_SQLITE. On any error nothing changed, and *in is NULL. [inbox-6] */
+ * OUTBOX_NO_MEMORY or OUTBOX_SQLITE. On any error nothing changed, and *in is NULL. Only where SQLite
+ * refuses to roll its own transaction back, that is still open, OUTBOX_SQLITE is returned and `sentence`
+ * says so: run ROLLBACK. [inbox-6] */
 int inbox_open(sqlite3 *db, const inbox_config *config, inbox **in);
 
 /* Frees the handle. What an open transaction has accepted stays part of it. NULL is allowed. */
@@ -239,7 +241,8 @@ typedef struct inbox_result {
  * that is the id), OUTBOX_BAD_ID (a number out of range: 1 to 2^48 and previous below it, or negative
  * where it is another sender's), OUTBOX_CORRUPT (the stream's row holds what no inbox wrote) or an error
  * of the database: nothing was judged, and nothing changed, unless SQLite has rolled the whole
- * transaction back. [accept-7] */
+ * transaction back. A transaction of its own that cannot be rolled back is as with inbox_open().
+ * [accept-7] */
 int inbox_accept(inbox *in, const inbox_event *event, inbox_result *result);
 
 /* The same, but where the verdict would be INBOX_GAP it goes on behind the gap: the verdict is INBOX_NEW

@@ -63,7 +63,7 @@ bool cli_has_outbox(sqlite3 *db);
 bool cli_has_inbox(sqlite3 *db);
 
 /* Refuses a broker's URL that cannot be used, and one that holds a password. */
-int cli_check_url(const struct cli_verb *verb, const char *url);
+int cli_check_url(const struct cli_verb *verb, const char *text);
 
 /* The first line of `file`, or without one what OUTBOX_PASSWORD says, or NULL: into *password. */
 #define CLI_PASSWORD_SIZE 65536 /* MQTT 5, 3.1.3.6, and a NUL */

@@ -452,7 +452,7 @@ static bool commit(struct received *received)
 bool received_take(struct received *received, inbox_text topic, const inbox_message *message)
 {
     char sentence[200] = "";
-    inbox_event event;
+    inbox_event event = {.form = INBOX_NO_EVENT};
     if (!make_room(received, message->payload_len))
         return false;
     int code = inbox_read(message, received->room, &event, sentence, sizeof sentence);
