@@ -473,6 +473,9 @@ static void test_of_senders_without_numbers_the_last_id_is_known(void **state)
     expect_event(&event, INBOX_DUPLICATE);
     event.id = text("b0a1"); /* documented: only the last one is known */
     expect_event(&event, INBOX_NEW);
+    expect(FOREIGN, 7, -1, INBOX_NEW); /* of a sender that numbers some */
+    expect_event(&event, INBOX_DUPLICATE);
+    expect(FOREIGN, 7, -1, INBOX_DUPLICATE);
 }
 
 /* ---- Transactions ------------------------------------------------------------------------------ */
@@ -788,6 +791,7 @@ static void test_a_row_that_no_inbox_wrote_is_called_corrupt_and_left_alone(void
         "epoch = '0123456789012345678901234567890123'",
         "late = '2-'",
         "late = '-3'",
+        "late = '20-20'",
     };
     (void)state;
     for (size_t i = 0; i < sizeof breaches / sizeof breaches[0]; i++) {

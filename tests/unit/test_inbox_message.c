@@ -214,10 +214,11 @@ static void test_escapes_and_surrogate_pairs_become_utf_8(void **state)
 {
     (void)state;
     expect_read(read_document(
-        "{\"\\u0073pecversion\":\"1.0\",\"id\":\"\\u00e9\\u20ac\\ud83d\\ude00\\uD83D\\uDE00\","
+        "{\"\\u0073pecversion\":\"1.0\",\"id\":"
+        "\"\\u00e9\\u0436\\u20ac\\ud83d\\ude00\\uD83D\\uDE00\","
         "\"source\":\"a\\/b\\\\c\\\"d\",\"type\":\"t\",\"datacontenttype\":\"text/plain\","
         "\"data\":\"\\b\\f\\n\\r\\t\\u0000\\u007f\xc3\xa9\"}"));
-    expect_text(&event.id, "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\xf0\x9f\x98\x80");
+    expect_text(&event.id, "\xc3\xa9\xd0\xb6\xe2\x82\xac\xf0\x9f\x98\x80\xf0\x9f\x98\x80");
     expect_text(&event.source, "a/b\\c\"d");
     assert_int_equal(event.data_kind, INBOX_STRING);
     assert_int_equal(event.data.len, 9);
