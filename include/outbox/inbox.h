@@ -53,11 +53,12 @@
  * before the sender dropped it, since its PUBACK was lost. One whose range covers a whole gap, with no
  * event in it that was not dropped, closes that gap.
  *
- * What cannot be told. The end of an epoch: `previous` names events of its own epoch only, so if the
- * broker loses the last events of one, nobody misses them. An epoch that retired more than
- * INBOX_RETIRED epochs ago counts as new. A copy of a device's file under the same device name: to the
- * inbox both are one stream; under a name of its own it is a stream of its own, whose events are
- * never taken for the other's. [inbox-2]
+ * What cannot be told. Whether events before the first contact went elsewhere or are still to come: if
+ * just then the first ones are refused and sent again, they are stale. The end of an epoch: `previous`
+ * names events of its own epoch only, so if the broker loses the last events of one, nobody misses them.
+ * An epoch that retired more than INBOX_RETIRED epochs ago counts as new. A copy of a device's file
+ * under the same device name: to the inbox both are one stream; under a name of its own it is a stream
+ * of its own, whose events are never taken for the other's. [inbox-2]
  */
 #ifndef OUTBOX_INBOX_H
 #define OUTBOX_INBOX_H
