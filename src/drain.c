@@ -76,6 +76,15 @@ static struct ob_lane *other_lane(outbox_forwarder *f, const struct ob_lane *lan
     return &f->lane[lane->number == OUTBOX_URGENT ? OUTBOX_NORMAL : OUTBOX_URGENT];
 }
 
+/* The first event of an epoch names none before it. So where one of the epoch before is refused yet, a
+ * recipient would take the new epoch for begun, and what is sent again for stale. */
+static bool must_wait_for_epoch(const struct ob_lane *lane, const struct ob_entry *entry)
+{
+    const struct ob_entry *before = ob_window_ahead(&lane->window);
+    return lane->window.in_flight > 0 && before && entry->message &&
+           before->id < ob_message_of(entry->message)->epoch_first;
+}
+
 /* What was refused must be the only one in flight; nothing else begins while it waits for that. */
 static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_entry *entry)
 {
@@ -84,6 +93,8 @@ static bool may_go(outbox_forwarder *f, struct ob_lane *lane, const struct ob_en
         (other->waits_for_acks && ob_rest_allows(f, other)))
         return false;
     if (ob_machine_in_flight(f) > 0 && ob_refusal_is_careful(f))
+        return false;
+    if (must_wait_for_epoch(lane, entry))
         return false;
     if (lane->refusal.alone_id)
         return ob_machine_in_flight(f) == 0 && ob_refusal_may_go(f, lane, entry->id);

@@ -83,6 +83,11 @@ bool ob_text_is_attribute(const char *bytes, size_t len)
     return is_clean(bytes, len, OUTBOX_ATTRIBUTE_MAX, "");
 }
 
+bool ob_text_is_clean(const char *bytes, size_t len, size_t max)
+{
+    return is_clean(bytes, len, max, "");
+}
+
 bool ob_text_is_device(const char *bytes, size_t len)
 {
     if (len == 0 || len > OUTBOX_ATTRIBUTE_MAX)

@@ -22,6 +22,9 @@ bool ob_text_is_topic(const char *bytes, size_t len);
  * control character or noncharacter. */
 bool ob_text_is_attribute(const char *bytes, size_t len);
 
+/* The same with another bound: 1..max bytes. */
+bool ob_text_is_clean(const char *bytes, size_t len, size_t max);
+
 /* 1..OUTBOX_ATTRIBUTE_MAX of the characters that need no escape in a URI (RFC 3986, 2.3). */
 bool ob_text_is_device(const char *bytes, size_t len);
 

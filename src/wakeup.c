@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * wakeup.c - the two eponymous virtual tables behind a writer.
+ * wakeup.c - the eponymous virtual tables behind a writer or an inbox.
  *
  * They hold no data: nothing of them is in the file, so a crash leaves nothing. The order of
  * events that SQLite gives, and that the writer relies on: xBegin when a transaction first touches
@@ -64,13 +64,13 @@ static int disconnect_table(sqlite3_vtab *base)
     return SQLITE_OK;
 }
 
-/* ---- outbox_commit ------------------------------------------------------------------------- */
+/* ---- The one that tells of the commit -------------------------------------------------------- */
 
 static int commit_connect(sqlite3 *db, void *context, int argc, const char *const *argv,
                           sqlite3_vtab **out, char **message)
 {
     (void)argc, (void)argv, (void)message;
-    return connect_table(db, context, "CREATE TABLE outbox_commit(touch)", out);
+    return connect_table(db, context, "CREATE TABLE x(touch)", out);
 }
 
 static int commit_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid)
@@ -119,14 +119,14 @@ static int accept_savepoint(sqlite3_vtab *base, int savepoint)
     return SQLITE_OK;
 }
 
-/* ---- outbox_statements --------------------------------------------------------------------- */
+/* ---- The one that owns the statements -------------------------------------------------------- */
 
 static int statements_connect(sqlite3 *db, void *context, int argc, const char *const *argv,
                               sqlite3_vtab **out, char **message)
 {
     (void)argc, (void)argv, (void)message;
     struct ob_anchor *anchor = context;
-    int result = connect_table(db, anchor, "CREATE TABLE outbox_statements(unused)", out);
+    int result = connect_table(db, anchor, "CREATE TABLE x(unused)", out);
     /* The module is gone before the handle is, and without it nothing is connected. */
     if (result == SQLITE_OK && OB_ALWAYS(anchor->wakeup != NULL))
         anchor->wakeup->owns_statements = true;
@@ -253,27 +253,35 @@ static const sqlite3_module statements_module = {
 
 /* ---- Register, connect, unregister ----------------------------------------------------------- */
 
-static bool is_registered(sqlite3 *db)
+static int probe(sqlite3 *db, const struct ob_wakeup_methods *methods, bool step)
 {
-    sqlite3_stmt *probe = NULL;
-    int result = sqlite3_prepare_v2(db, "SELECT 1 FROM outbox_statements", -1, &probe, NULL);
-    (void)sqlite3_finalize(probe); /* never stepped: nothing to report */
-    return result == SQLITE_OK;
+    sqlite3_stmt *statement = NULL;
+    char sql[64];
+    sqlite3_snprintf((int)sizeof sql, sql, "SELECT 1 FROM %s", methods->statements_table);
+    int result = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
+    if (result == SQLITE_OK && step && sqlite3_step(statement) != SQLITE_DONE)
+        result = SQLITE_ERROR; /* the finalize below says which */
+    int finalized = sqlite3_finalize(statement);
+    return finalized != SQLITE_OK ? finalized : result;
 }
 
 /* sqlite3_create_module_v2() calls the destructor also where it fails. */
-static int register_modules(sqlite3 *db, struct ob_anchor *anchor)
+static int register_modules(sqlite3 *db, const struct ob_wakeup_methods *methods,
+                            struct ob_anchor *anchor)
 {
-    anchor->users = 2;
-    int result = sqlite3_create_module_v2(db, "outbox_commit", &commit_module, anchor, release);
+    int result = SQLITE_OK;
+    anchor->users = methods->commit_table ? 2 : 1;
+    if (methods->commit_table)
+        result =
+            sqlite3_create_module_v2(db, methods->commit_table, &commit_module, anchor, release);
     if (result != SQLITE_OK) {
         release(anchor);
         return result;
     }
-    result = sqlite3_create_module_v2(db, "outbox_statements", &statements_module, anchor,
+    result = sqlite3_create_module_v2(db, methods->statements_table, &statements_module, anchor,
                                       statements_destroy);
-    if (result != SQLITE_OK)
-        (void)sqlite3_create_module_v2(db, "outbox_commit", NULL, NULL, NULL);
+    if (result != SQLITE_OK && methods->commit_table)
+        (void)sqlite3_create_module_v2(db, methods->commit_table, NULL, NULL, NULL);
     return result;
 }
 
@@ -283,16 +291,16 @@ int ob_wakeup_register(struct ob_wakeup *wakeup, sqlite3 *db,
 {
     *wakeup = (struct ob_wakeup){.db = NULL, .methods = methods, .context = context};
     /* To register a module again would tear the first handle's tables down. */
-    if (is_registered(db))
+    if (probe(db, methods, false) == SQLITE_OK)
         return ob_error_set(error, OUTBOX_MISUSE,
                             "this connection is attached already; use its handle");
     struct ob_anchor *anchor = sqlite3_malloc((int)sizeof *anchor);
     if (!anchor)
         return ob_error_set(error, OUTBOX_NO_MEMORY, "memory ran out");
     anchor->wakeup = NULL;
-    int result = register_modules(db, anchor);
+    int result = register_modules(db, methods, anchor);
     if (result != SQLITE_OK)
-        return ob_error_sqlite(error, db, result, "registering the outbox's virtual tables");
+        return ob_error_sqlite(error, db, result, "registering the virtual tables");
     anchor->wakeup = wakeup;
     wakeup->anchor = anchor;
     wakeup->db = db;
@@ -304,9 +312,9 @@ int ob_wakeup_connect(struct ob_wakeup *wakeup, struct ob_error *error)
     assert(wakeup->db);
     if (wakeup->owns_statements)
         return OUTBOX_OK;
-    int result = sqlite3_exec(wakeup->db, "SELECT 1 FROM outbox_statements", NULL, NULL, NULL);
+    int result = probe(wakeup->db, wakeup->methods, true);
     if (result != SQLITE_OK)
-        return ob_error_sqlite(error, wakeup->db, result, "connecting the outbox's tables");
+        return ob_error_sqlite(error, wakeup->db, result, "connecting the virtual tables");
     assert(wakeup->owns_statements);
     return OUTBOX_OK;
 }
@@ -322,6 +330,7 @@ void ob_wakeup_unregister(struct ob_wakeup *wakeup)
     wakeup->db = NULL;
     wakeup->owns_statements = false;
     /* Removing a module cannot fail: it only frees. */
-    (void)sqlite3_create_module_v2(db, "outbox_statements", NULL, NULL, NULL);
-    (void)sqlite3_create_module_v2(db, "outbox_commit", NULL, NULL, NULL);
+    (void)sqlite3_create_module_v2(db, wakeup->methods->statements_table, NULL, NULL, NULL);
+    if (wakeup->methods->commit_table)
+        (void)sqlite3_create_module_v2(db, wakeup->methods->commit_table, NULL, NULL, NULL);
 }

@@ -8,6 +8,8 @@
  *                      the rows are visible to other connections, and never after a rollback
  *   outbox_statements  owns the cached statements: sqlite3_close() disconnects virtual tables
  *                      before it looks for statements that were not finalized
+ *
+ * An inbox has the second one alone, under a name of its own.
  */
 #ifndef OB_WAKEUP_H
 #define OB_WAKEUP_H
@@ -18,7 +20,9 @@
 #include <stdbool.h>
 
 struct ob_wakeup_methods {
-    void (*began)(void *context);              /* the table was touched for the first time */
+    const char *statements_table; /* its name */
+    const char *commit_table;     /* NULL: there is none, and its four methods are never called */
+    void (*began)(void *context); /* the table was touched for the first time */
     void (*committed)(void *context);          /* visible to others now */
     void (*undone)(void *context);             /* rolled back, the touch with it */
     void (*partly_undone)(void *context);      /* a savepoint was rolled back; the touch stays */
@@ -31,18 +35,18 @@ struct ob_wakeup {
     const struct ob_wakeup_methods *methods;
     void *context;
     struct ob_anchor *anchor; /* what the tables hold on to; may outlive this */
-    bool owns_statements;     /* outbox_statements is connected: statements may be cached */
+    bool owns_statements;     /* that table is connected: statements may be cached */
 };
 
-/* Registers both tables. OUTBOX_MISUSE if the connection has them already. */
+/* Registers the tables. OUTBOX_MISUSE if the connection has them already. */
 int ob_wakeup_register(struct ob_wakeup *wakeup, sqlite3 *db,
                        const struct ob_wakeup_methods *methods, void *context,
                        struct ob_error *error);
 
-/* Connects outbox_statements, if it is not: a close that failed has disconnected it. */
+/* Connects the table of statements, if it is not: a close that failed has disconnected it. */
 int ob_wakeup_connect(struct ob_wakeup *wakeup, struct ob_error *error);
 
-/* Takes both tables away again. No method is called after it, also for a transaction that is
+/* Takes the tables away again. No method is called after it, also for a transaction that is
  * still open. Nothing happens if the connection is closed already. */
 void ob_wakeup_unregister(struct ob_wakeup *wakeup);
 

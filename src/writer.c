@@ -91,6 +91,8 @@ static void on_closed(void *context)
 }
 
 static const struct ob_wakeup_methods on_wakeup = {
+    .statements_table = "outbox_statements",
+    .commit_table = "outbox_commit",
     .began = on_began,
     .committed = on_committed,
     .undone = on_undone,

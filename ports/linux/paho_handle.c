@@ -217,7 +217,8 @@ static void unlock_handles(const outbox_paho_signals *held)
     (void)rc;
 }
 
-static MQTTAsync_SSLOptions tls_options(const outbox_paho_settings *settings, void *ticket)
+static MQTTAsync_SSLOptions tls_options(const outbox_paho_settings *settings,
+                                        const outbox_paho_callbacks *callbacks, void *context)
 {
     MQTTAsync_SSLOptions tls = MQTTAsync_SSLOptions_initializer;
     tls.trustStore = settings->ca_file;
@@ -228,28 +229,45 @@ static MQTTAsync_SSLOptions tls_options(const outbox_paho_settings *settings, vo
     tls.enableServerCertAuth = !settings->insecure;
     tls.verify = !settings->insecure; /* the host name; off by default */
     tls.disableDefaultTrustStore = settings->ca_file != NULL;
-    tls.ssl_error_cb = on_tls_error;
-    tls.ssl_error_context = ticket;
+    tls.ssl_error_cb = callbacks->tls_error;
+    tls.ssl_error_context = context;
     return tls;
 }
 
-static int connect_handle(MQTTAsync handle, const outbox_paho_settings *settings, void *ticket)
+/* A session that is kept is found again by the client's name. */
+static int ask_for_session(MQTTAsync_connectOptions *options, MQTTProperties *properties,
+                           const outbox_paho_callbacks *callbacks)
+{
+    MQTTProperty expiry = {.identifier = MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL};
+    if (callbacks->session_seconds == 0)
+        return MQTTASYNC_SUCCESS;
+    options->cleanstart = 0;
+    expiry.value.integer4 = callbacks->session_seconds;
+    options->connectProperties = properties;
+    return MQTTProperties_add(properties, &expiry) == 0 ? MQTTASYNC_SUCCESS : MQTTASYNC_FAILURE;
+}
+
+static int connect_handle(MQTTAsync handle, const outbox_paho_settings *settings,
+                          const outbox_paho_callbacks *callbacks, void *context)
 {
     MQTTAsync_connectOptions three = MQTTAsync_connectOptions_initializer;
     MQTTAsync_connectOptions five = MQTTAsync_connectOptions_initializer5;
     MQTTAsync_connectOptions *options = settings->version == 5 ? &five : &three;
-    MQTTAsync_SSLOptions tls = tls_options(settings, ticket);
+    MQTTAsync_SSLOptions tls = tls_options(settings, callbacks, context);
+    MQTTProperties properties = MQTTProperties_initializer;
+    int rc = MQTTASYNC_SUCCESS;
     if (settings->version == 5) {
         options->cleanstart = 1;
-        options->onSuccess5 = on_connected5;
-        options->onFailure5 = on_connect_failed5;
+        options->onSuccess5 = callbacks->connected5;
+        options->onFailure5 = callbacks->connect_failed5;
+        rc = ask_for_session(options, &properties, callbacks);
     } else {
-        options->cleansession = 1;
-        options->onSuccess = on_connected3;
-        options->onFailure = on_connect_failed3;
+        options->cleansession = callbacks->session_seconds == 0;
+        options->onSuccess = callbacks->connected3;
+        options->onFailure = callbacks->connect_failed3;
     }
     options->MQTTVersion = settings->version; /* the default would connect again by itself */
-    options->context = ticket;
+    options->context = context;
     options->automaticReconnect = 0;
     options->maxInflight = 65535; /* at a lower limit of its own 1.3.12 sends once a second */
     options->keepAliveInterval = (int)settings->keep_alive;
@@ -260,10 +278,14 @@ static int connect_handle(MQTTAsync handle, const outbox_paho_settings *settings
         options->binarypwd.len = (int)strlen(settings->password);
     }
     options->ssl = settings->tls ? &tls : NULL;
-    return MQTTAsync_connect(handle, options);
+    if (rc == MQTTASYNC_SUCCESS)
+        rc = MQTTAsync_connect(handle, options);
+    MQTTProperties_free(&properties);
+    return rc;
 }
 
-int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *settings, void *ticket)
+int outbox_paho_handle_make_for(MQTTAsync *handle, const outbox_paho_settings *settings,
+                                const outbox_paho_callbacks *callbacks, void *context)
 {
     outbox_paho_signals held;
     struct sigaction disposition;
@@ -279,13 +301,28 @@ int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *setti
     outbox_paho_pipe_restore(&disposition);
     /* No deliveryComplete: it is called for refused publishes too. */
     if (rc == MQTTASYNC_SUCCESS)
-        rc = MQTTAsync_setCallbacks(*handle, ticket, on_lost, on_message, NULL);
+        rc = MQTTAsync_setCallbacks(*handle, context, callbacks->lost, callbacks->arrived, NULL);
     if (rc == MQTTASYNC_SUCCESS)
-        rc = MQTTAsync_setDisconnected(*handle, ticket, on_dismissed);
+        rc = MQTTAsync_setDisconnected(*handle, context, callbacks->dismissed);
     if (rc == MQTTASYNC_SUCCESS)
-        rc = connect_handle(*handle, settings, ticket);
+        rc = connect_handle(*handle, settings, callbacks, context);
     unlock_handles(&held);
     return rc;
+}
+
+int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *settings, void *ticket)
+{
+    static const outbox_paho_callbacks callbacks = {
+        .connected3 = on_connected3,
+        .connected5 = on_connected5,
+        .connect_failed3 = on_connect_failed3,
+        .connect_failed5 = on_connect_failed5,
+        .lost = on_lost,
+        .dismissed = on_dismissed,
+        .arrived = on_message,
+        .tls_error = on_tls_error,
+    };
+    return outbox_paho_handle_make_for(handle, settings, &callbacks, ticket);
 }
 
 void outbox_paho_handle_destroy(MQTTAsync *handle)

@@ -19,6 +19,24 @@ typedef struct outbox_paho_settings {
     unsigned keep_alive, connect_timeout; /* seconds */
 } outbox_paho_settings;
 
+/* What Paho calls, on its threads and with its lock held. */
+typedef struct outbox_paho_callbacks {
+    MQTTAsync_onSuccess *connected3;
+    MQTTAsync_onSuccess5 *connected5;
+    MQTTAsync_onFailure *connect_failed3;
+    MQTTAsync_onFailure5 *connect_failed5;
+    MQTTAsync_connectionLost *lost;
+    MQTTAsync_disconnected *dismissed;
+    MQTTAsync_messageArrived *arrived;
+    int (*tls_error)(const char *line, size_t length, void *context);
+    uint32_t session_seconds; /* the server keeps the session so long; 0: a clean start, and none */
+} outbox_paho_callbacks;
+
+/* Makes a handle and lets it connect, with callbacks of the caller's. The functions are called until
+ * the handle is destroyed. Codes as below. */
+int outbox_paho_handle_make_for(MQTTAsync *handle, const outbox_paho_settings *settings,
+                                const outbox_paho_callbacks *callbacks, void *context);
+
 /* Makes a handle and lets it connect; an event will tell how that ended. Copies all. When the code
  * is not MQTTASYNC_SUCCESS, *handle may still have to be destroyed. */
 int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *settings,

@@ -23,7 +23,7 @@ struct cli_verb {
 };
 
 extern const struct cli_verb cli_init, cli_put, cli_forward, cli_status, cli_dead, cli_verify,
-    cli_epoch;
+    cli_epoch, cli_receive;
 
 /* Each prints "outbox: " and the sentence, and returns its exit status. */
 int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -58,7 +58,15 @@ char *cli_text(sqlite3 *db, const char *sql);
 void cli_json_string(const char *bytes, size_t len);
 void cli_json_column(const char *name, sqlite3_stmt *statement, int column);
 
-/* Does this file have an outbox's tables? */
+/* Does this file have an outbox's tables? Those of an inbox? */
 bool cli_has_outbox(sqlite3 *db);
+bool cli_has_inbox(sqlite3 *db);
+
+/* Refuses a broker's URL that cannot be used, and one that holds a password. */
+int cli_check_url(const struct cli_verb *verb, const char *text);
+
+/* The first line of `file`, or without one what OUTBOX_PASSWORD says, or NULL: into *password. */
+#define CLI_PASSWORD_SIZE 65536 /* MQTT 5, 3.1.3.6, and a NUL */
+int cli_password(const char *file, char room[CLI_PASSWORD_SIZE], const char **password);
 
 #endif

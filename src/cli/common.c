@@ -127,10 +127,21 @@ char *cli_text(sqlite3 *db, const char *sql)
     return text;
 }
 
-bool cli_has_outbox(sqlite3 *db)
+static bool has_table(sqlite3 *db, const char *sql)
 {
-    char *found = cli_text(db, "SELECT name FROM main.sqlite_master"
-                               " WHERE type = 'table' AND name = 'outbox_event'");
+    char *found = cli_text(db, sql);
     sqlite3_free(found);
     return found != NULL;
+}
+
+bool cli_has_outbox(sqlite3 *db)
+{
+    return has_table(db, "SELECT name FROM main.sqlite_master"
+                         " WHERE type = 'table' AND name = 'outbox_event'");
+}
+
+bool cli_has_inbox(sqlite3 *db)
+{
+    return has_table(db, "SELECT name FROM main.sqlite_master"
+                         " WHERE type = 'table' AND name = 'inbox_stream'");
 }

@@ -8,8 +8,6 @@
  */
 #include "cli.h"
 
-#include "../../ports/linux/url.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -19,8 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PASSWORD_MAX 65535 /* bytes, MQTT 5, 3.1.3.6 */
-#define LOOK_MS 100        /* how often --drain looks for signals and draws its line */
+#define LOOK_MS 100 /* how often --drain looks for signals and draws its line */
 
 static int run(int argc, char **argv);
 
@@ -59,7 +56,7 @@ struct job {
     outbox_forwarding forwarding;
     bool drain, quiet, verbose, progress;
     long timeout_s; /* 0: none */
-    char password[PASSWORD_MAX + 1];
+    char password[CLI_PASSWORD_SIZE];
     sqlite3 *db;
     outbox *box;
     sigset_t signals;
@@ -178,53 +175,6 @@ static int drain(const struct job *job)
     if (!job->quiet)
         (void)fprintf(stderr, "outbox: drained, %" PRId64 " events settled\n",
                       count_settled(job, &start));
-    return CLI_OK;
-}
-
-/* ---- The password ------------------------------------------------------------------------------ */
-
-static int read_password(struct job *job)
-{
-    FILE *file = fopen(job->password_file, "re");
-    if (!file)
-        return cli_fail("%s: %s", job->password_file, strerror(errno));
-    size_t length = fread(job->password, 1, sizeof job->password, file);
-    bool failed = ferror(file) != 0;
-    (void)fclose(file); /* only read from */
-    if (failed)
-        return cli_fail("%s: cannot be read", job->password_file);
-    char *newline = memchr(job->password, '\n', length);
-    if (newline)
-        length = (size_t)(newline - job->password);
-    if (length > 0 && job->password[length - 1] == '\r')
-        length--;
-    if (length > PASSWORD_MAX || memchr(job->password, '\0', length))
-        return cli_fail("%s: the first line is too long or holds a zero byte", job->password_file);
-    job->password[length] = '\0';
-    job->forwarding.password = job->password;
-    return CLI_OK;
-}
-
-/* Every user of the machine can read the arguments of a process. */
-static int check_url(const struct job *job)
-{
-    char sentence[256];
-    outbox_url url;
-    if (outbox_url_parse(job->forwarding.broker, &url, sentence, sizeof sentence) != OUTBOX_OK)
-        return cli_usage(&cli_forward, "%s", sentence);
-    bool has_password = url.password[0] != '\0';
-    explicit_bzero(&url, sizeof url);
-    if (has_password)
-        return cli_usage(&cli_forward, "a password in the URL is visible to all users; give it by "
-                                       "--password-file or in OUTBOX_PASSWORD");
-    return CLI_OK;
-}
-
-static int find_password(struct job *job)
-{
-    if (job->password_file)
-        return read_password(job);
-    job->forwarding.password = getenv("OUTBOX_PASSWORD");
     return CLI_OK;
 }
 
@@ -357,9 +307,9 @@ static int run(int argc, char **argv)
     int status = parse(argc, argv, &job);
     if (status >= 0)
         return status;
-    status = check_url(&job);
+    status = cli_check_url(&cli_forward, job.forwarding.broker);
     if (status == CLI_OK)
-        status = find_password(&job);
+        status = cli_password(job.password_file, job.password, &job.forwarding.password);
     if (status != CLI_OK)
         return status;
     job.progress = job.drain && !job.quiet && isatty(STDERR_FILENO);

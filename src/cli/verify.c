@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * verify.c - `outbox verify`: recomputes what must hold of an outbox, and of the file.
+ * verify.c - `outbox verify`: recomputes what must hold of an outbox or an inbox, and of the file.
  *
  * Reads through a read-only connection; it may run while others write, and be killed at any moment.
  */
-#include "cli.h"
+#include "received.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,15 +15,18 @@ static int run(int argc, char **argv);
 const struct cli_verb cli_verify = {
     .name = "verify",
     .summary = "recompute the counts, and look for damage",
-    .help = "Usage: outbox verify FILE [--json]\n"
-            "Reads all of the outbox in FILE, checks that its counts, ids, marks, epochs and dead\n"
-            "letters agree, and lets SQLite check the file. Prints each finding on a line. Reads\n"
-            "the whole file, and writes nothing.\n"
-            "\n"
-            "  --json   one JSON object: ok, and findings, an array of objects with lane (normal,\n"
-            "           urgent or null) and sentence. Later versions may add members.\n"
-            "\n"
-            "Exit status: 0 nothing was found; 1 something was, or it failed; 2 called wrongly.\n",
+    .help =
+        "Usage: outbox verify FILE [--json]\n"
+        "Reads all of the outbox in FILE, checks that its counts, ids, marks, epochs and dead\n"
+        "letters agree, and lets SQLite check the file. In a FILE of `outbox receive` checks that\n"
+        "each stream is complete, has each event once and in order, and that no event waits\n"
+        "behind a gap. Prints each finding on a line. Reads the whole file, and writes nothing.\n"
+        "\n"
+        "  --json   one JSON object: ok, and findings, an array of objects with lane (normal,\n"
+        "           urgent, the name of a stream, or null) and sentence. Later versions may add\n"
+        "           members.\n"
+        "\n"
+        "Exit status: 0 nothing was found; 1 something was, or it failed; 2 called wrongly.\n",
     .run = run,
 };
 
@@ -69,16 +72,28 @@ static int check_file(sqlite3 *db, struct job *job)
     return CLI_OK;
 }
 
+static int check(const char *path, int code)
+{
+    if (code == OUTBOX_OK || code == OUTBOX_CORRUPT) /* then there were findings */
+        return CLI_OK;
+    return cli_fail("%s: %s", path, outbox_strerror(code));
+}
+
+/* A file may have an outbox and an inbox. */
 static int verify(sqlite3 *db, const char *path, struct job *job)
 {
-    if (!cli_has_outbox(db))
+    bool has_outbox = cli_has_outbox(db), has_inbox = cli_has_inbox(db);
+    int status = CLI_OK;
+    if (!has_outbox && !has_inbox)
         return cli_fail("%s holds no outbox; `outbox init %s` makes one", path, path);
     if (job->json)
         (void)fputs("{\"findings\":[", stdout);
-    int code = outbox_verify(db, print_finding, job);
-    int status = CLI_OK;
-    if (code != OUTBOX_OK && code != OUTBOX_CORRUPT)
-        status = cli_fail("%s: %s", path, outbox_strerror(code));
+    if (has_outbox)
+        status = check(path, outbox_verify(db, print_finding, job));
+    if (has_inbox && status == CLI_OK)
+        status = check(path, inbox_verify(db, print_finding, job));
+    if (has_inbox && status == CLI_OK && received_exists(db))
+        status = received_verify(db, print_finding, job);
     if (status == CLI_OK)
         status = check_file(db, job);
     bool ok = status == CLI_OK && job->findings == 0;

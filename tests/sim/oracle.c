@@ -225,6 +225,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
         check_fate(sim, event);
         check_order(sim, talk, event);
         check_previous(sim, talk, event, wire.previous);
+        recipient_told(sim, event, &wire);
     }
     (void)sqlite3_reset(sim->reads_document);
     return event;
@@ -297,6 +298,7 @@ static void accept_late(struct sim *sim, struct model_event *e)
         !sim->model.lanes[e->lane].epoch_changes)
         breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));
     e->is_accepted = true;
+    e->came_late = true;
 }
 
 void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
@@ -316,6 +318,7 @@ void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
         breaks(sim, ORDER, EVENT " is accepted, and %lld before it was not", EVENT_OF(e),
                (long long)model_at(model, lane, lane->next)->id);
     }
+    recipient_takes(sim, talk, event);
 }
 
 /* ---- What has left: I1 ------------------------------------------------------------------------------------------ */

@@ -173,7 +173,7 @@ static void act_next(struct sim *sim)
 static void begin(struct sim *sim)
 {
     sim->phase = PHASE_START;
-    if (!wire_open(sim))
+    if (!wire_open(sim) || !recipient_open(sim))
         breaks(sim, CONTRACT, "the judge cannot be made");
     link_init(sim);
     model_init(&sim->model);
@@ -277,6 +277,7 @@ static void judge(struct sim *sim)
         breaks(sim, RECOVERY, "the database cannot be opened at the end");
     else
         audit_at_end(sim, writer->db);
+    recipient_at_end(sim);
     if (sim->profile->is_calm)
         check_calm_run(sim);
     close_application(sim);
@@ -284,6 +285,7 @@ static void judge(struct sim *sim)
 
 static void end(struct sim *sim, sqlite3_int64 memory)
 {
+    recipient_close(sim);
     wire_close(sim);
     sim->device.before = NULL;
     if (device_open_files(&sim->device) != 0)

@@ -28,6 +28,7 @@
 #include "vfs.h"
 
 #include <outbox/forwarder.h>
+#include <outbox/inbox.h>
 
 enum { WRITERS = 3, STREAMS = 4, STORY_LINES = 48, STORY_LENGTH = 160 };
 #define NEVER UINT64_MAX
@@ -181,11 +182,15 @@ struct model_event {
     unsigned may_leave;   /* bits: as one in doubt wanted */
     unsigned
         could_leave; /* bits: when it left; `outcome` is one of these, by which the counts come out */
-    uint32_t acked;   /* connection in which its PUBACK was heard; 0: never */
-    unsigned hangups; /* of the broker, on it */
-    bool may_die;     /* the broker has refused it so that it must become a dead letter ... */
-    uint64_t dies_in; /* ... as that start of the forwarder knows ... */
-    int reason;       /* ... with this reason; 0: it has hung up */
+    uint32_t acked;        /* connection in which its PUBACK was heard; 0: never */
+    unsigned hangups;      /* of the broker, on it */
+    bool may_die;          /* the broker has refused it so that it must become a dead letter ... */
+    uint64_t dies_in;      /* ... as that start of the forwarder knows ... */
+    int reason;            /* ... with this reason; 0: it has hung up */
+    int64_t told_previous; /* as it was published last ... */
+    unsigned told_source;  /* ... under the lane's source of this number, from 1 */
+    unsigned applied_in;   /* by the recipient, under that source; 0: never */
+    bool came_late;        /* accepted by the broker behind later ones */
 };
 
 struct model_transaction {
@@ -390,7 +395,12 @@ struct sim {
     bool was_meddled_with;
     struct nemesis nemesis;
     struct trace trace;
-    sqlite3 *judge; /* in memory: reads JSON for the oracle */
+    sqlite3 *judge; /* in memory: reads JSON for the oracle, and has the recipient's inbox */
+    struct {
+        inbox *in;
+        uint32_t first_order[OUTBOX_LANES]; /* of the event with which the stream begins here */
+        uint32_t last_order[OUTBOX_LANES];  /* of the one that was applied last */
+    } recipient;
     sqlite3_stmt *reads_document;
     enum phase phase;
     uint64_t seed;
@@ -656,6 +666,14 @@ struct run_result {
     uint64_t simulated_ms;
     struct tape tape; /* to be freed */
 };
+
+/* ---- recipient.c ---------------------------------------------------------------------------------------------- */
+
+bool recipient_open(struct sim *sim);
+void recipient_close(struct sim *sim);
+void recipient_told(struct sim *sim, uint32_t event, const struct wire *wire);
+void recipient_takes(struct sim *sim, const struct talk *talk, uint32_t event);
+void recipient_at_end(struct sim *sim);
 
 void run_once(const struct run_options *options, struct run_result *result);
 void run_result_free(struct run_result *result);

@@ -49,6 +49,8 @@ static void test_later_events_carry_a_new_epoch_and_pending_ones_keep_theirs(voi
     bench_put(bench, "a", "4");
     rig_start(&rig, bench, NULL);
     rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    rig_run(&rig, 10);
     assert_int_equal(rig.link.sent_count, 4);
     expect_source(&rig.link.sent[1], bench->db, OLD_EPOCH);
     expect_source(&rig.link.sent[2], bench->db, NEW_EPOCH);
@@ -56,6 +58,49 @@ static void test_later_events_carry_a_new_epoch_and_pending_ones_keep_theirs(voi
     assert_int_equal(rig.link.sent[2].previous, 0);
     assert_int_equal(rig.link.sent[3].previous, 3);
     assert_string_not_equal(rig.link.sent[1].source, rig.link.sent[2].source);
+}
+
+static int last_sent(const char *lane, int64_t id)
+{
+    for (int i = rig.link.sent_count - 1; i >= 0; i--)
+        if (rig.link.sent[i].id == id && strstr(rig.link.sent[i].source, lane))
+            return i;
+    return -1;
+}
+
+/* [P5] else a recipient could not tell that the refused one is still to come */
+static void test_a_new_epoch_waits_until_the_old_one_is_acked(void **state)
+{
+    struct bench *bench = *state;
+    outbox_event urgent = {.topic = "a", .lane = OUTBOX_URGENT};
+    bench_put(bench, "a", "1");
+    bench_put(bench, "a", "2");
+    new_epoch(bench);
+    bench_put(bench, "a", "3");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 100);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_int_equal(outbox_put(bench->box, &urgent, NULL), OUTBOX_OK);
+    rest(bench);
+    assert_int_equal(rig.link.sent_count, 3); /* the other lane goes on */
+    fake_link_acked(&rig.link, rig.link.sent[1].token, 0);
+    fake_link_acked(&rig.link, rig.link.sent[2].token, 0);
+    rig_run(&rig, 1100);
+    assert_int_equal(rig.link.sent_count, 3);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x97);
+    rig_run(&rig, 10);
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 10);
+    int from = 3;
+    for (int quiet = 0; quiet < 3; quiet++) {
+        for (; from < rig.link.sent_count; from++, quiet = 0)
+            fake_link_acked(&rig.link, rig.link.sent[from].token, 0);
+        rig_run(&rig, 1100);
+    }
+    int last = last_sent("/normal/", 3);
+    assert_true(last > last_sent("/normal/", 2) && last_sent("/normal/", 2) > 2);
+    expect_source(&rig.link.sent[last], bench->db, NEW_EPOCH);
 }
 
 /* [epoch-1] */
@@ -95,11 +140,12 @@ static void test_a_running_forwarder_follows_a_new_epoch(void **state)
     rest(bench);
     new_epoch(bench);
     bench_put(bench, "a", "2");
+    rig_ack_from(&rig, 0);
     rest(bench);
     assert_int_equal(rig.link.sent_count, 2);
     expect_source(&rig.link.sent[0], bench->db, OLD_EPOCH);
     expect_source(&rig.link.sent[1], bench->db, NEW_EPOCH);
-    rig_ack_from(&rig, 0);
+    rig_ack_from(&rig, 1);
     assert_int_equal(rig_stats(&rig).delivered, 2);
     assert_int_equal(rig.link.closes, 0);
 }
@@ -304,6 +350,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_later_events_carry_a_new_epoch_and_pending_ones_keep_theirs),
+        CASE(test_a_new_epoch_waits_until_the_old_one_is_acked),
         CASE(test_a_new_epoch_begins_in_each_lane_behind_its_last_event),
         CASE(test_a_new_epoch_of_an_empty_lane_begins_behind_the_tombstone),
         CASE(test_a_running_forwarder_follows_a_new_epoch),
