@@ -32,6 +32,21 @@ static void expect_more(outbox_forwarder *f)
         f->lane[i].more = true;
 }
 
+/* What no event could be sent over, or only as something else than was asked for. */
+static bool is_useless(outbox_forwarder *f, const outbox_link_event *event)
+{
+    if (event->maximum_qos < 1)
+        ob_machine_trouble(f, OUTBOX_LINK, "the broker does not take QoS 1 (Maximum QoS 0)");
+    else if (event->protocol < 5 && f->config.mode == OUTBOX_BINARY)
+        ob_machine_trouble(
+            f, OUTBOX_LINK,
+            "the broker speaks MQTT 3.1.1, which has no user properties, so no binary "
+            "mode; forward in structured mode");
+    else
+        return false;
+    return true;
+}
+
 static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
 {
     char sentence[80];
@@ -48,8 +63,7 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
     ob_machine_enter(f, OB_ONLINE);
-    if (event->maximum_qos < 1) {
-        ob_machine_trouble(f, OUTBOX_LINK, "the broker does not take QoS 1 (Maximum QoS 0)");
+    if (is_useless(f, event)) {
         ob_machine_back_off(f);
         return;
     }

@@ -84,6 +84,7 @@ struct outbox_forwarder {
     const outbox_port *port;
     struct ob_store store;
     struct ob_lane lane[OUTBOX_LANES];
+    struct ob_form form; /* of every message */
 
     enum ob_state state;
     uint64_t now, since;      /* the clock as it was read last; when the state was entered */

@@ -54,7 +54,9 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
            config->backoff_min_ms <= config->backoff_max_ms &&
            config->backoff_max_ms <= longest_ms && config->pace.events_per_s <= 1000000 &&
            config->pace.bytes_per_s <= 1u << 30 && config->batch_seconds <= longest_ms / 1000 &&
-           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN) &&
+           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN ||
+            config->mode == OUTBOX_BINARY) &&
+           (!config->ce_prefix || config->mode == OUTBOX_BINARY) &&
            (!config->announce_topic || config->announce_topic[0] == '\0' ||
             ob_text_is_topic(config->announce_topic, strlen(config->announce_topic)));
 }
@@ -127,6 +129,7 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
     outbox_forwarder *f = memory;
     memset(f, 0, sizeof *f);
     (void)fill_defaults(given, &f->config); /* checked before */
+    f->form = (struct ob_form){f->config.mode, f->config.ce_prefix};
     at += align(sizeof *f);
     uint32_t capacity = ring_capacity(&f->config);
     for (int i = 0; i < OUTBOX_LANES; i++) {

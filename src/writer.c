@@ -334,6 +334,24 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
     return check_payload(box, event, *media);
 }
 
+/* Checks the headers and joins them for the column; `joined` has been through that before. */
+static int take_headers(outbox *box, const outbox_event *event, const char *joined, size_t len)
+{
+    const char *culprit = NULL, *fault = NULL;
+    box->headers_len = len;
+    if (joined)
+        memcpy(box->headers, joined, len);
+    if (event->header_count > 0 && !event->headers)
+        return ob_error_set(&box->error, OUTBOX_MISUSE,
+                            "headers is NULL and header_count is not 0");
+    if (event->header_count > 0 || event->correlation_id || event->causation_id ||
+        event->traceparent)
+        fault = ob_headers_join(event, box->headers, &box->headers_len, &culprit);
+    return fault ? ob_error_set(&box->error, OUTBOX_BAD_ATTRIBUTE, "the header '%.40s' %s", culprit,
+                                fault)
+                 : OUTBOX_OK;
+}
+
 static bool has_limit(const outbox *box, outbox_lane lane)
 {
     return box->limit[lane].max_events > 0 || box->limit[lane].max_bytes > 0;
@@ -416,8 +434,11 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
         result = sqlite3_bind_int64(statement, 8, ob_expiry_at_put(event->ttl_ms, now));
     if (result == SQLITE_OK && event->keep_last)
         result = sqlite3_bind_int(statement, 9, 1);
+    if (result == SQLITE_OK && box->headers_len > 0)
+        result =
+            sqlite3_bind_text(statement, 10, box->headers, (int)box->headers_len, SQLITE_STATIC);
     if (result == SQLITE_OK && box->limit[event->lane].max_bytes > 0)
-        result = sqlite3_bind_int64(statement, 10, ob_limit_bytes(event));
+        result = sqlite3_bind_int64(statement, 11, ob_limit_bytes(event, box->headers_len));
     if (result != SQLITE_OK)
         return ob_error_sqlite(&box->error, box->wakeup.db, result, "binding the event");
     return OUTBOX_OK;
@@ -571,7 +592,8 @@ static int get_ready(outbox *box, bool alone)
     return code;
 }
 
-int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
+int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
+                  int64_t *id)
 {
     enum ob_media media = OB_MEDIA_OTHER;
     int64_t new_id = 0;
@@ -582,6 +604,8 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     if (!db)
         return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
     int code = check_event(box, event, &media);
+    if (code == OUTBOX_OK)
+        code = take_headers(box, event, headers, headers_len);
     if (code == OUTBOX_OK)
         code = end_left_over(box);
     bool alone = is_alone(db);
@@ -595,6 +619,11 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     if (code == OUTBOX_OK && id)
         *id = new_id;
     return code;
+}
+
+int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
+{
+    return ob_writer_put(box, event, NULL, 0, id);
 }
 
 /* ---- The service behind the handle ------------------------------------------------------------- */

@@ -63,8 +63,9 @@ typedef struct outbox_forwarder outbox_forwarder;
 
 /* Times are at most 2^28 ms, three days; settle_quiet_ms at most 2^24. */
 typedef struct outbox_forwarder_config {
-    outbox_mode mode;
-    unsigned window;             /* 0: 100; 1..1000 */
+    outbox_mode mode; /* OUTBOX_BINARY wants a link of MQTT 5: on others nothing is sent [mode-5] */
+    int ce_prefix;    /* as in outbox_forwarding */
+    unsigned window;  /* 0: 100; 1..1000 */
     unsigned settle_batch;       /* rows of one settling transaction; 0: 256; 1..1024 */
     unsigned settle_quiet_ms;    /* settles earlier when no PUBACK came for so long; 0: 1,000 */
     unsigned ack_timeout_ms;     /* 0: 30,000 */
@@ -99,7 +100,8 @@ typedef struct outbox_forwarder_config {
 size_t outbox_forwarder_size(const outbox_forwarder_config *config);
 
 /* Makes a forwarder in `memory`, which the caller keeps until outbox_forwarder_close(), aligned as
- * for any object. `db` must hold an outbox already (outbox_attach or the command made it). Unless
+ * for any object. `db` must hold an outbox already (outbox_attach or the command made it); one of an
+ * earlier release gets the columns that it lacks. Unless
  * `shared_connection` is set, `db` is the forwarder's own: it sets synchronous,
  * wal_autocheckpoint, secure_delete and the busy handler on it, but never the journal mode.
  * `link` and `port` must stay valid; they are used by outbox_forwarder_step() and _close() only.

@@ -188,7 +188,7 @@ static void test_an_event_that_is_too_large_is_waited_for_without_spinning(void 
     put_many(bench, 1);
     bench_put(bench, "plant/7/temp", "a payload that is longer than the others by quite a bit");
     start(state, NULL);
-    rig.link.maximum_packet = 300;
+    rig.link.maximum_packet = 342;
     rig_connect(&rig, 10);
     assert_int_equal(rig.link.sent_count, 1);
     assert_true(rig.next_ms >= 1000);
