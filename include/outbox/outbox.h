@@ -154,7 +154,9 @@ typedef struct outbox_config {
 
 /* Makes the outbox of `db`'s main database usable on this connection.
  *
- * Makes the tables when they are missing, in one transaction of its own. [attach-1] It registers
+ * Makes the tables when they are missing, in one transaction of its own. [attach-1] Those of an earlier
+ * release get the columns that they lack, alike; that release can go on writing the file, and sends
+ * what it knows of an event. [attach-7] It registers
  * two virtual tables named outbox_statements and outbox_commit on the connection, and takes no
  * hook, changes no pragma and leaves the busy handler alone. [P8] [attach-2] Call it outside a
  * transaction, once per connection.

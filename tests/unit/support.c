@@ -238,7 +238,7 @@ void fake_link_opened(struct fake_link *fake, unsigned receive_maximum)
     fake->answered = fake->opens;
     event->receive_maximum = receive_maximum;
     event->maximum_qos = 1;
-    event->protocol = 5;
+    event->protocol = fake->protocol ? fake->protocol : 5;
 }
 
 void fake_link_acked(struct fake_link *fake, uint32_t token, int reason)
