@@ -204,6 +204,7 @@ static void work(outbox_forwarder *f)
 {
     watch_acks(f);
     ob_refusal_probe(f);
+    ob_fire_send(f);
     ob_drain_send(f);
     if (f->state == OB_ONLINE && ob_rest_begins(f))
         ob_rest(f);
@@ -240,6 +241,7 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->watch_at, &next);
     if (f->state == OB_ONLINE)
         ob_refusal_next(f, &next);
+    ob_fire_next(f, &next);
     ob_rest_next(f, &next);
     /* Inside a transaction of a shared connection there is nothing to do with the table. Its end need
      * not be told: it may be a ROLLBACK, or a COMMIT without any put. */

@@ -325,9 +325,11 @@ static void put_source(struct sink *sink, const struct ob_identity *identity)
     end(sink);
 }
 
-/* Gives the digits, which may be written anew later. NULL where there was no room. */
+/* Gives the digits, which may be written anew later. NULL where there was no room, or are none. */
 static char *put_previous(struct sink *sink, int64_t previous)
 {
+    if (previous == OB_NO_PREVIOUS)
+        return NULL;
     begin_own(sink, "previous");
     size_t start = sink->w->buffer->used;
     append_number(sink->w, previous, SEQUENCE_DIGITS);
@@ -499,7 +501,7 @@ const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob
                                        const struct ob_form *form)
 {
     assert(ob_message_check(row) == OB_FIT);
-    assert(previous >= 0 && previous < row->id);
+    assert(previous >= OB_NO_PREVIOUS && previous < row->id);
     size_t used = buffer->used;
     struct writer w = {buffer, false};
     struct ob_message *built = claim_aligned(&w, sizeof *built);

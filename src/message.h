@@ -69,11 +69,13 @@ struct ob_buffer {
 /* What lies in the buffer for an event: the message, and what the sender needs beside it. */
 struct ob_message {
     outbox_message wire;
-    char *previous;      /* its digits, wherever they stand in the message */
+    char *previous;      /* its digits, wherever they stand in the message; NULL: none */
     int64_t epoch_first; /* the first id of its epoch */
     int64_t expires;     /* as in the row */
     const char *key;     /* of an event that supersedes older ones, else NULL */
 };
+
+#define OB_NO_PREVIOUS INT64_C(-1)
 
 /* What a message looks like. */
 struct ob_form {
@@ -83,7 +85,7 @@ struct ob_form {
 
 /* Builds the message of a row that passed the check, behind what the buffer holds; it is the first
  * member of a struct ob_message. `previous` is the last id of the same epoch that was delivered or is
- * in flight ahead, 0 if none. NULL when the room does not suffice: the buffer is as it was. */
+ * in flight ahead, 0 if none, OB_NO_PREVIOUS where nobody is to be told. NULL when the room does not suffice: the buffer is as it was. */
 const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob_row *row,
                                        const struct ob_identity *identity, int64_t previous,
                                        const struct ob_form *form);

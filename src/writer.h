@@ -8,6 +8,7 @@
 #include "error.h"
 #include "headers.h"
 #include "limit.h"
+#include "stage.h"
 #include "wakeup.h"
 
 #include <outbox/port.h>
@@ -38,6 +39,8 @@ struct outbox {
     struct ob_limit limit[OUTBOX_LANES];
     struct ob_fill fill[OUTBOX_LANES];
     struct ob_table table[OUTBOX_LANES]; /* used where there is a limit */
+
+    struct ob_stage stage; /* fire-and-forget events of the open transaction */
 
     char headers[OB_HEADERS_TEXT]; /* of the event that is put now */
     size_t headers_len;

@@ -77,6 +77,7 @@ typedef struct outbox_forwarder_config {
     /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in the
      * worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
+    size_t fire_bytes; /* for fire-and-forget events that wait; 0: none are sent; at most 2^24 */
     /* As in outbox_forwarding; copied. Where it is NULL in mode OUTBOX_STRUCTURED, each lane keeps the
      * topic that was read last. [announce-1] */
     const char *announce_topic;
@@ -129,6 +130,11 @@ int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 /* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive a
  * power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
+
+/* Takes fire-and-forget events as outbox_service.fired() got them, for the next step to send. Those for
+ * which there is no room, or no connection now or by then, are dropped and counted. [fire-3] Only copies:
+ * touches neither the database nor the link. Same thread as step, or under a lock that keeps it away. */
+void outbox_forwarder_fire(outbox_forwarder *forwarder, const void *events, size_t size);
 
 /* Says that another connection may have committed. The next step looks for its rows. `again` non-zero:
  * it may be about to; where nobody has committed yet, further steps look after 1, 5 and 20 ms. Nothing

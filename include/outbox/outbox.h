@@ -109,6 +109,7 @@ typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 #define OUTBOX_HEADER_NAME 20       /* bytes of a header's name */
 #define OUTBOX_PAYLOAD_MAX 65536    /* default of payload_max: what CloudEvents receivers accept */
 #define OUTBOX_PAYLOAD_CAP 16777216 /* payload_max can be raised up to this */
+#define OUTBOX_FIRE_BYTES 16384     /* default of fire_bytes */
 #define OUTBOX_ID_MAX ((int64_t)1 << 48)
 #define OUTBOX_DEAD_MAX 1000 /* dead letters that are kept in outbox_dead */
 
@@ -147,6 +148,10 @@ typedef struct outbox_config {
      * of drops (see outbox_forwarding.announce_topic) come on top of max_events: at most one for each
      * reason; in bytes they count as every event. [limit-1] */
     outbox_limit limits[OUTBOX_LANES];
+    /* Memory for fire-and-forget events: of one transaction, and of those that committed and were not
+     * sent yet, each. Taken at the first such put, and at outbox_start(). From 256 to 2^24; 0:
+     * OUTBOX_FIRE_BYTES. What does not fit is dropped and counted. [fire-3] */
+    size_t fire_bytes;
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;
     size_t sentence_size;
@@ -236,6 +241,20 @@ typedef struct outbox_event {
      * them and OUTBOX_HEADERS_BYTES bytes, the three above among them. Copied. */
     const outbox_header *headers;
     size_t header_count;
+    /* Non-zero: fire and forget. The event is never stored: it waits in memory for the transaction to
+     * commit, is dropped if that rolls back, or the savepoint in which it was put, and is then sent
+     * once, at QoS 0, by the forwarder that outbox_start() runs on this handle. [fire-1] It costs no
+     * write and no sync. [fire-2] Where there is no such forwarder, where it is not ONLINE (or rests, or
+     * is finding out which event the broker hangs up on), or where there is no room, it is dropped, put
+     * returns OUTBOX_OK all the same, and the statistics count it. [fire-3]
+     * Its stream is unstored: `source` is outbox://DEVICE/unstored/ and 16 digits that are new at each
+     * start, id and sequence count what was sent under it, there is no previous, and put gives the id
+     * 0. [fire-4] It has no order against stored events. Not with OUTBOX_URGENT and keep_last:
+     * OUTBOX_MISUSE. Inside a transaction it takes the write lock, as other puts do. OUTBOX_TOO_LARGE
+     * where it is larger than fire_bytes; OUTBOX_SQLITE where an authorizer denies INSERT into
+     * outbox_commit, as nobody could tell of the commit then. [fire-5]
+     * (It is no member `qos`, as zero, the default everywhere, would then be the one that loses.) */
+    int fire_and_forget;
 } outbox_event;
 
 #define OUTBOX_TTL_MAX ((int64_t)1 << 46) /* ms, some two thousand years */
@@ -501,6 +520,8 @@ typedef struct outbox_statistics {
     unsigned backoff_ms; /* length of the pause in state BACKOFF */
     int last_error;      /* outbox_code of the last trouble, OUTBOX_OK while online */
     char last_error_text[160];
+    uint64_t fire_sent;    /* fire-and-forget events that were handed to the MQTT client */
+    uint64_t fire_dropped; /* those that were not, also by this handle before a start */
 } outbox_statistics;
 
 /* Fills `statistics`. Reads through the handle's own connection, so inside an open transaction it

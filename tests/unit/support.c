@@ -176,6 +176,7 @@ static outbox_link_result fake_publish(outbox_link *link, uint32_t token,
     snprintf(sent->payload, sizeof sent->payload, "%.*s", (int)message->payload_len,
              (const char *)message->payload);
     sent->payload_len = message->payload_len;
+    sent->fire_and_forget = message->fire_and_forget;
     sent->expiry_seconds = message->expiry_seconds;
     sent->id = number_behind(sent->payload, "\"id\":\"");
     sent->previous = number_behind(sent->payload, "\"previous\":\"");

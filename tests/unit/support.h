@@ -62,6 +62,7 @@ struct fake_sent {
     char payload[768];
     size_t payload_len;
     uint32_t expiry_seconds;
+    int fire_and_forget;
     int64_t id, previous; /* of the CloudEvents document, -1 where there is none */
     char source[128];
 };
