@@ -106,7 +106,7 @@ static const char *add(char *text, size_t *len, const char *name, const char *va
 {
     const struct ob_header header = {name, value, strlen(name), value ? strlen(value) : 0};
     const char *fault = find_fault(&header);
-    if (fault)
+    if (fault || !value) /* without a value there is a fault */
         return fault;
     if (has_name(text, text + *len, &header))
         return "is given twice";

@@ -540,5 +540,6 @@ void ob_message_set_previous(const outbox_message *message, int64_t previous)
 size_t ob_message_room(size_t payload_max)
 {
     return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)(3 * 2 + 1) * OUTBOX_ATTRIBUTE_MAX +
-           2 * OUTBOX_HEADERS_BYTES + OUTBOX_HEADERS_MAX * (sizeof(outbox_property) + 8) + 2048;
+           (size_t)2 * OUTBOX_HEADERS_BYTES + OUTBOX_HEADERS_MAX * (sizeof(outbox_property) + 8) +
+           2048;
 }

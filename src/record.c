@@ -16,8 +16,8 @@ struct head {
     int32_t level;
     int64_t created, expires;
     uint32_t len[PARTS];
-    int8_t storage[PARTS];
-    int8_t retain;
+    uint8_t storage[PARTS];
+    uint8_t retain;
 };
 
 static const struct ob_value *part_of(const struct ob_row *row, enum part part)
@@ -48,7 +48,7 @@ void ob_record_write(char *to, const struct ob_row *row, int level)
     for (int i = 0; i < PARTS; i++) {
         const struct ob_value *part = part_of(row, (enum part)i);
         head.len[i] = (uint32_t)part->len;
-        head.storage[i] = (int8_t)part->storage;
+        head.storage[i] = (uint8_t)part->storage;
         if (part->len > 0)
             memcpy(at, part->bytes, part->len);
         at += part->len;

@@ -618,7 +618,7 @@ bool age_is_superseded(struct sim *sim, const struct model_event *e);
 /* Looks for announcements that are new; whether all that was dropped is announced or noted; the same
  * when all is quiet. */
 void drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
-void drops_check(struct sim *sim, outbox_lane lane, const struct tombstone *now);
+void drops_check(struct sim *sim, outbox_lane number, const struct tombstone *now);
 void drops_at_end(struct sim *sim);
 
 /* ---- rest.c ------------------------------------------------------------------------------------------------------------- */
