@@ -136,7 +136,7 @@ static outbox_forwarder *make_forwarder(sqlite3 *db, outbox_link *link, const ou
 {
     /* Small figures for a small machine: all memory that the forwarder will ever use. */
     const outbox_forwarder_config config = {
-        .shared_connection = 1, .window = 10, .payload_max = 256};
+        .shared_connection = 1, .window = 10, .payload_max = 256, .fire_bytes = 1024};
     char sentence[200];
     outbox_forwarder *forwarder;
     size_t size = outbox_forwarder_size(&config);
