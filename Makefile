@@ -268,7 +268,8 @@ format: deps-lint ## bring all C files into form
 
 BUILD_PACKAGES := gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev \
                   $(if $(findstring clang,$(CC)),clang)
-TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl
+TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl \
+                  $(shell command -v npm >/dev/null || echo nodejs npm)
 LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
 
 # $(call need,PACKAGES): installs those that are missing; silent when none is.

@@ -78,8 +78,21 @@ static void on_gate(void *forwarder, outbox_gate_state gate)
     outbox_forwarder_gate(forwarder, gate);
 }
 
-static const outbox_service service = {1,        on_committed, on_stats, on_flush,
-                                       on_acked, on_gate,      on_stop};
+/* Fire-and-forget events; here is no other thread, so they can be handed on at once. */
+static void on_fired(void *forwarder, const void *events, size_t size, unsigned count)
+{
+    (void)count;
+    outbox_forwarder_fire(forwarder, events, size);
+}
+
+static const outbox_service service = {.version = 1,
+                                       .committed = on_committed,
+                                       .stats = on_stats,
+                                       .flush = on_flush,
+                                       .acked = on_acked,
+                                       .gate = on_gate,
+                                       .stop = on_stop,
+                                       .fired = on_fired};
 
 /* ---- The application's work -------------------------------------------------------------------- */
 
@@ -123,7 +136,7 @@ static outbox_forwarder *make_forwarder(sqlite3 *db, outbox_link *link, const ou
 {
     /* Small figures for a small machine: all memory that the forwarder will ever use. */
     const outbox_forwarder_config config = {
-        .shared_connection = 1, .window = 10, .payload_max = 256};
+        .shared_connection = 1, .window = 10, .payload_max = 256, .fire_bytes = 1024};
     char sentence[200];
     outbox_forwarder *forwarder;
     size_t size = outbox_forwarder_size(&config);

@@ -3,7 +3,7 @@
  * dead.c - takes dead letters out of outbox_dead again: back into their lane, or for good.
  *
  * A requeued event appears in its lane and leaves outbox_dead in one transaction, so after a crash
- * it is in one of the two. It is put by outbox_put(), with all that this checks and promises; what
+ * it is in one of the two. It is put as by outbox_put(), with all that this checks and promises; what
  * its arguments cannot carry (the payload's storage class, the time, the exact expiry) is copied
  * behind it from the dead letter, column by column.
  */
@@ -18,7 +18,8 @@
 /* ---- The dead letter ------------------------------------------------------------------------- */
 
 static const char find_sql[] =
-    "SELECT lane, topic, payload, type, content_type, key, retain, keep_last, expires, created"
+    "SELECT lane, topic, payload, type, content_type, key, retain, keep_last, expires, created,"
+    " headers"
     " FROM main.outbox_dead WHERE number = ?1";
 
 static const char *const copy_sql[OUTBOX_LANES] = {
@@ -58,9 +59,10 @@ static int read_row(outbox *box, sqlite3_stmt *statement, struct ob_row *row)
                            .key = column(statement, 5),
                            .retain = sqlite3_column_int(statement, 6) != 0,
                            .keep_last = sqlite3_column_int(statement, 7) != 0,
-                           .expires = sqlite3_column_int64(statement, 8)};
+                           .expires = sqlite3_column_int64(statement, 8),
+                           .headers = column(statement, 10)};
     if (has_lost(&row->topic) || has_lost(&row->payload) || has_lost(&row->type) ||
-        has_lost(&row->content_type) || has_lost(&row->key))
+        has_lost(&row->content_type) || has_lost(&row->key) || has_lost(&row->headers))
         return ob_error_set(&box->error, OUTBOX_NO_MEMORY,
                             "memory ran out while reading a dead letter");
     return OUTBOX_OK;
@@ -82,11 +84,10 @@ static int find_lane(outbox *box, sqlite3_stmt *statement, int64_t number, outbo
 /* The rules of the forwarder, which would bury it again, with the code that a put gives. */
 static int check_fit(outbox *box, const struct ob_row *row)
 {
-    static const int codes[OB_UNFITS] = {[OB_UNFIT_TOPIC] = OUTBOX_BAD_TOPIC,
-                                         [OB_UNFIT_PAYLOAD] = OUTBOX_BAD_PAYLOAD,
-                                         [OB_UNFIT_TEXT] = OUTBOX_BAD_PAYLOAD,
-                                         [OB_UNFIT_JSON] = OUTBOX_BAD_PAYLOAD,
-                                         [OB_UNFIT_ATTRIBUTE] = OUTBOX_BAD_ATTRIBUTE};
+    static const int codes[OB_UNFITS] = {
+        [OB_UNFIT_TOPIC] = OUTBOX_BAD_TOPIC,         [OB_UNFIT_PAYLOAD] = OUTBOX_BAD_PAYLOAD,
+        [OB_UNFIT_TEXT] = OUTBOX_BAD_PAYLOAD,        [OB_UNFIT_JSON] = OUTBOX_BAD_PAYLOAD,
+        [OB_UNFIT_ATTRIBUTE] = OUTBOX_BAD_ATTRIBUTE, [OB_UNFIT_HEADERS] = OUTBOX_BAD_ATTRIBUTE};
     enum ob_unfit unfit = ob_message_check(row);
     if (unfit == OB_FIT)
         return OUTBOX_OK;
@@ -134,7 +135,7 @@ static int put_again(outbox *box, const struct ob_row *row, outbox_lane lane, in
                                 .key = row->key.bytes,
                                 .retain = row->retain,
                                 .lane = lane};
-    return outbox_put(box, &event, id);
+    return ob_writer_put(box, &event, row->headers.bytes, row->headers.len, id);
 }
 
 static int requeue_row(outbox *box, sqlite3_stmt *statement, int64_t number, int64_t *id)

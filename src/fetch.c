@@ -58,7 +58,7 @@ static bool is_misplaced(struct taking *taking, int64_t id)
 static const outbox_message *build(struct taking *taking, const struct ob_row *row)
 {
     outbox_forwarder *f = taking->f;
-    return ob_message_build(&taking->lane->buffer, row, &taking->lane->identity, 0, f->config.mode);
+    return ob_message_build(&taking->lane->buffer, row, &taking->lane->identity, 0, &f->form);
 }
 
 static bool has_expired(const outbox_forwarder *f, const struct ob_row *row)

@@ -32,6 +32,21 @@ static void expect_more(outbox_forwarder *f)
         f->lane[i].more = true;
 }
 
+/* What no event could be sent over, or only as something else than was asked for. */
+static bool is_useless(outbox_forwarder *f, const outbox_link_event *event)
+{
+    if (event->maximum_qos < 1)
+        ob_machine_trouble(f, OUTBOX_LINK, "the broker does not take QoS 1 (Maximum QoS 0)");
+    else if (event->protocol < 5 && f->config.mode == OUTBOX_BINARY)
+        ob_machine_trouble(
+            f, OUTBOX_LINK,
+            "the broker speaks MQTT 3.1.1, which has no user properties, so no binary "
+            "mode; forward in structured mode");
+    else
+        return false;
+    return true;
+}
+
 static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
 {
     char sentence[80];
@@ -49,8 +64,7 @@ static void on_opened(outbox_forwarder *f, const outbox_link_event *event)
     if (!f->store_is_in_trouble)
         ob_machine_clear_trouble(f);
     ob_machine_enter(f, OB_ONLINE);
-    if (event->maximum_qos < 1) {
-        ob_machine_trouble(f, OUTBOX_LINK, "the broker does not take QoS 1 (Maximum QoS 0)");
+    if (is_useless(f, event)) {
         ob_machine_back_off(f);
         return;
     }
@@ -193,6 +207,7 @@ static void work(outbox_forwarder *f)
 {
     watch_acks(f);
     ob_refusal_probe(f);
+    ob_fire_send(f);
     ob_drain_send(f);
     if (f->state == OB_ONLINE && ob_rest_begins(f))
         ob_rest(f);
@@ -229,6 +244,7 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->watch_at, &next);
     if (f->state == OB_ONLINE)
         ob_refusal_next(f, &next);
+    ob_fire_next(f, &next);
     ob_rest_next(f, &next);
     /* Inside a transaction of a shared connection there is nothing to do with the table. Its end
      * need not be told: it may be a ROLLBACK, or a COMMIT without any put. */

@@ -13,13 +13,14 @@
     "(SELECT epoch FROM main.outbox_epoch WHERE lane = '" lane "'"                                 \
     " AND first <= e.id ORDER BY first DESC LIMIT 1)"
 
-#define COLUMNS "topic, payload, created, retain, type, content_type, key, expires, keep_last"
+#define COLUMNS                                                                                    \
+    "topic, payload, created, retain, type, content_type, key, expires, keep_last, headers"
 
 /* What an event counts for a limit in bytes. The 32 is OUTBOX_EVENT_BYTES. */
 #define BYTES_OF(column) " + coalesce(length(CAST(" column " AS BLOB)), 0)"
 #define BYTES                                                                                      \
     "32" BYTES_OF("topic") BYTES_OF("payload") BYTES_OF("type") BYTES_OF("content_type")           \
-        BYTES_OF("key")
+        BYTES_OF("key") BYTES_OF("headers")
 
 /* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
 #define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"
@@ -37,7 +38,7 @@
         [OB_SQL_ENTOMB] =                                                                          \
             "UPDATE main." table " SET topic = NULL, payload = NULL, created = NULL,"              \
             " retain = NULL, type = NULL, content_type = NULL, key = NULL,"                        \
-            " expires = NULL, keep_last = NULL, ledger = ?2 WHERE id = ?1",                        \
+            " expires = NULL, keep_last = NULL, headers = NULL, ledger = ?2 WHERE id = ?1",        \
         [OB_SQL_BURY] =                                                                            \
             "INSERT INTO main.outbox_dead(lane, id, epoch, " COLUMNS ", reason, died)"             \
             " SELECT '" lane "', id, " EPOCH_OF(lane) ", " COLUMNS ", ?3, ?4"                      \
@@ -58,11 +59,11 @@
                           " (SELECT rootpage FROM main.sqlite_master"                              \
                           " WHERE type = 'table' AND name = '" table "')",                         \
         [OB_SQL_PUT] = "INSERT INTO main." table "(" COLUMNS ")"                                   \
-                       " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",                              \
+                       " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",                         \
         [OB_SQL_PUT_MEASURED] = "INSERT INTO main." table "(" COLUMNS ", total)"                   \
-                                " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"                      \
+                                " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"                 \
                                 " (SELECT " TOTAL " FROM main." table " ORDER BY id DESC LIMIT 1)" \
-                                " + ?10)",                                                         \
+                                " + ?11)",                                                         \
         [OB_SQL_TOTAL] = "SELECT " TOTAL " FROM main." table " WHERE id = ?1",                     \
         [OB_SQL_SET_TOTAL] = "UPDATE main." table " SET total = ?2 WHERE id = ?1",                 \
         [OB_SQL_BACKWARDS] =                                                                       \

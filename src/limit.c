@@ -84,10 +84,11 @@ static int64_t length_of(const char *text)
     return text ? (int64_t)strlen(text) : 0;
 }
 
-int64_t ob_limit_bytes(const outbox_event *event)
+int64_t ob_limit_bytes(const outbox_event *event, size_t headers_len)
 {
     return OUTBOX_EVENT_BYTES + length_of(event->topic) + (int64_t)event->payload_len +
-           length_of(event->type) + length_of(event->content_type) + length_of(event->key);
+           length_of(event->type) + length_of(event->content_type) + length_of(event->key) +
+           (int64_t)headers_len;
 }
 
 /* Adds up from the row `last` back to one that has a total, or to the tombstone. */

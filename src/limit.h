@@ -27,8 +27,8 @@ bool ob_limit_apply(const outbox_limit *wanted, struct ob_limit *limit);
 int ob_limit_store(sqlite3 *db, outbox_lane lane, const struct ob_limit *limit,
                    struct ob_error *error);
 
-/* What an event counts. */
-int64_t ob_limit_bytes(const outbox_event *event);
+/* What an event counts, with headers that are so long as they are stored. */
+int64_t ob_limit_bytes(const outbox_event *event, size_t headers_len);
 
 /* How far the lane has come, as it was seen last. */
 struct ob_fill {

@@ -215,6 +215,7 @@ static void void_lane(outbox_forwarder *f, struct ob_lane *lane)
 void ob_machine_drop_link(outbox_forwarder *f)
 {
     f->link->methods->close(f->link);
+    ob_fire_drop(f);
     for (int i = 0; i < OUTBOX_LANES; i++)
         void_lane(f, &f->lane[i]);
 }

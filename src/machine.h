@@ -7,6 +7,7 @@
  *   rest.c       whether to be connected at all: gate, batches
  *   refusal.c    events that the broker does not want
  *   fetch.c      while online: reads events into the windows
+ *   fire.c       while online: fire-and-forget events
  *   drain.c      while online: publish, settle, look for other writers, checkpoint
  *   machine.c    states, times and troubles, for all
  *   setup.c      configuration, memory, begin and end, statistics
@@ -16,6 +17,7 @@
 #ifndef OB_MACHINE_H
 #define OB_MACHINE_H
 
+#include "fire.h"
 #include "pace.h"
 #include "store.h"
 
@@ -85,6 +87,8 @@ struct outbox_forwarder {
     const outbox_port *port;
     struct ob_store store;
     struct ob_lane lane[OUTBOX_LANES];
+    struct ob_form form; /* of every message */
+    struct ob_fire fire;
 
     enum ob_state state;
     uint64_t now, since;      /* the clock as it was read last; when the state was entered */

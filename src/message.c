@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * message.c - builds CloudEvents documents and plain messages.
+ * message.c - builds CloudEvents documents, binary messages and plain ones.
  *
  * A resend after a crash builds the same identity and payload again from the row; `previous` alone
  * may differ, as it says what went ahead. Structured mode follows the CloudEvents JSON format
  * 1.0.2 and the MQTT binding 1.0.2: data of a JSON type is the value itself, other text is a
- * string, bytes are base64. Nothing is converted on the way, so numbers stay digit for digit.
+ * string, bytes are base64. Nothing is converted on the way, so numbers stay digit for digit. The
+ * attributes of all modes come from the same lines of code, so they cannot differ.
  */
 #include "message.h"
+
+#include "headers.h"
 
 #include <assert.h>
 #include <string.h>
 
-enum { PLAIN_PROPERTIES = 4, SEQUENCE_DIGITS = 19 };
+enum { SEQUENCE_DIGITS = 19, ATTRIBUTES_MAX = 10 /* as user properties, without headers */ };
 
 static const char structured_type[] = "application/cloudevents+json; charset=utf-8";
 static const char default_type[] = "outbox.event";
@@ -56,6 +59,12 @@ static bool attribute_is_fit(const struct ob_value *value)
            (value->storage == SQLITE_TEXT && ob_text_is_attribute(value->bytes, value->len));
 }
 
+static bool headers_are_fit(const struct ob_value *value)
+{
+    return value->storage == SQLITE_NULL ||
+           (value->storage == SQLITE_TEXT && ob_headers_are_fit(value->bytes, value->len));
+}
+
 static enum ob_media media_of(const struct ob_row *row)
 {
     return row->content_type.storage == SQLITE_TEXT
@@ -72,6 +81,8 @@ enum ob_unfit ob_message_check(const struct ob_row *row)
     if (!attribute_is_fit(&row->type) || !attribute_is_fit(&row->content_type) ||
         !attribute_is_fit(&row->key))
         return OB_UNFIT_ATTRIBUTE;
+    if (!headers_are_fit(&row->headers))
+        return OB_UNFIT_HEADERS;
     switch (row->payload.storage) {
     case SQLITE_INTEGER:
     case SQLITE_FLOAT:
@@ -150,10 +161,9 @@ static void append_number(struct writer *w, int64_t number, int digits)
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 /* RFC 8259, section 7: quotes, backslashes and controls are escaped, all else is as it is. */
-static void append_json_string(struct writer *w, const char *bytes, size_t len)
+static void append_escaped(struct writer *w, const char *bytes, size_t len)
 {
     size_t done = 0;
-    append(w, "\"", 1);
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)bytes[i];
         char escape[8];
@@ -168,7 +178,6 @@ static void append_json_string(struct writer *w, const char *bytes, size_t len)
         done = i + 1;
     }
     append(w, bytes + done, len - done);
-    append(w, "\"", 1);
 }
 
 /* RFC 4648, section 4. */
@@ -215,23 +224,167 @@ static void append_time(struct writer *w, int64_t ms)
 }
 
 /* A clock that was never set says 1970, or nothing; a year over 9999 has no RFC 3339 form. */
-static bool time_is_known(const struct ob_row *row)
+static bool has_form(int64_t ms)
 {
     const int64_t year_2000 = 946684800000, year_10000 = 253402300800000;
-    return row->has_created && row->created >= year_2000 && row->created < year_10000;
+    return ms >= year_2000 && ms < year_10000;
 }
 
-/* ---- The two modes --------------------------------------------------------------------------- */
-
-static void append_source(struct writer *w, const struct ob_identity *identity)
+static bool time_is_known(const struct ob_row *row)
 {
+    return row->has_created && has_form(row->created);
+}
+
+/* ---- Attributes ---------------------------------------------------------------------------------- */
+
+/* Where attributes go: members of a JSON document that was begun, or user properties. */
+struct sink {
+    struct writer *w;
+    outbox_property *properties; /* NULL: members */
+    size_t count;
+    const char *prefix; /* of a property's name; may be empty */
+};
+
+/* Begins an attribute whose value is appended next. A name without a NUL behind it is copied. */
+static void begin(struct sink *sink, const char *name, size_t len, bool is_lasting)
+{
+    struct writer *w = sink->w;
+    if (!sink->properties) {
+        append_text(w, ",\"");
+        append(w, name, len);
+        append_text(w, "\":\"");
+        return;
+    }
+    outbox_property *property = &sink->properties[sink->count];
+    property->name = name;
+    if (!is_lasting || sink->prefix[0] != '\0') {
+        property->name = w->buffer->bytes + w->buffer->used;
+        append_text(w, sink->prefix);
+        append(w, name, len);
+        append(w, "", 1);
+    }
+    property->value = w->buffer->bytes + w->buffer->used;
+}
+
+static void end(struct sink *sink)
+{
+    if (sink->properties)
+        append(sink->w, "", 1);
+    else
+        append_text(sink->w, "\"");
+    sink->count++;
+}
+
+static void begin_own(struct sink *sink, const char *name)
+{
+    begin(sink, name, strlen(name), true);
+}
+
+/* Characters that are the same in both. */
+static void put_clean(struct sink *sink, const char *name, const char *value)
+{
+    begin_own(sink, name);
+    append_text(sink->w, value);
+    end(sink);
+}
+
+static void put_text(struct sink *sink, const char *name, const struct ob_value *value)
+{
+    begin_own(sink, name);
+    if (sink->properties)
+        append(sink->w, value->bytes, value->len);
+    else
+        append_escaped(sink->w, value->bytes, value->len);
+    end(sink);
+}
+
+static void put_number(struct sink *sink, const char *name, int64_t number, int digits)
+{
+    begin_own(sink, name);
+    append_number(sink->w, number, digits);
+    end(sink);
+}
+
+static void put_time(struct sink *sink, const char *name, int64_t ms)
+{
+    begin_own(sink, name);
+    append_time(sink->w, ms);
+    end(sink);
+}
+
+static void put_source(struct sink *sink, const struct ob_identity *identity)
+{
+    struct writer *w = sink->w;
+    begin_own(sink, "source");
     append_text(w, "outbox://");
     append_text(w, identity->device);
     append_text(w, "/");
     append_text(w, identity->lane);
     append_text(w, "/");
     append_text(w, identity->epoch.digits);
+    end(sink);
 }
+
+/* Gives the digits, which may be written anew later. NULL where there was no room, or are none. */
+static char *put_previous(struct sink *sink, int64_t previous)
+{
+    if (previous == OB_NO_PREVIOUS)
+        return NULL;
+    begin_own(sink, "previous");
+    size_t start = sink->w->buffer->used;
+    append_number(sink->w, previous, SEQUENCE_DIGITS);
+    end(sink);
+    return sink->w->full ? NULL : sink->w->buffer->bytes + start;
+}
+
+static void put_headers(struct sink *sink, const struct ob_row *row)
+{
+    struct ob_header header;
+    if (row->headers.storage != SQLITE_TEXT)
+        return;
+    const char *at = row->headers.bytes, *stop = at + row->headers.len;
+    while (ob_headers_next(&at, stop, &header)) {
+        begin(sink, header.name, header.name_len, false);
+        if (sink->properties)
+            append(sink->w, header.value, header.value_len);
+        else
+            append_escaped(sink->w, header.value, header.value_len);
+        end(sink);
+    }
+}
+
+/* What the event itself was given. */
+static void put_given(struct sink *sink, const struct ob_row *row)
+{
+    if (row->key.storage == SQLITE_TEXT)
+        put_text(sink, "partitionkey", &row->key);
+    if (has_form(row->expires))
+        put_time(sink, "expirytime", row->expires);
+    put_headers(sink, row);
+}
+
+/* All but specversion, which a document begins with, and datacontenttype. Gives the digits of
+ * `previous`. */
+static char *put_attributes(struct sink *sink, const struct ob_row *row,
+                            const struct ob_identity *identity, int64_t previous)
+{
+    put_number(sink, "id", row->id, 1);
+    put_source(sink, identity);
+    if (row->type.storage == SQLITE_TEXT)
+        put_text(sink, "type", &row->type);
+    else
+        put_clean(sink, "type", default_type);
+    if (time_is_known(row))
+        put_time(sink, "time", row->created);
+    put_number(sink, "sequence", row->id, SEQUENCE_DIGITS);
+    char *digits = put_previous(sink, previous);
+    if (time_is_known(row))
+        put_time(sink, "recordedtime", row->created);
+    put_given(sink, row);
+    return digits;
+}
+
+/* ---- The modes ----------------------------------------------------------------------------------- */
 
 static void append_data(struct writer *w, const struct ob_row *row)
 {
@@ -241,10 +394,13 @@ static void append_data(struct writer *w, const struct ob_row *row)
         return;
     case SQLITE_TEXT:
         append_text(w, ",\"data\":");
-        if (media_of(row) == OB_MEDIA_JSON)
+        if (media_of(row) == OB_MEDIA_JSON) {
             append(w, payload->bytes, payload->len);
-        else
-            append_json_string(w, payload->bytes, payload->len);
+            return;
+        }
+        append_text(w, "\"");
+        append_escaped(w, payload->bytes, payload->len);
+        append_text(w, "\"");
         return;
     default:
         append_text(w, ",\"data_base64\":\"");
@@ -254,91 +410,40 @@ static void append_data(struct writer *w, const struct ob_row *row)
     }
 }
 
-static void append_member(struct writer *w, const char *name, const struct ob_value *value)
-{
-    if (value->storage == SQLITE_NULL)
-        return;
-    append_text(w, ",\"");
-    append_text(w, name);
-    append_text(w, "\":");
-    append_json_string(w, value->bytes, value->len);
-}
-
-/* The digits that may be written anew later. NULL where there was no room. */
-static char *append_previous(struct writer *w, int64_t previous)
-{
-    size_t start = w->buffer->used;
-    append_number(w, previous, SEQUENCE_DIGITS);
-    return w->full ? NULL : w->buffer->bytes + start;
-}
-
-/* Gives the digits of `previous`. */
-static char *append_document(struct writer *w, const struct ob_row *row,
-                             const struct ob_identity *identity, int64_t previous)
-{
-    append_text(w, "{\"specversion\":\"1.0\",\"id\":\"");
-    append_number(w, row->id, 1);
-    append_text(w, "\",\"source\":\"");
-    append_source(w, identity);
-    append_text(w, "\",\"type\":");
-    if (row->type.storage == SQLITE_TEXT)
-        append_json_string(w, row->type.bytes, row->type.len);
-    else
-        append_json_string(w, default_type, sizeof default_type - 1);
-    if (time_is_known(row)) {
-        append_text(w, ",\"time\":\"");
-        append_time(w, row->created);
-        append_text(w, "\"");
-    }
-    append_text(w, ",\"sequence\":\"");
-    append_number(w, row->id, SEQUENCE_DIGITS);
-    append_text(w, "\",\"previous\":\"");
-    char *digits = append_previous(w, previous);
-    append_text(w, "\"");
-    append_member(w, "partitionkey", &row->key);
-    append_member(w, "datacontenttype", &row->content_type);
-    append_data(w, row);
-    append_text(w, "}");
-    return digits;
-}
-
-/* Ends a string that was appended in pieces; gives its start. */
-static const char *end_string(struct writer *w, size_t start)
-{
-    append(w, "", 1);
-    return w->full ? NULL : w->buffer->bytes + start;
-}
-
 static void build_structured(struct writer *w, struct ob_message *built, const struct ob_row *row,
                              const struct ob_identity *identity, int64_t previous)
 {
     outbox_message *message = &built->wire;
+    struct sink sink = {.w = w, .prefix = ""};
     size_t start = w->buffer->used;
-    built->previous = append_document(w, row, identity, previous);
+    append_text(w, "{\"specversion\":\"1.0\"");
+    built->previous = put_attributes(&sink, row, identity, previous);
+    if (row->content_type.storage == SQLITE_TEXT)
+        put_text(&sink, "datacontenttype", &row->content_type);
+    append_data(w, row);
+    append_text(w, "}");
     message->payload = w->buffer->bytes + start;
     message->payload_len = w->buffer->used - start;
     message->content_type = structured_type;
     message->is_utf8 = 1;
 }
 
-static void build_plain(struct writer *w, struct ob_message *built, const struct ob_row *row,
-                        const struct ob_identity *identity, int64_t previous)
+/* Room for the properties of any event with these headers. */
+static struct sink open_properties(struct writer *w, const struct ob_row *row, const char *prefix)
 {
-    outbox_message *message = &built->wire;
-    static const char *const names[PLAIN_PROPERTIES] = {"id", "source", "sequence", "previous"};
-    outbox_property *properties = claim_aligned(w, PLAIN_PROPERTIES * sizeof *properties);
-    for (int i = 0; i < PLAIN_PROPERTIES && properties; i++) {
-        size_t start = w->buffer->used;
-        if (i == 1)
-            append_source(w, identity);
-        else if (i == 3)
-            built->previous = append_previous(w, previous);
-        else
-            append_number(w, row->id, i == 0 ? 1 : SEQUENCE_DIGITS);
-        properties[i] = (outbox_property){names[i], end_string(w, start)};
-    }
-    message->properties = properties;
-    message->property_count = PLAIN_PROPERTIES;
+    size_t count = ATTRIBUTES_MAX;
+    if (row->headers.storage == SQLITE_TEXT)
+        count += ob_headers_count(row->headers.bytes, row->headers.len);
+    return (struct sink){
+        .w = w, .properties = claim_aligned(w, count * sizeof(outbox_property)), .prefix = prefix};
+}
+
+/* The payload as it is, with its content type, beside the properties. */
+static void append_payload(struct writer *w, outbox_message *message, const struct ob_row *row,
+                           const struct sink *sink)
+{
+    message->properties = sink->properties;
+    message->property_count = sink->count;
     if (row->content_type.storage == SQLITE_TEXT)
         message->content_type = append_string(w, row->content_type.bytes, row->content_type.len);
     message->is_utf8 = row->payload.storage == SQLITE_TEXT;
@@ -347,12 +452,56 @@ static void build_plain(struct writer *w, struct ob_message *built, const struct
     append(w, row->payload.bytes, row->payload.len);
 }
 
+static void build_binary(struct writer *w, struct ob_message *built, const struct ob_row *row,
+                         const struct ob_identity *identity, int64_t previous, const char *prefix)
+{
+    struct sink sink = open_properties(w, row, prefix);
+    if (!sink.properties)
+        return;
+    put_clean(&sink, "specversion", "1.0");
+    built->previous = put_attributes(&sink, row, identity, previous);
+    append_payload(w, &built->wire, row, &sink);
+}
+
+static void build_plain(struct writer *w, struct ob_message *built, const struct ob_row *row,
+                        const struct ob_identity *identity, int64_t previous)
+{
+    struct sink sink = open_properties(w, row, "");
+    if (!sink.properties)
+        return;
+    put_number(&sink, "id", row->id, 1);
+    put_source(&sink, identity);
+    put_number(&sink, "sequence", row->id, SEQUENCE_DIGITS);
+    built->previous = put_previous(&sink, previous);
+    put_given(&sink, row);
+    append_payload(w, &built->wire, row, &sink);
+}
+
+/* MQTT binding 1.0.2, section 3: a recipient tells the modes by the content type, so beside attributes
+ * this one would be read as an event in structured mode, and the attributes would be nobody's. */
+static bool looks_structured(const struct ob_row *row)
+{
+    return row->content_type.storage == SQLITE_TEXT &&
+           ob_text_is_cloudevents(row->content_type.bytes, row->content_type.len);
+}
+
+static void build(struct writer *w, struct ob_message *built, const struct ob_row *row,
+                  const struct ob_identity *identity, int64_t previous, const struct ob_form *form)
+{
+    if (form->mode == OUTBOX_PLAIN)
+        build_plain(w, built, row, identity, previous);
+    else if (form->mode == OUTBOX_BINARY && !looks_structured(row))
+        build_binary(w, built, row, identity, previous, form->ce_prefix ? "ce-" : "");
+    else
+        build_structured(w, built, row, identity, previous);
+}
+
 const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob_row *row,
                                        const struct ob_identity *identity, int64_t previous,
-                                       outbox_mode mode)
+                                       const struct ob_form *form)
 {
     assert(ob_message_check(row) == OB_FIT);
-    assert(previous >= 0 && previous < row->id);
+    assert(previous >= OB_NO_PREVIOUS && previous < row->id);
     size_t used = buffer->used;
     struct writer w = {buffer, false};
     struct ob_message *built = claim_aligned(&w, sizeof *built);
@@ -364,10 +513,7 @@ const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob
         built->wire.topic = append_string(&w, row->topic.bytes, row->topic.len);
         if (row->keep_last && row->key.storage == SQLITE_TEXT)
             built->key = append_string(&w, row->key.bytes, row->key.len);
-        if (mode == OUTBOX_PLAIN)
-            build_plain(&w, built, row, identity, previous);
-        else
-            build_structured(&w, built, row, identity, previous);
+        build(&w, built, row, identity, previous, form);
     }
     if (w.full) {
         buffer->used = used;
@@ -389,9 +535,11 @@ void ob_message_set_previous(const outbox_message *message, int64_t previous)
     memcpy(ob_message_of(message)->previous, digits, SEQUENCE_DIGITS);
 }
 
-/* Text of control characters alone grows six times; attributes can do the same. A key may be there
- * once more. */
+/* Text of control characters alone grows six times. Attributes have none, and grow twice; a key may be
+ * there once more. A header brings quotes and commas, or a property with two strings. */
 size_t ob_message_room(size_t payload_max)
 {
-    return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)(4 * 6 + 1) * OUTBOX_ATTRIBUTE_MAX + 1024;
+    return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)(3 * 2 + 1) * OUTBOX_ATTRIBUTE_MAX +
+           (size_t)2 * OUTBOX_HEADERS_BYTES + OUTBOX_HEADERS_MAX * (sizeof(outbox_property) + 8) +
+           2048;
 }

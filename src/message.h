@@ -22,7 +22,7 @@ struct ob_row {
     int64_t id, created, expires;
     int retain, keep_last, is_tombstone, has_created;
     int is_too_large; /* only the id was read */
-    struct ob_value topic, payload, type, content_type, key;
+    struct ob_value topic, payload, type, content_type, key, headers;
 };
 
 /* Why a row can never be sent. The sentence goes into outbox_dead. */
@@ -35,6 +35,8 @@ struct ob_row {
     X(OB_UNFIT_JSON, "the content type is JSON and the payload is not one JSON value")             \
     X(OB_UNFIT_ATTRIBUTE,                                                                          \
       "type, content type or key is no text, empty, too long or not clean UTF-8")                  \
+    X(OB_UNFIT_HEADERS,                                                                            \
+      "headers is no text of lines NAME=VALUE, too long, or has a name twice or a reserved one")   \
     X(OB_UNFIT_MARK, "the row carries the mark of the tombstone")                                  \
     X(OB_UNFIT_LATE, "the id is below events that were sent already")                              \
     X(OB_UNFIT_ID, "the id is over 2^48")                                                          \
@@ -67,18 +69,27 @@ struct ob_buffer {
 /* What lies in the buffer for an event: the message, and what the sender needs beside it. */
 struct ob_message {
     outbox_message wire;
-    char *previous;      /* its digits, wherever they stand in the message */
+    char *previous;      /* its digits, wherever they stand in the message; NULL: none */
     int64_t epoch_first; /* the first id of its epoch */
     int64_t expires;     /* as in the row */
     const char *key;     /* of an event that supersedes older ones, else NULL */
 };
 
+#define OB_NO_PREVIOUS INT64_C(-1)
+
+/* What a message looks like. */
+struct ob_form {
+    outbox_mode mode;
+    int ce_prefix; /* in mode OUTBOX_BINARY: "ce-" in front of each name */
+};
+
 /* Builds the message of a row that passed the check, behind what the buffer holds; it is the first
  * member of a struct ob_message. `previous` is the last id of the same epoch that was delivered or
- * is in flight ahead, 0 if none. NULL when the room does not suffice: the buffer is as it was. */
+ * is in flight ahead, 0 if none, OB_NO_PREVIOUS where nobody is to be told. NULL when the room does
+ * not suffice: the buffer is as it was. */
 const outbox_message *ob_message_build(struct ob_buffer *buffer, const struct ob_row *row,
                                        const struct ob_identity *identity, int64_t previous,
-                                       outbox_mode mode);
+                                       const struct ob_form *form);
 
 /* The struct around a message that was built here. */
 const struct ob_message *ob_message_of(const outbox_message *message);

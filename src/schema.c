@@ -17,18 +17,19 @@
 #include <assert.h>
 #include <string.h>
 
-/* `created` has a default so that a plain INSERT from any tool gets a time. */
+/* `created` has a default so that a plain INSERT from any tool gets a time. What later releases have
+ * added stands at the end, in the order in which it came. */
 #define EVENT_TABLE(name)                                                                          \
     "CREATE TABLE main." name "(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"                 \
     " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"        \
     " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"                    \
-    " keep_last INTEGER, total INTEGER, ledger TEXT);"
+    " keep_last INTEGER, total INTEGER, ledger TEXT, headers TEXT);"
 
 /* An event's columns without their types: a row that is unfit keeps what it had. */
 #define DEAD_TABLE                                                                                 \
     "CREATE TABLE main.outbox_dead(number INTEGER PRIMARY KEY, lane TEXT, id INTEGER, epoch TEXT," \
     " topic, payload, created, retain, type, content_type, key, expires, keep_last, reason TEXT,"  \
-    " died INTEGER);"
+    " died INTEGER, headers);"
 
 #define EPOCH_TABLE                                                                                \
     "CREATE TABLE main.outbox_epoch(lane TEXT, first INTEGER, epoch TEXT,"                         \
@@ -38,12 +39,13 @@
 
 #define META_ROWS                                                                                  \
     "INSERT INTO main.outbox_meta(name, value)"                                                    \
-    " VALUES('version', 1), ('minimum_reader', 1), ('barrier', 0);"
+    " VALUES('version', 2), ('minimum_reader', 1), ('barrier', 0);"
 
 #define PENDING_OF(lane, table)                                                                    \
     " SELECT '" lane "' AS lane, id, topic, payload,"                                              \
     " datetime(created / 1000, 'unixepoch') AS created_utc, retain, type, content_type, key,"      \
-    " datetime(expires / 1000, 'unixepoch') AS expires_utc FROM " table " WHERE ledger IS NULL"
+    " datetime(expires / 1000, 'unixepoch') AS expires_utc, headers FROM " table                   \
+    " WHERE ledger IS NULL"
 
 /* For people. */
 #define URGENT_PENDING PENDING_OF("urgent", "outbox_urgent")
@@ -65,7 +67,7 @@ enum { TABLES = 5 };
 
 int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error)
 {
-    int64_t tables_found, minimum = 0;
+    int64_t tables_found, minimum = 0, version = 0;
     *found = OB_SCHEMA_MISSING;
     int code = ob_sql_number(db,
                              "SELECT count(*) FROM main.sqlite_master WHERE type = 'table' AND"
@@ -88,8 +90,11 @@ int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *er
                             "the outbox in this file needs schema version %lld, this program "
                             "knows %d; update the program",
                             (long long)minimum, OB_SCHEMA_VERSION);
-    *found = OB_SCHEMA_PRESENT;
-    return OUTBOX_OK;
+    code = ob_sql_number(db, "SELECT value FROM main.outbox_meta WHERE name = 'version'", 0, 0, 0,
+                         &version, error);
+    if (code == OUTBOX_OK)
+        *found = version < OB_SCHEMA_VERSION ? OB_SCHEMA_OLDER : OB_SCHEMA_PRESENT;
+    return code;
 }
 
 static void random_digits(char digits[OB_EPOCH_DIGITS + 1])
@@ -163,6 +168,40 @@ static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
     return code == OUTBOX_OK ? name_device(db, device, error) : code;
 }
 
+/* Columns are only ever added, so that the release that made the tables can go on writing them. */
+static const struct {
+    const char *is_there, *add;
+} columns[] = {
+#define HEADERS_OF(table, type)                                                                    \
+    {                                                                                              \
+        "SELECT count(*) FROM pragma_table_info('" table "', 'main') WHERE name = 'headers'",      \
+            "ALTER TABLE main." table " ADD COLUMN headers" type                                   \
+    }
+    HEADERS_OF("outbox_event", " TEXT"),
+    HEADERS_OF("outbox_urgent", " TEXT"),
+    HEADERS_OF("outbox_dead", ""),
+#undef HEADERS_OF
+};
+
+/* Brings the tables of an earlier release up to date. */
+static int upgrade(sqlite3 *db, struct ob_error *error)
+{
+    int code = OUTBOX_OK;
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0] && code == OUTBOX_OK; i++) {
+        int64_t is_there = 0;
+        code = ob_sql_number(db, columns[i].is_there, 0, 0, 0, &is_there, error);
+        if (code == OUTBOX_OK && !is_there)
+            code = ob_sql_run(db, columns[i].add, error, "adding a column to the outbox's tables");
+    }
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db,
+                          "DROP VIEW IF EXISTS main.outbox_pending;" PENDING_VIEW
+                          "INSERT INTO main.outbox_meta(name, value) VALUES('version', 2)"
+                          " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+                          error, "bringing the outbox's tables up to date");
+    return code;
+}
+
 /* The file is a clone of another device's: its events, the pending ones too, are new ones. */
 static int rename_device(sqlite3 *db, const char *device, struct ob_error *error)
 {
@@ -202,8 +241,10 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
         return code;
     if (found == OB_SCHEMA_MISSING)
         return make_tables(db, device, error);
-    if (!device)
-        return OUTBOX_OK;
+    if (found == OB_SCHEMA_OLDER)
+        code = upgrade(db, error);
+    if (code != OUTBOX_OK || !device)
+        return code;
     code = ob_schema_device(db, stored, error);
     /* A name that cannot be read is replaced like another one. */
     if (code == OUTBOX_CORRUPT || (code == OUTBOX_OK && strcmp(device, stored) != 0))

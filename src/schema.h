@@ -22,17 +22,18 @@
 #include <sqlite3.h>
 #include <stdint.h>
 
-#define OB_SCHEMA_VERSION 1
+#define OB_SCHEMA_VERSION 2 /* 2: the column headers */
 
-enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_PRESENT };
+/* OLDER: made by an earlier release, and not all columns are there. */
+enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_OLDER, OB_SCHEMA_PRESENT };
 
 /* Looks for the tables without writing. Returns an outbox_code: OUTBOX_OK, OUTBOX_NEWER_SCHEMA or
  * an error of the database. */
 int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *error);
 
-/* Makes the tables if they are missing, gives the device its name, or a new one with a new epoch,
- * and stores the limits. `device` and `limits` may be NULL. One transaction of its own; nothing
- * changed on any error. */
+/* Makes the tables, or the columns, if they are missing, gives the device its name, or a new one
+ * with a new epoch, and stores the limits. `device` and `limits` may be NULL. One transaction of
+ * its own; nothing changed on any error. */
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
                    struct ob_error *error);
 

@@ -14,6 +14,7 @@
 
 enum {
     BUFFER_MIN = 4096,
+    FIRE_BYTES_MAX = 1 << 24,
     CLOSE_ATTEMPTS = 3 /* with what the store waits each time: a second */
 };
 
@@ -47,6 +48,7 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
     const unsigned longest_ms = 1u << 28; /* three days; what is longer is a slip */
     return config->window <= 1000 && config->settle_batch <= 1024 &&
            config->payload_max <= OUTBOX_PAYLOAD_CAP && config->buffer_size >= BUFFER_MIN &&
+           config->fire_bytes <= FIRE_BYTES_MAX &&
            config->buffer_size <= ob_message_room(OUTBOX_PAYLOAD_CAP) &&
            config->settle_quiet_ms <= longest_ms / 16 && config->ack_timeout_ms <= longest_ms &&
            config->connect_timeout_ms <= longest_ms &&
@@ -54,7 +56,9 @@ static bool fill_defaults(const outbox_forwarder_config *given, outbox_forwarder
            config->backoff_min_ms <= config->backoff_max_ms &&
            config->backoff_max_ms <= longest_ms && config->pace.events_per_s <= 1000000 &&
            config->pace.bytes_per_s <= 1u << 30 && config->batch_seconds <= longest_ms / 1000 &&
-           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN) &&
+           (config->mode == OUTBOX_STRUCTURED || config->mode == OUTBOX_PLAIN ||
+            config->mode == OUTBOX_BINARY) &&
+           (!config->ce_prefix || config->mode == OUTBOX_BINARY) &&
            (!config->announce_topic || config->announce_topic[0] == '\0' ||
             ob_text_is_topic(config->announce_topic, strlen(config->announce_topic)));
 }
@@ -86,7 +90,7 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config)
     outbox_forwarder_config full;
     if (!fill_defaults(config, &full))
         return 0;
-    return align(sizeof(outbox_forwarder)) +
+    return align(sizeof(outbox_forwarder)) + align(full.fire_bytes) +
            OUTBOX_LANES * (align(ring_capacity(&full) * sizeof(struct ob_entry)) +
                            align(full.buffer_size) + align(topic_room(&full)));
 }
@@ -127,6 +131,7 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
     outbox_forwarder *f = memory;
     memset(f, 0, sizeof *f);
     (void)fill_defaults(given, &f->config); /* checked before */
+    f->form = (struct ob_form){f->config.mode, f->config.ce_prefix};
     at += align(sizeof *f);
     uint32_t capacity = ring_capacity(&f->config);
     for (int i = 0; i < OUTBOX_LANES; i++) {
@@ -138,6 +143,7 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
         at += align(f->config.buffer_size);
         at = lay_out_topic(f, &f->lane[i], at);
     }
+    f->fire.bytes = at;
     return f;
 }
 
@@ -266,6 +272,8 @@ void outbox_forwarder_stats(const outbox_forwarder *f, outbox_statistics *statis
     statistics->barriers = f->store.barriers;
     for (int i = 0; i < OUTBOX_LANES; i++)
         fill_sending(f, &f->lane[i], &statistics->sending[i]);
+    statistics->fire_sent = (uint64_t)f->fire.number;
+    statistics->fire_dropped = f->fire.dropped;
     statistics->backoff_ms = f->state == OB_BACKOFF ? f->backoff_ms : 0;
     statistics->last_error = f->error.code;
     sqlite3_snprintf((int)sizeof statistics->last_error_text, statistics->last_error_text, "%s",

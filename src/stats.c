@@ -156,5 +156,6 @@ int outbox_stats(outbox *box, outbox_statistics *statistics)
     int code = inspect(box->wakeup.db, statistics, &box->error);
     if (code == OUTBOX_OK && box->service)
         box->service->stats(box->service_context, statistics);
+    statistics->fire_dropped += box->stage.dropped;
     return code;
 }

@@ -91,6 +91,8 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
         code = ob_error_set(&store->error, OUTBOX_CORRUPT,
                             "there is no outbox in this file; attach to it or run outbox init");
+    if (code == OUTBOX_OK && found == OB_SCHEMA_OLDER)
+        code = ob_schema_make(db, NULL, NULL, &store->error);
     if (code != OUTBOX_OK)
         return code;
     store->journal = ob_sql_journal(db);
@@ -234,9 +236,10 @@ static bool read_row(sqlite3_stmt *statement, struct ob_row *row)
     row->key = column(statement, 7);
     row->expires = sqlite3_column_int64(statement, 8);
     row->keep_last = sqlite3_column_int(statement, 9) != 0;
-    row->is_tombstone = sqlite3_column_int(statement, 10);
-    const struct ob_value *values[] = {&row->topic, &row->payload, &row->type, &row->content_type,
-                                       &row->key};
+    row->headers = column(statement, 10);
+    row->is_tombstone = sqlite3_column_int(statement, 11);
+    const struct ob_value *values[] = {&row->topic,        &row->payload, &row->type,
+                                       &row->content_type, &row->key,     &row->headers};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
         if (values[i]->storage == SQLITE_TEXT && !values[i]->bytes)
             return false;

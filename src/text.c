@@ -129,3 +129,9 @@ enum ob_media ob_text_media(const char *content_type, size_t len)
         return OB_MEDIA_TEXT;
     return OB_MEDIA_OTHER;
 }
+
+bool ob_text_is_cloudevents(const char *content_type, size_t len)
+{
+    static const char start[] = "application/cloudevents";
+    return len >= sizeof start - 1 && same_letters(content_type, start, sizeof start - 1);
+}

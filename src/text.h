@@ -32,6 +32,9 @@ bool ob_text_is_device(const char *bytes, size_t len);
 enum ob_media { OB_MEDIA_OTHER, OB_MEDIA_TEXT, OB_MEDIA_JSON };
 enum ob_media ob_text_media(const char *content_type, size_t len);
 
+/* Whether it says that the payload is an event, or a batch of them, in some CloudEvents format. */
+bool ob_text_is_cloudevents(const char *content_type, size_t len);
+
 /* One JSON value in UTF-8 with optional white space around it (RFC 8259), nested at most
  * OB_JSON_DEPTH deep. */
 #define OB_JSON_DEPTH 64

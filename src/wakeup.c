@@ -80,42 +80,47 @@ static int commit_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sql
     return SQLITE_OK;
 }
 
-/* The four moments; `wakeup` is NULL when the handle was detached inside the transaction. */
-#define OB_TELL(base, moment)                                                                      \
+/* `wakeup` is NULL when the handle was detached inside the transaction. */
+#define OB_TELL(base, moment, ...)                                                                 \
     do {                                                                                           \
         const struct ob_wakeup *wakeup_ = wakeup_of(base);                                         \
         if (wakeup_)                                                                               \
-            wakeup_->methods->moment(wakeup_->context);                                            \
+            wakeup_->methods->moment(__VA_ARGS__);                                                 \
     } while (0)
 
 static int commit_begin(sqlite3_vtab *base)
 {
-    OB_TELL(base, began);
+    OB_TELL(base, began, wakeup_->context);
     return SQLITE_OK;
 }
 
 static int commit_commit(sqlite3_vtab *base)
 {
-    OB_TELL(base, committed);
+    OB_TELL(base, committed, wakeup_->context);
     return SQLITE_OK;
 }
 
 static int commit_rollback(sqlite3_vtab *base)
 {
-    OB_TELL(base, undone);
+    OB_TELL(base, undone, wakeup_->context);
     return SQLITE_OK;
 }
 
 static int commit_rollback_to(sqlite3_vtab *base, int savepoint)
 {
-    (void)savepoint;
-    OB_TELL(base, partly_undone);
+    OB_TELL(base, partly_undone, wakeup_->context, savepoint);
     return SQLITE_OK;
 }
 
-static int accept_savepoint(sqlite3_vtab *base, int savepoint)
+static int commit_savepoint(sqlite3_vtab *base, int savepoint)
 {
-    (void)base, (void)savepoint;
+    OB_TELL(base, saved, wakeup_->context, savepoint);
+    return SQLITE_OK;
+}
+
+static int commit_release(sqlite3_vtab *base, int savepoint)
+{
+    OB_TELL(base, released, wakeup_->context, savepoint);
     return SQLITE_OK;
 }
 
@@ -232,8 +237,8 @@ static const sqlite3_module commit_module = {
     .xBegin = commit_begin,
     .xCommit = commit_commit,
     .xRollback = commit_rollback,
-    .xSavepoint = accept_savepoint,
-    .xRelease = accept_savepoint,
+    .xSavepoint = commit_savepoint,
+    .xRelease = commit_release,
     .xRollbackTo = commit_rollback_to,
 };
 

@@ -23,9 +23,13 @@ struct ob_wakeup_methods {
     const char *statements_table; /* its name */
     const char *commit_table;     /* NULL: there is none, and its four methods are never called */
     void (*began)(void *context); /* the table was touched for the first time */
-    void (*committed)(void *context);          /* visible to others now */
-    void (*undone)(void *context);             /* rolled back, the touch with it */
-    void (*partly_undone)(void *context);      /* a savepoint was rolled back; the touch stays */
+    void (*committed)(void *context); /* visible to others now */
+    void (*undone)(void *context);    /* rolled back, the touch with it */
+    /* The savepoints of that transaction, numbered from the outside in: opened, released, rolled back;
+     * the touch stays. One that was open at the touch may be told of by its number alone. */
+    void (*saved)(void *context, int savepoint);
+    void (*released)(void *context, int savepoint);
+    void (*partly_undone)(void *context, int savepoint);
     void (*release_statements)(void *context); /* finalize them all: the connection may close */
     void (*closed)(void *context);             /* the connection is gone */
 };

@@ -21,6 +21,8 @@
 
 #define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
 
+enum { FIRE_BYTES_MIN = 256, FIRE_BYTES_MAX = 1 << 24 };
+
 /* ---- The transaction as SQLite tells it ------------------------------------------------------ */
 
 static void forget_puts(outbox *box)
@@ -34,6 +36,22 @@ static void on_began(void *context)
     box->touched = true;
     box->is_judged = false;
     forget_puts(box);
+    ob_stage_begin(&box->stage);
+}
+
+/* What waited for the commit goes to the forwarder, if one runs that takes it. */
+static void fire(outbox *box)
+{
+    struct ob_stage *stage = &box->stage;
+    if (stage->used == 0)
+        return;
+    if (box->service && box->service->fired) {
+        box->service->fired(box->service_context, stage->bytes, stage->used,
+                            ob_record_count(stage->bytes, stage->used));
+        ob_stage_clear(stage);
+    } else {
+        ob_stage_drop(stage);
+    }
 }
 
 static void on_committed(void *context)
@@ -44,6 +62,7 @@ static void on_committed(void *context)
         memcpy(durable, box->last_put, sizeof durable);
     box->touched = box->is_judged = false;
     forget_puts(box);
+    fire(box);
     if (box->service)
         box->service->committed(box->service_context, durable);
 }
@@ -61,15 +80,29 @@ static void on_undone(void *context)
     box->touched = box->is_judged = false;
     forget_puts(box);
     forget_fill(box);
+    ob_stage_clear(&box->stage);
+}
+
+static void on_saved(void *context, int savepoint)
+{
+    outbox *box = context;
+    ob_stage_open(&box->stage, savepoint);
+}
+
+static void on_released(void *context, int savepoint)
+{
+    outbox *box = context;
+    ob_stage_release(&box->stage, savepoint);
 }
 
 /* Which events the savepoint took with it is not known here, so none is claimed to be durable:
  * an id that was given back may be taken next by a writer that does not sync. */
-static void on_partly_undone(void *context)
+static void on_partly_undone(void *context, int savepoint)
 {
     outbox *box = context;
     forget_puts(box);
     forget_fill(box);
+    ob_stage_undo(&box->stage, savepoint);
 }
 
 static void on_release_statements(void *context)
@@ -88,6 +121,7 @@ static void on_closed(void *context)
     outbox *box = context;
     assert(!box->wakeup.db);
     box->touched = false;
+    ob_stage_drop(&box->stage);
 }
 
 static const struct ob_wakeup_methods on_wakeup = {
@@ -96,6 +130,8 @@ static const struct ob_wakeup_methods on_wakeup = {
     .began = on_began,
     .committed = on_committed,
     .undone = on_undone,
+    .saved = on_saved,
+    .released = on_released,
     .partly_undone = on_partly_undone,
     .release_statements = on_release_statements,
     .closed = on_closed,
@@ -161,6 +197,10 @@ static int check_config(const outbox_config *config, outbox *box)
     if (config->payload_max > OUTBOX_PAYLOAD_CAP)
         return ob_error_set(&box->error, OUTBOX_MISUSE, "payload_max is over %d bytes",
                             OUTBOX_PAYLOAD_CAP);
+    if (config->fire_bytes > FIRE_BYTES_MAX ||
+        (config->fire_bytes > 0 && config->fire_bytes < FIRE_BYTES_MIN))
+        return ob_error_set(&box->error, OUTBOX_MISUSE, "fire_bytes is not from %d to %d",
+                            FIRE_BYTES_MIN, FIRE_BYTES_MAX);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         const outbox_limit *limit = &config->limits[i];
         if (limit->max_events < OUTBOX_UNLIMITED || limit->max_events > OUTBOX_ID_MAX ||
@@ -217,6 +257,7 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
     if (code != OUTBOX_OK)
         return code;
     box->payload_max = config->payload_max ? config->payload_max : OUTBOX_PAYLOAD_MAX;
+    box->stage.size = config->fire_bytes ? config->fire_bytes : OUTBOX_FIRE_BYTES;
     box->vfs = ob_sql_vfs(db);
     /* Registered first: it fails on a connection that is attached already, and takes back nothing
      * but itself when the tables cannot be made. */
@@ -280,6 +321,7 @@ void outbox_detach(outbox *box)
         (void)outbox_stop(box); /* fails only when nothing runs */
     assert(!box->service);
     ob_wakeup_unregister(&box->wakeup);
+    sqlite3_free(box->stage.bytes);
     sqlite3_free(box);
 }
 
@@ -334,6 +376,24 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
     *media = event->content_type ? ob_text_media(event->content_type, strlen(event->content_type))
                                  : OB_MEDIA_OTHER;
     return check_payload(box, event, *media);
+}
+
+/* Checks the headers and joins them for the column; `joined` has been through that before. */
+static int take_headers(outbox *box, const outbox_event *event, const char *joined, size_t len)
+{
+    const char *culprit = NULL, *fault = NULL;
+    box->headers_len = len;
+    if (joined)
+        memcpy(box->headers, joined, len);
+    if (event->header_count > 0 && !event->headers)
+        return ob_error_set(&box->error, OUTBOX_MISUSE,
+                            "headers is NULL and header_count is not 0");
+    if (event->header_count > 0 || event->correlation_id || event->causation_id ||
+        event->traceparent)
+        fault = ob_headers_join(event, box->headers, &box->headers_len, &culprit);
+    return fault ? ob_error_set(&box->error, OUTBOX_BAD_ATTRIBUTE, "the header '%.40s' %s", culprit,
+                                fault)
+                 : OUTBOX_OK;
 }
 
 static bool has_limit(const outbox *box, outbox_lane lane)
@@ -418,8 +478,11 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
         result = sqlite3_bind_int64(statement, 8, ob_expiry_at_put(event->ttl_ms, now));
     if (result == SQLITE_OK && event->keep_last)
         result = sqlite3_bind_int(statement, 9, 1);
+    if (result == SQLITE_OK && box->headers_len > 0)
+        result =
+            sqlite3_bind_text(statement, 10, box->headers, (int)box->headers_len, SQLITE_STATIC);
     if (result == SQLITE_OK && box->limit[event->lane].max_bytes > 0)
-        result = sqlite3_bind_int64(statement, 10, ob_limit_bytes(event));
+        result = sqlite3_bind_int64(statement, 11, ob_limit_bytes(event, box->headers_len));
     if (result != SQLITE_OK)
         return ob_error_sqlite(&box->error, box->wakeup.db, result, "binding the event");
     return OUTBOX_OK;
@@ -580,7 +643,81 @@ static int get_ready(outbox *box, bool alone)
     return code;
 }
 
-int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
+/* ---- Fire and forget --------------------------------------------------------------------------- */
+
+static struct ob_value value_of(const char *text)
+{
+    return (struct ob_value){text ? SQLITE_TEXT : SQLITE_NULL, text, text ? strlen(text) : 0};
+}
+
+/* What the row would be. */
+static struct ob_row row_of(const outbox *box, const outbox_event *event, enum ob_media media)
+{
+    int64_t now = ob_sql_now(box->vfs);
+    struct ob_row row = {.created = now,
+                         .has_created = 1,
+                         .expires = event->ttl_ms > 0 ? ob_expiry_at_put(event->ttl_ms, now) : 0,
+                         .retain = event->retain != 0,
+                         .topic = value_of(event->topic),
+                         .type = value_of(event->type),
+                         .content_type = value_of(event->content_type),
+                         .key = value_of(event->key)};
+    row.payload = (struct ob_value){media == OB_MEDIA_OTHER ? SQLITE_BLOB : SQLITE_TEXT,
+                                    event->payload, event->payload_len};
+    if (box->headers_len > 0)
+        row.headers = (struct ob_value){SQLITE_TEXT, box->headers, box->headers_len};
+    else
+        row.headers = value_of(NULL);
+    return row;
+}
+
+static int check_fire(outbox *box, const outbox_event *event, const struct ob_row *row)
+{
+    if (event->lane != OUTBOX_NORMAL || event->keep_last)
+        return ob_error_set(&box->error, OUTBOX_MISUSE,
+                            "fire_and_forget goes with neither OUTBOX_URGENT nor keep_last");
+    if (ob_record_size(row) > box->stage.size)
+        return ob_error_set(&box->error, OUTBOX_TOO_LARGE,
+                            "the event has %lld bytes with all that belongs to it, fire_bytes is "
+                            "%lld",
+                            (long long)ob_record_size(row), (long long)box->stage.size);
+    return OUTBOX_OK;
+}
+
+/* To touch outbox_commit writes no page, but SQLite calls xCommit for it all the same. It takes the
+ * write lock, though: a virtual table cannot be part of a transaction that does not write. */
+static int join_transaction(outbox *box)
+{
+    int code = prepare_put(box);
+    if (code == OUTBOX_OK && !box->touched && box->statement[OB_PUT_TOUCH])
+        code = touch(box);
+    if (code == OUTBOX_OK && !box->touched)
+        code = ob_error_set(&box->error, OUTBOX_SQLITE,
+                            "an authorizer denies INSERT into outbox_commit, so nobody could tell "
+                            "when the transaction commits; allow it");
+    return code;
+}
+
+static int put_fire(outbox *box, const outbox_event *event, enum ob_media media)
+{
+    const struct ob_row row = row_of(box, event, media);
+    bool alone = is_alone(box->wakeup.db);
+    int code = check_fire(box, event, &row);
+    if (code == OUTBOX_OK && alone)
+        ob_stage_begin(&box->stage);
+    else if (code == OUTBOX_OK)
+        code = join_transaction(box);
+    if (code != OUTBOX_OK)
+        return code;
+    if (!ob_stage_add(&box->stage, &row))
+        return ob_error_set(&box->error, OUTBOX_NO_MEMORY, "memory ran out");
+    if (alone)
+        fire(box);
+    return OUTBOX_OK;
+}
+
+int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
+                  int64_t *id)
 {
     enum ob_media media = OB_MEDIA_OTHER;
     int64_t new_id = 0;
@@ -592,7 +729,15 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
         return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
     int code = check_event(box, event, &media);
     if (code == OUTBOX_OK)
+        code = take_headers(box, event, headers, headers_len);
+    if (code == OUTBOX_OK)
         code = end_left_over(box);
+    if (code == OUTBOX_OK && event->fire_and_forget) {
+        code = put_fire(box, event, media);
+        if (code == OUTBOX_OK && id)
+            *id = 0;
+        return code;
+    }
     bool alone = is_alone(db);
     if (code == OUTBOX_OK)
         code = get_ready(box, alone);
@@ -604,6 +749,11 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
     if (code == OUTBOX_OK && id)
         *id = new_id;
     return code;
+}
+
+int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
+{
+    return ob_writer_put(box, event, NULL, 0, id);
 }
 
 /* ---- The service behind the handle ----------------------------------------------------------- */
@@ -691,6 +841,11 @@ sqlite3 *outbox_connection(const outbox *box)
 size_t outbox_payload_max(const outbox *box)
 {
     return box ? box->payload_max : 0;
+}
+
+size_t outbox_fire_bytes(const outbox *box)
+{
+    return box ? box->stage.size : 0;
 }
 
 int outbox_fail(outbox *box, int code, const char *format, ...)

@@ -6,7 +6,9 @@
 #define OB_WRITER_H
 
 #include "error.h"
+#include "headers.h"
 #include "limit.h"
+#include "stage.h"
 #include "wakeup.h"
 
 #include <outbox/port.h>
@@ -38,6 +40,11 @@ struct outbox {
     struct ob_fill fill[OUTBOX_LANES];
     struct ob_table table[OUTBOX_LANES]; /* used where there is a limit */
 
+    struct ob_stage stage; /* fire-and-forget events of the open transaction */
+
+    char headers[OB_HEADERS_TEXT]; /* of the event that is put now */
+    size_t headers_len;
+
     /* A put's own transaction could not be rolled back; SAVEPOINT outbox_put is open still, unless
      * the application has ended it since. */
     bool left_open;
@@ -48,5 +55,10 @@ struct outbox {
     struct ob_error error;
     const char *warning;
 };
+
+/* outbox_put() of an event whose headers were joined and checked before, as they are in a row; NULL:
+ * they are the event's. */
+int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
+                  int64_t *id);
 
 #endif

@@ -71,8 +71,9 @@ typedef struct outbox_forwarder outbox_forwarder;
 
 /* Times are at most 2^28 ms, three days; settle_quiet_ms at most 2^24. */
 typedef struct outbox_forwarder_config {
-    outbox_mode mode;
-    unsigned window;             /* 0: 100; 1..1000 */
+    outbox_mode mode; /* OUTBOX_BINARY wants a link of MQTT 5: on others nothing is sent [mode-5] */
+    int ce_prefix;    /* as in outbox_forwarding */
+    unsigned window;  /* 0: 100; 1..1000 */
     unsigned settle_batch;       /* rows of one settling transaction; 0: 256; 1..1024 */
     unsigned settle_quiet_ms;    /* settles earlier when no PUBACK came for so long; 0: 1,000 */
     unsigned ack_timeout_ms;     /* 0: 30,000 */
@@ -84,6 +85,7 @@ typedef struct outbox_forwarder_config {
     /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in
      * the worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
+    size_t fire_bytes; /* for fire-and-forget events that wait; 0: none are sent; at most 2^24 */
     /* As in outbox_forwarding; copied. Where it is NULL in mode OUTBOX_STRUCTURED, each lane keeps
      * the topic that was read last. [announce-1] */
     const char *announce_topic;
@@ -107,7 +109,8 @@ typedef struct outbox_forwarder_config {
 size_t outbox_forwarder_size(const outbox_forwarder_config *config);
 
 /* Makes a forwarder in `memory`, which the caller keeps until outbox_forwarder_close(), aligned as
- * for any object. `db` must hold an outbox already (outbox_attach or the command made it). Unless
+ * for any object. `db` must hold an outbox already (outbox_attach or the command made it); one of an
+ * earlier release gets the columns that it lacks. Unless
  * `shared_connection` is set, `db` is the forwarder's own: it sets synchronous,
  * wal_autocheckpoint, secure_delete and the busy handler on it, but never the journal mode.
  * `link` and `port` must stay valid; they are used by outbox_forwarder_step() and _close() only.
@@ -136,6 +139,11 @@ int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
 /* Says that a transaction with events committed. All events of a lane up to `durable[lane]` survive
  * a power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
+
+/* Takes fire-and-forget events as outbox_service.fired() got them, for the next step to send. Those for
+ * which there is no room, or no connection now or by then, are dropped and counted. [fire-3] Only copies:
+ * touches neither the database nor the link. Same thread as step, or under a lock that keeps it away. */
+void outbox_forwarder_fire(outbox_forwarder *forwarder, const void *events, size_t size);
 
 /* Says that another connection may have committed. The next step looks for its rows. `again`
  * non-zero: it may be about to; where nobody has committed yet, further steps look after 1, 5 and

@@ -61,7 +61,7 @@ typedef struct outbox outbox;
     X(OUTBOX_TOO_LARGE, -13, "the payload is over the limit; send less or raise payload_max")      \
     X(OUTBOX_BAD_PAYLOAD, -14, "the payload is not what its content type says")                    \
     X(OUTBOX_BAD_ATTRIBUTE, -15,                                                                   \
-      "type, content type or key is empty, too long or not clean UTF-8")                           \
+      "an attribute or a header is empty, too long, not clean UTF-8 or of a reserved name")        \
     X(OUTBOX_BAD_ID, -16, "the table holds an id out of range; the forwarder will move it away")   \
     X(OUTBOX_NO_FILE, -17, "a database in memory has no file that a second connection could open") \
     X(OUTBOX_LOCKED, -18, "another forwarder serves this database; stop it first")                 \
@@ -104,8 +104,12 @@ typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 
 #define OUTBOX_TOPIC_MAX 1024       /* bytes of a topic (MQTT allows 65,535) */
 #define OUTBOX_ATTRIBUTE_MAX 256    /* bytes of type, content type, key, device */
+#define OUTBOX_HEADERS_MAX 32       /* headers of one event, correlation and trace among them */
+#define OUTBOX_HEADERS_BYTES 1024   /* of these: names, values, and 2 for each */
+#define OUTBOX_HEADER_NAME 20       /* bytes of a header's name */
 #define OUTBOX_PAYLOAD_MAX 65536    /* default of payload_max: what CloudEvents receivers accept */
 #define OUTBOX_PAYLOAD_CAP 16777216 /* payload_max can be raised up to this */
+#define OUTBOX_FIRE_BYTES 16384     /* default of fire_bytes */
 #define OUTBOX_ID_MAX ((int64_t)1 << 48)
 #define OUTBOX_DEAD_MAX 1000 /* dead letters that are kept in outbox_dead */
 
@@ -120,7 +124,7 @@ typedef enum outbox_when_full {
  * later. */
 typedef struct outbox_limit {
     int64_t max_events;
-    /* Bytes of topics, payloads and attributes, and OUTBOX_EVENT_BYTES for each event. */
+    /* Bytes of topics, payloads, attributes and headers, and OUTBOX_EVENT_BYTES for each event. */
     int64_t max_bytes;
     outbox_when_full when_full; /* taken when one of the two above is given */
 } outbox_limit;
@@ -149,6 +153,10 @@ typedef struct outbox_config {
      * missing, and a sum that is wrong makes the limit in bytes wrong until its row has left. Where
      * the file is damaged near the front, a put that must evict returns OUTBOX_CORRUPT. */
     outbox_limit limits[OUTBOX_LANES];
+    /* Memory for fire-and-forget events: of one transaction, and of those that committed and were not
+     * sent yet, each. Taken at the first such put, and at outbox_start(). From 256 to 2^24; 0:
+     * OUTBOX_FIRE_BYTES. What does not fit is dropped and counted. [fire-3] */
+    size_t fire_bytes;
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;
     size_t sentence_size;
@@ -156,7 +164,9 @@ typedef struct outbox_config {
 
 /* Makes the outbox of `db`'s main database usable on this connection.
  *
- * Makes the tables when they are missing, in one transaction of its own. [attach-1] It registers
+ * Makes the tables when they are missing, in one transaction of its own. [attach-1] Those of an earlier
+ * release get the columns that they lack, alike; that release can go on writing the file, and sends
+ * what it knows of an event. [attach-7] It registers
  * two virtual tables named outbox_statements and outbox_commit on the connection, and takes no
  * hook, changes no pragma and leaves the busy handler alone. [P8] [attach-2] Call it outside a
  * transaction, once per connection.
@@ -194,6 +204,12 @@ void outbox_detach(outbox *box);
 
 /* ---- Put --------------------------------------------------------------------------------- */
 
+/* An extension attribute of the application's own. */
+typedef struct outbox_header {
+    const char *name;  /* 1..OUTBOX_HEADER_NAME of a-z 0-9; see outbox_event.headers */
+    const char *value; /* 1..OUTBOX_ATTRIBUTE_MAX bytes of UTF-8 without control characters */
+} outbox_header;
+
 typedef struct outbox_event {
     const char *topic; /* 1..OUTBOX_TOPIC_MAX bytes of UTF-8, no '+', '#', control (MQTT 5, 4.7) */
     const void *payload;
@@ -201,7 +217,7 @@ typedef struct outbox_event {
     /* Media type of the payload, or NULL for bytes of no stated kind. application/json, or a type
      * that ends in +json: the payload must be one JSON value in UTF-8 and travels as that value.
      * text/...: it must be UTF-8 and travels as a string. Others travel as base64 in structured
-     * mode and as they are in plain mode. [put-6] */
+     * mode and as they are in the others. [put-6] */
     const char *content_type;
     const char *type; /* CloudEvents type; NULL: "outbox.event" */
     const char *key;  /* CloudEvents partitionkey; NULL: none */
@@ -218,6 +234,32 @@ typedef struct outbox_event {
      * newer one is among the OUTBOX_LOOK_AHEAD rows behind the batch that is read. [latest-1] Needs
      * a key. */
     int keep_last;
+    const char *correlation_id; /* CloudEvents correlationid: what belongs together; NULL: none */
+    const char
+        *causation_id;       /* CloudEvents causationid: the id of the event that caused this one */
+    const char *traceparent; /* W3C trace context, as it was when the event was put */
+    /* More attributes, for instance subject, dataschema, tracestate or extensions of one's own. They
+     * travel in this order, as members of the CloudEvents document or as user properties of MQTT 5. [headers-1]
+     * Not allowed: a name twice, those of the three above while they are set, and the names of what
+     * outbox itself says: specversion, id, source, type, time, datacontenttype, data, sequence,
+     * previous, partitionkey, expirytime, recordedtime. [headers-2] At most OUTBOX_HEADERS_MAX of
+     * them and OUTBOX_HEADERS_BYTES bytes, the three above among them. Copied. */
+    const outbox_header *headers;
+    size_t header_count;
+    /* Non-zero: fire and forget. The event is never stored: it waits in memory for the transaction to
+     * commit, is dropped if that rolls back, or the savepoint in which it was put, and is then sent
+     * once, at QoS 0, by the forwarder that outbox_start() runs on this handle. [fire-1] It costs no
+     * write and no sync. [fire-2] Where there is no such forwarder, where it is not ONLINE (or rests, or
+     * is finding out which event the broker hangs up on), or where there is no room, it is dropped, put
+     * returns OUTBOX_OK all the same, and the statistics count it. [fire-3]
+     * Its stream is unstored: `source` is outbox://DEVICE/unstored/ and 16 digits that are new at each
+     * start, id and sequence count what was sent under it, there is no previous, and put gives the id
+     * 0. [fire-4] It has no order against stored events. Not with OUTBOX_URGENT and keep_last:
+     * OUTBOX_MISUSE. Inside a transaction it takes the write lock, as other puts do. OUTBOX_TOO_LARGE
+     * where it is larger than fire_bytes; OUTBOX_SQLITE where an authorizer denies INSERT into
+     * outbox_commit, as nobody could tell of the commit then. [fire-5]
+     * (It is no member `qos`, as zero, the default everywhere, would then be the one that loses.) */
+    int fire_and_forget;
 } outbox_event;
 
 #define OUTBOX_TTL_MAX ((int64_t)1 << 46) /* ms, some two thousand years */
@@ -261,8 +303,8 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 /* Puts the dead letter `number` back into its lane as a new event, and takes it out of outbox_dead:
  * in the transaction that is open, or in one of its own. It goes to the end of the lane, under a
- * new id, and counts as accepted once more. Topic, payload, its time, type, content type, key and
- * the retain and keep-last marks are what they were. It expires when it would have; one that has
+ * new id, and counts as accepted once more. Topic, payload, its time, type, content type, key, headers
+ * and the retain and keep-last marks are what they were. It expires when it would have; one that has
  * expired meanwhile never does, for you ask for it now. Where its life had not begun, because the
  * clock was not set, it begins now. [dead-1]
  *
@@ -330,9 +372,22 @@ typedef struct outbox_pace {
  * library in it. `sentence` is valid during the call only. */
 typedef void (*outbox_log)(void *context, outbox_level level, int code, const char *sentence);
 
+/* How an event becomes a message. The attributes of CloudEvents 1.0 are specversion, id, source, type,
+ * time (when it was put), sequence (the id in 19 digits), previous (the id, in 19 digits, of the event
+ * that went before it in its stream; 0: none), partitionkey (its key), expirytime (where it expires),
+ * recordedtime (when it was put), its headers, and datacontenttype. [mode-1] */
 typedef enum outbox_mode {
-    OUTBOX_STRUCTURED, /* a CloudEvents 1.0 JSON document (MQTT binding 1.0.2, section 3.2) */
-    OUTBOX_PLAIN       /* the payload untouched; on MQTT 5 id, source and sequence go beside it */
+    /* A CloudEvents 1.0 JSON document (MQTT binding 1.0.2, section 3.2). */
+    OUTBOX_STRUCTURED,
+    /* The payload untouched. On MQTT 5 its content type and, as user properties, id, source, sequence,
+     * previous and what the event itself has of key, expiry and headers go beside it. [mode-2] */
+    OUTBOX_PLAIN,
+    /* The payload untouched, its content type as the Content Type of MQTT 5, and every other attribute
+     * as a user property (MQTT binding 1.0.2, section 3.1). [mode-3] An event whose own content type
+     * begins with application/cloudevents goes structured: beside attributes it would be taken for
+     * the event itself. [mode-4] MQTT 3.1.1 has no properties, so in this mode the protocol is 5: a
+     * start with protocol 4 is refused, and a broker that knows 3.1.1 only is not sent to. [mode-5] */
+    OUTBOX_BINARY
 } outbox_mode;
 
 typedef struct outbox_forwarding {
@@ -346,6 +401,9 @@ typedef struct outbox_forwarding {
     const char *cert_file, *key_file; /* PEM; the client certificate and its key */
     int insecure_no_server_check;     /* non-zero: neither chain nor host name is checked (mqtts) */
     outbox_mode mode;
+    /* Non-zero, with OUTBOX_BINARY: the names of the user properties begin with "ce-", as some readers
+     * want it (the Go SDK), against the letter of the binding. [mode-6] */
+    int ce_prefix;
     unsigned window;             /* events in flight; 0: 100; 1..1000 */
     unsigned keep_alive_seconds; /* 0: 30 */
     unsigned ack_timeout_ms;     /* no PUBACK for so long: reconnect; 0: 30,000 */
@@ -474,6 +532,8 @@ typedef struct outbox_statistics {
     unsigned backoff_ms; /* length of the pause in state BACKOFF */
     int last_error;      /* outbox_code of the last trouble, OUTBOX_OK while online */
     char last_error_text[160];
+    uint64_t fire_sent;    /* fire-and-forget events that were handed to the MQTT client */
+    uint64_t fire_dropped; /* those that were not, also by this handle before a start */
 } outbox_statistics;
 
 /* Fills `statistics`. Reads through the handle's own connection, so inside an open transaction it

@@ -39,7 +39,7 @@ typedef struct outbox_property {
     const char *name, *value;
 } outbox_property;
 
-/* One PUBLISH at QoS 1. Everything it points to belongs to the core and is valid during
+/* One PUBLISH, at QoS 1 unless it says otherwise. Everything it points to belongs to the core and is valid during
  * outbox_link_methods.publish() only. */
 typedef struct outbox_message {
     const char *topic; /* NUL-terminated, UTF-8, without wildcards */
@@ -52,6 +52,9 @@ typedef struct outbox_message {
     size_t property_count;
     /* MQTT 5, 3.3.2.3.3: Message Expiry Interval; 0: none; a 3.1.1 link leaves it out */
     uint32_t expiry_seconds;
+    /* Non-zero: QoS 0. The token means nothing, no ACKED follows, and neither the window nor the
+     * Receive Maximum counts it. */
+    int fire_and_forget;
 } outbox_message;
 
 /* What a call on a link answers. Never a bare count: zero means success and nothing else. */
@@ -101,7 +104,7 @@ typedef struct outbox_link_methods {
      * answer comes as OPENED or CLOSED. OUTBOX_LINK_DOWN: it could not even begin; poll may have a
      * CLOSED with the reason. */
     outbox_link_result (*open)(outbox_link *link);
-    /* Sends at QoS 1 under `token`, once, in the order of the calls. The message is copied or
+    /* Sends under `token`, once, in the order of the calls. The message is copied or
      * written before it returns. Its ACKED may come at the next poll. */
     outbox_link_result (*publish)(outbox_link *link, uint32_t token, const outbox_message *message);
     /* Takes the next event. OUTBOX_LINK_OK: `event` is filled; OUTBOX_LINK_AGAIN: none. */
@@ -142,6 +145,10 @@ typedef struct outbox_service {
     void (*gate)(void *context, outbox_gate_state gate);
     /* Ends the thread and frees `context`. */
     void (*stop)(void *context);
+    /* `count` fire-and-forget events are to be sent: their transaction has committed, and committed()
+     * follows, or they were put without one. They are for outbox_forwarder_fire(), which takes the bytes as they are; valid during the call. Must not
+     * block. Counts what it drops. NULL: this port sends none, and the handle counts them. */
+    void (*fired)(void *context, const void *events, size_t size, unsigned count);
 } outbox_service;
 
 /* Binds a service to a handle; the service must stay valid. Returns OUTBOX_MISUSE when one is bound
@@ -149,9 +156,10 @@ typedef struct outbox_service {
 int outbox_bind(outbox *box, const outbox_service *service, void *context);
 
 /* For the port's outbox_start(): the handle's connection (NULL after it was closed), its payload
- * limit, and a place for particulars. outbox_fail() returns `code`. */
+ * limit, its memory for fire-and-forget events, and a place for particulars. outbox_fail() returns `code`. */
 sqlite3 *outbox_connection(const outbox *box);
 size_t outbox_payload_max(const outbox *box);
+size_t outbox_fire_bytes(const outbox *box);
 int outbox_fail(outbox *box, int code, const char *format, ...);
 
 #ifdef __cplusplus

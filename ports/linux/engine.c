@@ -137,7 +137,7 @@ static int make_link(struct outbox_linux_engine *engine, const struct outbox_lin
         .username = wanted->username,
         .password = wanted->password,
         .client_id = wanted->client_id ? wanted->client_id : made_id,
-        .protocol = wanted->protocol,
+        .protocol = wanted->mode == OUTBOX_BINARY ? 5 : wanted->protocol, /* no way back to 4 */
         .ca_file = wanted->ca_file,
         .cert_file = wanted->cert_file,
         .key_file = wanted->key_file,
@@ -162,11 +162,13 @@ static int prepare_forwarder(struct outbox_linux_engine *engine,
     const outbox_forwarding *wanted = plan->forwarding;
     engine->config = (outbox_forwarder_config){
         .mode = wanted->mode,
+        .ce_prefix = wanted->ce_prefix,
         .window = wanted->window,
         .ack_timeout_ms = wanted->ack_timeout_ms,
         .connect_timeout_ms = wanted->connect_timeout_ms,
         .foreign_check_ms = wanted->foreign_check_ms,
         .payload_max = plan->payload_max,
+        .fire_bytes = plan->fire_bytes,
         .announce_topic = wanted->announce_topic,
         .dead_letters_max = wanted->dead_letters_max,
         .backoff_max_ms = wanted->backoff_max_ms,

@@ -19,7 +19,7 @@ struct outbox_linux_plan {
     const char *path; /* absolute */
     const char *vfs;
     const char *journal; /* pragma that keeps the journal file as the application does, or NULL */
-    size_t payload_max;
+    size_t payload_max, fire_bytes;
     void (*wake)(void *context); /* the link has an event; called on the MQTT client's threads */
     void *wake_context;
 };

@@ -355,8 +355,8 @@ int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message 
     }
     if (rc == MQTTASYNC_SUCCESS)
         rc = MQTTAsync_send(handle, message->topic, (int)message->payload_len,
-                            message->payload_len > 0 ? message->payload : "", 1,
-                            message->retain != 0, &options);
+                            message->payload_len > 0 ? message->payload : "",
+                            message->fire_and_forget ? 0 : 1, message->retain != 0, &options);
     MQTTProperties_free(&options.properties);
     return rc;
 }

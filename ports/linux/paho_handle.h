@@ -46,7 +46,7 @@ int outbox_paho_handle_make(MQTTAsync *handle, const outbox_paho_settings *setti
  * it returns. NULL in *handle is allowed. */
 void outbox_paho_handle_destroy(MQTTAsync *handle);
 
-/* Sends at QoS 1 what outbox_paho_packet_size() had a size for. Copies all. */
+/* Sends what outbox_paho_packet_size() had a size for. Copies all. */
 int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message *message,
                             void *ticket);
 

@@ -315,7 +315,9 @@ static outbox_link_result link_publish(outbox_link *base, uint32_t token,
     if (window > link->limits.receive_maximum)
         window = link->limits.receive_maximum;
     outbox_link_result result =
-        outbox_paho_queue_reserve(link->queue, token, size, window, &ticket);
+        message->fire_and_forget
+            ? outbox_paho_queue_reserve_unacked(link->queue, size, &ticket)
+            : outbox_paho_queue_reserve(link->queue, token, size, window, &ticket);
     if (result != OUTBOX_LINK_OK)
         return result;
     result =

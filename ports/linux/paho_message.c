@@ -6,7 +6,7 @@
  * connection (MQTT 5, 3.1.2.11.4), and it would do so at every resend. Pure functions; nothing is
  * kept.
  *
- *   fixed header 1 | remaining length 1..4 | topic 2 + n | packet id 2 |
+ *   fixed header 1 | remaining length 1..4 | topic 2 + n | QoS 1: packet id 2 |
  *   MQTT 5: property length 1..4, properties | payload
  */
 #include "paho_message.h"
@@ -54,7 +54,7 @@ static int properties_size(const outbox_message *m, size_t *total)
 
 size_t outbox_paho_packet_size(const outbox_message *m, int protocol)
 {
-    size_t remaining = 2; /* packet id */
+    size_t remaining = m->fire_and_forget ? 0 : 2; /* packet id */
     if (!add_string(&remaining, m->topic))
         return 0;
     if (protocol == 5) {

@@ -23,6 +23,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,10 +37,12 @@
 #define NONE UINT16_MAX
 #define FRESH_MS_MAX 15000u /* see outbox_paho_is_by_peer() */
 
-_Static_assert(OUTBOX_PAHO_WINDOW_MAX <= PROBE, "an index names each publish in flight");
+_Static_assert(OUTBOX_PAHO_WINDOW_MAX + OUTBOX_PAHO_UNACKED_MAX <= PROBE,
+               "an index names each publish in flight");
 _Static_assert(OUTBOX_PAHO_LINKS_MAX <= 1u << (32 - INDEX_BITS - GENERATION_BITS), "and a place");
 
-typedef enum flight_state { FREE, SENT, ACKED } flight_state;
+/* UNACKED: at QoS 0, and not written yet. */
+typedef enum flight_state { FREE, SENT, ACKED, UNACKED } flight_state;
 
 typedef struct flight {
     uint32_t token;
@@ -64,7 +67,8 @@ struct outbox_paho_queue {
     uint64_t silent_ms; /* at the end */
     int end_reason;
     char text[120], note[120];
-    unsigned capacity, in_flight;
+    unsigned window, capacity; /* capacity: the window, and room for those at QoS 0 */
+    unsigned in_flight, unacked;
     size_t bytes;
     uint16_t free, first_acked, last_acked; /* heads and tail of the lists through flight.next */
     flight flights[];
@@ -121,7 +125,8 @@ static outbox_paho_queue *find(void *ticket)
 static flight *find_flight(outbox_paho_queue *q, void *ticket)
 {
     unsigned index = index_of(ticket);
-    if (q == NULL || index >= q->capacity || q->flights[index].state != SENT)
+    if (q == NULL || index >= q->capacity ||
+        (q->flights[index].state != SENT && q->flights[index].state != UNACKED))
         return NULL;
     return &q->flights[index];
 }
@@ -134,7 +139,7 @@ static void forget(outbox_paho_queue *q)
     q->probe = FREE;
     q->heard_at_ms = 0;
     q->text[0] = q->note[0] = '\0';
-    q->in_flight = 0;
+    q->in_flight = q->unacked = 0;
     q->bytes = 0;
     q->first_acked = q->last_acked = NONE;
     q->free = 0;
@@ -146,12 +151,14 @@ outbox_paho_queue *outbox_paho_queue_new(unsigned window, void (*wake)(void *con
                                          void *context)
 {
     assert(window >= 1 && window <= OUTBOX_PAHO_WINDOW_MAX);
-    outbox_paho_queue *q = calloc(1, sizeof(*q) + window * sizeof(flight));
+    unsigned capacity = window + OUTBOX_PAHO_UNACKED_MAX;
+    outbox_paho_queue *q = calloc(1, sizeof(*q) + capacity * sizeof(flight));
     if (q == NULL)
         return NULL;
     q->wake = wake;
     q->wake_context = context;
-    q->capacity = window;
+    q->window = window;
+    q->capacity = capacity;
     forget(q);
     enter();
     unsigned place = 0;
@@ -195,26 +202,54 @@ void *outbox_paho_queue_begin(outbox_paho_queue *q)
 
 /* ---- The link's side ----------------------------------------------------------------------- */
 
+static bool has_bytes(const outbox_paho_queue *q, size_t bytes)
+{
+    return q->in_flight + q->unacked == 0 || q->bytes + bytes <= OUTBOX_PAHO_BYTES_MAX;
+}
+
+/* The ticket of a free index. */
+static void *take_free(outbox_paho_queue *q, uint32_t token, size_t bytes, flight_state state)
+{
+    unsigned index = q->free;
+    assert(index != NONE);
+    flight *f = &q->flights[index];
+    assert(f->state == FREE);
+    q->free = f->next;
+    *f = (flight){.token = token, .bytes = bytes, .next = NONE, .state = (uint8_t)state};
+    q->bytes += bytes;
+    if (state == UNACKED)
+        q->unacked++;
+    else
+        q->in_flight++;
+    return ticket_of(q, index);
+}
+
 outbox_link_result outbox_paho_queue_reserve(outbox_paho_queue *q, uint32_t token, size_t bytes,
                                              unsigned window, void **ticket)
 {
     outbox_link_result result = OUTBOX_LINK_OK;
     enter();
-    if (q->closed != NOT_YET) {
+    if (q->closed != NOT_YET)
         result = OUTBOX_LINK_DOWN;
-    } else if (q->free == NONE || q->in_flight >= window ||
-               (q->in_flight > 0 && q->bytes + bytes > OUTBOX_PAHO_BYTES_MAX)) {
+    else if (q->in_flight >= q->window || q->in_flight >= window || !has_bytes(q, bytes))
         result = OUTBOX_LINK_AGAIN;
-    } else {
-        unsigned index = q->free;
-        flight *f = &q->flights[index];
-        assert(f->state == FREE);
-        q->free = f->next;
-        *f = (flight){.token = token, .bytes = bytes, .next = NONE, .state = SENT};
-        q->in_flight++;
-        q->bytes += bytes;
-        *ticket = ticket_of(q, index);
-    }
+    else
+        *ticket = take_free(q, token, bytes, SENT);
+    leave();
+    return result;
+}
+
+outbox_link_result outbox_paho_queue_reserve_unacked(outbox_paho_queue *q, size_t bytes,
+                                                     void **ticket)
+{
+    outbox_link_result result = OUTBOX_LINK_OK;
+    enter();
+    if (q->closed != NOT_YET)
+        result = OUTBOX_LINK_DOWN;
+    else if (q->unacked >= OUTBOX_PAHO_UNACKED_MAX || !has_bytes(q, bytes))
+        result = OUTBOX_LINK_AGAIN;
+    else
+        *ticket = take_free(q, 0, bytes, UNACKED);
     leave();
     return result;
 }
@@ -222,8 +257,9 @@ outbox_link_result outbox_paho_queue_reserve(outbox_paho_queue *q, uint32_t toke
 static void release(outbox_paho_queue *q, unsigned index)
 {
     flight *f = &q->flights[index];
-    assert(f->state != FREE && q->in_flight > 0 && q->bytes >= f->bytes);
-    q->in_flight--;
+    unsigned *count = f->state == UNACKED ? &q->unacked : &q->in_flight;
+    assert(f->state != FREE && *count > 0 && q->bytes >= f->bytes);
+    (*count)--;
     q->bytes -= f->bytes;
     *f = (flight){.next = q->free, .state = FREE};
     q->free = (uint16_t)index;
@@ -362,6 +398,8 @@ void outbox_paho_queue_acked(void *ticket, int reason)
     flight *f = find_flight(q, ticket);
     if (f == NULL || q->closed != NOT_YET) {
         q = NULL;
+    } else if (f->state == UNACKED) {
+        release(q, index_of(ticket)); /* written: the server has said nothing */
     } else {
         uint16_t index = (uint16_t)index_of(ticket);
         q->heard_at_ms = outbox_linux_now_ms();

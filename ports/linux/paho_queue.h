@@ -13,6 +13,7 @@
 #include <outbox/port.h>
 
 #define OUTBOX_PAHO_WINDOW_MAX 1000 /* publishes in flight */
+#define OUTBOX_PAHO_UNACKED_MAX 16  /* and at QoS 0 such that are not written yet */
 #define OUTBOX_PAHO_LINKS_MAX 64    /* queues in a process */
 
 /* Paho 1.3.12 never frees a publish that it was given but had not yet begun to write when the
@@ -76,6 +77,11 @@ void *outbox_paho_queue_begin(outbox_paho_queue *queue);
  * OUTBOX_PAHO_BYTES_MAX bytes are in flight. OUTBOX_LINK_DOWN: the connection has ended. */
 outbox_link_result outbox_paho_queue_reserve(outbox_paho_queue *queue, uint32_t token, size_t bytes,
                                              unsigned window, void **ticket);
+
+/* The same for one at QoS 0, of which no ACKED comes: outbox_paho_queue_acked() tells that Paho has
+ * written it. OUTBOX_LINK_AGAIN: OUTBOX_PAHO_UNACKED_MAX of them are not written yet, or too many bytes. */
+outbox_link_result outbox_paho_queue_reserve_unacked(outbox_paho_queue *queue, size_t bytes,
+                                                     void **ticket);
 
 /* Gives the ticket of a probe. OUTBOX_LINK_AGAIN: there is one already whose ALIVE was not taken.
  * OUTBOX_LINK_DOWN: the connection has ended. */

@@ -4,11 +4,11 @@
  *
  * The thread owns the engine: connection, lock, link and forwarder. What the application's thread
  * and the MQTT client's threads have to say goes through a few flags under one small mutex, and an
- * eventfd wakes the thread if it sleeps. Nothing but the flags and a copy of the statistics is
- * touched under that mutex: no call of SQLite, of the MQTT client or of the application is made
+ * eventfd wakes the thread if it sleeps. Nothing but the flags, the fire-and-forget events on their way
+ * and a copy of the statistics is touched under that mutex: no call of SQLite, of the MQTT client or of the application is made
  * while it is held, so it can take part in no deadlock.
  *
- *     application ---committed, flush, stop---> flags ---> thread: take flags, step, sleep
+ *     application ---committed, fired, flush--> flags ---> thread: take flags, step, sleep
  *     MQTT client ---something happened-------> flags          |
  *     application <--statistics, settled id---- copy <---------+
  *
@@ -77,6 +77,10 @@ struct service {
     int code;       /* how opening went */
     outbox_statistics statistics;
     int64_t acked[OUTBOX_LANES]; /* see outbox_service.acked */
+    char *fired;                 /* fire-and-forget events for the next step */
+    size_t fired_size, fired_used;
+    unsigned fired_count;
+    uint64_t fire_dropped;
 };
 
 static void hold(struct service *service)
@@ -129,6 +133,11 @@ static struct flags take_flags(struct service *service)
     service->flags.committed = false;
     memset(service->flags.durable, 0, sizeof service->flags.durable);
     service->woken = false;
+    if (service->fired_used > 0 && service->engine.forwarder) /* which only copies them */
+        outbox_forwarder_fire(service->engine.forwarder, service->fired, service->fired_used);
+    else
+        service->fire_dropped += service->fired_count;
+    service->fired_used = service->fired_count = 0;
     let_go(service);
     return flags;
 }
@@ -366,12 +375,28 @@ static void service_committed(void *context, const int64_t durable[OUTBOX_LANES]
     let_go(service);
 }
 
+static void service_fired(void *context, const void *events, size_t size, unsigned count)
+{
+    struct service *service = context;
+    hold(service);
+    if (service->stands_by || size > service->fired_size - service->fired_used) {
+        service->fire_dropped += count;
+    } else {
+        memcpy(service->fired + service->fired_used, events, size);
+        service->fired_used += size;
+        service->fired_count += count;
+        wake(service);
+    }
+    let_go(service);
+}
+
 /* Leaves the database's part as it is. */
 static void service_stats(void *context, outbox_statistics *statistics)
 {
     struct service *service = context;
     hold(service);
     outbox_statistics now = service->statistics;
+    now.fire_dropped += service->fire_dropped;
     let_go(service);
     const size_t ours = offsetof(outbox_statistics, state); /* the forwarder's part is the rest */
     memcpy((char *)statistics + ours, (const char *)&now + ours, sizeof now - ours);
@@ -429,6 +454,7 @@ static void free_service(struct service *service)
         (void)close(service->wake_fd);
     (void)pthread_cond_destroy(&service->changed); /* nobody waits any more */
     (void)pthread_mutex_destroy(&service->mutex);
+    free(service->fired);
     free(service);
 }
 
@@ -473,6 +499,7 @@ static const outbox_service methods = {
     .acked = service_acked,
     .gate = service_gate,
     .stop = service_stop,
+    .fired = service_fired,
 };
 
 /* ---- Start ------------------------------------------------------------------------------------- */
@@ -489,8 +516,13 @@ static int check_forwarding(outbox *box, const outbox_forwarding *wanted)
         {wanted->client_id && wanted->client_id[0] == '\0', "client_id is empty"},
         {wanted->protocol != 0 && wanted->protocol != 4 && wanted->protocol != 5,
          "protocol is none of 5, 4 and 0"},
-        {wanted->mode != OUTBOX_STRUCTURED && wanted->mode != OUTBOX_PLAIN,
-         "mode is neither OUTBOX_STRUCTURED nor OUTBOX_PLAIN"},
+        {wanted->mode != OUTBOX_STRUCTURED && wanted->mode != OUTBOX_PLAIN &&
+             wanted->mode != OUTBOX_BINARY,
+         "mode is none of OUTBOX_STRUCTURED, OUTBOX_PLAIN and OUTBOX_BINARY"},
+        {wanted->mode == OUTBOX_BINARY && wanted->protocol == 4,
+         "OUTBOX_BINARY needs the user properties of MQTT 5, and protocol is 4"},
+        {wanted->ce_prefix && wanted->mode != OUTBOX_BINARY,
+         "ce_prefix is set and mode is not OUTBOX_BINARY"},
         {wanted->window > 1000, "window is over 1000"},
         {wanted->keep_alive_seconds > 65535, "keep_alive_seconds is over 65535"},
         {wanted->payload_max > OUTBOX_PAYLOAD_CAP, "payload_max is over OUTBOX_PAYLOAD_CAP"},
@@ -553,6 +585,7 @@ static int make_plan(outbox *box, const outbox_forwarding *wanted, struct outbox
     if (code != OUTBOX_OK)
         return code;
     plan->forwarding = wanted;
+    plan->fire_bytes = outbox_fire_bytes(box);
     plan->payload_max = wanted->payload_max ? wanted->payload_max : outbox_payload_max(box);
     code = outbox_url_parse(wanted->broker, &plan->url, sentence, sizeof sentence);
     return code == OUTBOX_OK ? OUTBOX_OK : outbox_fail(box, code, "%s", sentence);
@@ -572,19 +605,27 @@ static int make_condition(pthread_cond_t *condition)
     return error;
 }
 
-static struct service *make_service(void)
+static struct service *make_service(size_t fire_bytes)
 {
     struct service *service = calloc(1, sizeof *service);
     if (!service)
         return NULL;
     service->wake_fd = -1;
+    service->fired = malloc(fire_bytes);
+    service->fired_size = fire_bytes;
     int error = pthread_mutex_init(&service->mutex, NULL);
     if (error == 0) {
         error = make_condition(&service->changed);
         if (error != 0)
             (void)pthread_mutex_destroy(&service->mutex);
     }
+    if (error == 0 && !service->fired) {
+        free_service(service);
+        errno = ENOMEM;
+        return NULL;
+    }
     if (error != 0) {
+        free(service->fired);
         free(service);
         errno = error;
         return NULL;
@@ -666,7 +707,7 @@ int outbox_start(outbox *box, const outbox_forwarding *forwarding)
     int code = make_plan(box, forwarding, &plan);
     if (code != OUTBOX_OK)
         return code;
-    struct service *service = make_service();
+    struct service *service = make_service(plan.fire_bytes);
     if (service) {
         plan.wake = on_link;
         plan.wake_context = service;

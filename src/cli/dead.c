@@ -142,13 +142,24 @@ static void print_letter(sqlite3_stmt *statement)
     }
 }
 
+#define SHOW(more)                                                                                 \
+    "SELECT " COLUMNS ", created, retain, type, content_type, key, expires, keep_last, " more      \
+    "payload FROM main.outbox_dead WHERE number = ?1"
+
+/* A file of an earlier release that nobody has attached to since has no such column. */
+static bool has_headers(const struct job *job)
+{
+    sqlite3_stmt *probe = NULL;
+    int result =
+        sqlite3_prepare_v2(job->db, "SELECT headers FROM main.outbox_dead", -1, &probe, NULL);
+    (void)sqlite3_finalize(probe); /* never stepped: nothing to report */
+    return result == SQLITE_OK;
+}
+
 static int show(struct job *job)
 {
     sqlite3_stmt *statement = NULL;
-    int status = prepare(job,
-                         "SELECT " COLUMNS ", created, retain, type, content_type, key, expires,"
-                         " keep_last, payload FROM main.outbox_dead WHERE number = ?1",
-                         &statement);
+    int status = prepare(job, has_headers(job) ? SHOW("headers, ") : SHOW(""), &statement);
     int result = status == CLI_OK ? sqlite3_step(statement) : SQLITE_DONE;
     if (status == CLI_OK && result == SQLITE_DONE)
         status = cli_fail("%s: there is no dead letter %ld", job->path, job->number);

@@ -41,7 +41,9 @@ const struct cli_verb cli_forward = {
         "      --cert F, --key F    client certificate and its key, PEM\n"
         "      --client-id ID       MQTT client id (default: made of device and file)\n"
         "      --window N           events in flight, 1 to 1000 (default: 100)\n"
-        "      --mode MODE          structured (CloudEvents JSON, default) or plain\n"
+        "      --mode MODE          structured (CloudEvents JSON, default), binary (CloudEvents\n"
+        "                           as MQTT 5 user properties) or plain\n"
+        "      --ce-prefix          with binary: names of properties begin with ce-\n"
         "      --protocol N         5 or 4 (MQTT 3.1.1); default: 5, and 4 where 5 is refused\n"
         "  -v, --verbose            tell about connections too\n"
         "  -q, --quiet              tell about errors only\n"
@@ -180,7 +182,7 @@ static int drain(const struct job *job)
 
 /* ---- The verb ---------------------------------------------------------------------------------- */
 
-enum { CA = 256, CERT, KEY, CLIENT_ID, WINDOW, MODE, PROTOCOL, PASSWORD_FILE, TIMEOUT };
+enum { CA = 256, CERT, KEY, CLIENT_ID, WINDOW, MODE, CE_PREFIX, PROTOCOL, PASSWORD_FILE, TIMEOUT };
 
 static const struct option options[] = {{"broker", required_argument, NULL, 'b'},
                                         {"drain", no_argument, NULL, 'd'},
@@ -194,6 +196,7 @@ static const struct option options[] = {{"broker", required_argument, NULL, 'b'}
                                         {"client-id", required_argument, NULL, CLIENT_ID},
                                         {"window", required_argument, NULL, WINDOW},
                                         {"mode", required_argument, NULL, MODE},
+                                        {"ce-prefix", no_argument, NULL, CE_PREFIX},
                                         {"protocol", required_argument, NULL, PROTOCOL},
                                         {"verbose", no_argument, NULL, 'v'},
                                         {"quiet", no_argument, NULL, 'q'},
@@ -223,6 +226,21 @@ static const char **text_of(struct job *job, int option)
     }
 }
 
+static bool find_mode(const char *name, outbox_mode *mode)
+{
+    static const struct {
+        const char *name;
+        outbox_mode mode;
+    } modes[] = {
+        {"structured", OUTBOX_STRUCTURED}, {"binary", OUTBOX_BINARY}, {"plain", OUTBOX_PLAIN}};
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(name, modes[i].name) == 0) {
+            *mode = modes[i].mode;
+            return true;
+        }
+    return false;
+}
+
 /* Options whose value has to be understood. Returns -1, or an exit status. */
 static int parse_value(struct job *job, int option)
 {
@@ -243,9 +261,8 @@ static int parse_value(struct job *job, int option)
             return cli_usage(&cli_forward, "--timeout wants a number of seconds");
         return -1;
     case MODE:
-        if (strcmp(optarg, "structured") != 0 && strcmp(optarg, "plain") != 0)
-            return cli_usage(&cli_forward, "--mode wants structured or plain");
-        job->forwarding.mode = optarg[0] == 'p' ? OUTBOX_PLAIN : OUTBOX_STRUCTURED;
+        if (!find_mode(optarg, &job->forwarding.mode))
+            return cli_usage(&cli_forward, "--mode wants structured, binary or plain");
         return -1;
     default:
         return cli_other_option(&cli_forward, option);
@@ -264,6 +281,8 @@ static int parse(int argc, char **argv, struct job *job)
             job->drain = true;
         else if (option == 's')
             job->forwarding.stand_by = 1;
+        else if (option == CE_PREFIX)
+            job->forwarding.ce_prefix = 1;
         else if (option == 'v')
             job->verbose = true;
         else if (option == 'q')

@@ -42,6 +42,10 @@ const struct cli_verb cli_put = {
         "  -u, --urgent             in the urgent lane\n"
         "      --keep-last          only the newest event of this key matters; needs --key\n"
         "      --ttl SECONDS        not worth sending after so long (default: for ever)\n"
+        "  -H, --header NAME=VALUE  an attribute of your own, as site=7; may be repeated\n"
+        "      --correlation-id ID  CloudEvents correlationid\n"
+        "      --causation-id ID    CloudEvents causationid: the id of the event that caused this\n"
+        "      --traceparent TEXT   W3C trace context\n"
         "\n"
         "A payload has at most 65536 bytes. If a line cannot be stored, its whole batch is not,\n"
         "and the command stops and tells how many events were stored before.\n",
@@ -53,6 +57,7 @@ struct job {
     sqlite3 *db;
     outbox *box;
     outbox_event event; /* all but the payload */
+    outbox_header headers[OUTBOX_HEADERS_MAX];
     bool lines, each;
     int64_t stored, last_id; /* committed so far */
 };
@@ -192,58 +197,102 @@ static int put_payload(struct job *job, const char *payload)
     return status;
 }
 
+enum { KEEP_LAST = 256, TTL, EACH, CORRELATION, CAUSATION, TRACE };
+
+static const struct option options[] = {{"lines", no_argument, NULL, 'l'},
+                                        {"each", no_argument, NULL, EACH},
+                                        {"content-type", required_argument, NULL, 'c'},
+                                        {"type", required_argument, NULL, 't'},
+                                        {"key", required_argument, NULL, 'k'},
+                                        {"retain", no_argument, NULL, 'r'},
+                                        {"urgent", no_argument, NULL, 'u'},
+                                        {"keep-last", no_argument, NULL, KEEP_LAST},
+                                        {"ttl", required_argument, NULL, TTL},
+                                        {"header", required_argument, NULL, 'H'},
+                                        {"correlation-id", required_argument, NULL, CORRELATION},
+                                        {"causation-id", required_argument, NULL, CAUSATION},
+                                        {"traceparent", required_argument, NULL, TRACE},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {0}};
+
+/* Cuts NAME=VALUE in two; what may stand there, the put says. */
+static int add_header(struct job *job, char *text)
+{
+    char *equals = strchr(text, '=');
+    if (!equals)
+        return cli_usage(&cli_put, "--header wants NAME=VALUE, not '%s'", text);
+    if (job->event.header_count == OUTBOX_HEADERS_MAX)
+        return cli_usage(&cli_put, "there are more than %d headers", OUTBOX_HEADERS_MAX);
+    *equals = '\0';
+    job->headers[job->event.header_count++] = (outbox_header){text, equals + 1};
+    job->event.headers = job->headers;
+    return -1;
+}
+
+/* Where the text behind an option belongs; NULL: it is no such option. */
+static const char **text_of(outbox_event *event, int option)
+{
+    switch (option) {
+    case 'c':
+        return &event->content_type;
+    case 't':
+        return &event->type;
+    case 'k':
+        return &event->key;
+    case CORRELATION:
+        return &event->correlation_id;
+    case CAUSATION:
+        return &event->causation_id;
+    case TRACE:
+        return &event->traceparent;
+    default:
+        return NULL;
+    }
+}
+
+static int parse_one(struct job *job, int option)
+{
+    const char **text = text_of(&job->event, option);
+    long seconds;
+    if (text) {
+        *text = optarg;
+        return -1;
+    }
+    switch (option) {
+    case 'l':
+        job->lines = true;
+        return -1;
+    case EACH:
+        job->each = true;
+        return -1;
+    case 'r':
+        job->event.retain = 1;
+        return -1;
+    case 'u':
+        job->event.lane = OUTBOX_URGENT;
+        return -1;
+    case KEEP_LAST:
+        job->event.keep_last = 1;
+        return -1;
+    case TTL:
+        if (!cli_number(optarg, 1, TTL_SECONDS_MAX, &seconds))
+            return cli_usage(&cli_put, "--ttl wants a number of seconds, from 1");
+        job->event.ttl_ms = (int64_t)seconds * 1000;
+        return -1;
+    case 'H':
+        return add_header(job, optarg);
+    default:
+        return cli_other_option(&cli_put, option);
+    }
+}
+
 /* Returns -1 when all options are understood, else an exit status. */
 static int parse(int argc, char **argv, struct job *job)
 {
-    static const struct option options[] = {{"lines", no_argument, NULL, 'l'},
-                                            {"each", no_argument, NULL, 'e'},
-                                            {"content-type", required_argument, NULL, 'c'},
-                                            {"type", required_argument, NULL, 't'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"retain", no_argument, NULL, 'r'},
-                                            {"urgent", no_argument, NULL, 'u'},
-                                            {"keep-last", no_argument, NULL, 'K'},
-                                            {"ttl", required_argument, NULL, 'T'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    int option;
-    long seconds;
-    while ((option = getopt_long(argc, argv, "lc:t:k:ruh", options, NULL)) != -1) {
-        switch (option) {
-        case 'l':
-            job->lines = true;
-            break;
-        case 'e':
-            job->each = true;
-            break;
-        case 'c':
-            job->event.content_type = optarg;
-            break;
-        case 't':
-            job->event.type = optarg;
-            break;
-        case 'k':
-            job->event.key = optarg;
-            break;
-        case 'r':
-            job->event.retain = 1;
-            break;
-        case 'u':
-            job->event.lane = OUTBOX_URGENT;
-            break;
-        case 'K':
-            job->event.keep_last = 1;
-            break;
-        case 'T':
-            if (!cli_number(optarg, 1, TTL_SECONDS_MAX, &seconds))
-                return cli_usage(&cli_put, "--ttl wants a number of seconds, from 1");
-            job->event.ttl_ms = (int64_t)seconds * 1000;
-            break;
-        default:
-            return cli_other_option(&cli_put, option);
-        }
-    }
-    return -1;
+    int option, status = -1;
+    while (status < 0 && (option = getopt_long(argc, argv, "lc:t:k:ruH:h", options, NULL)) != -1)
+        status = parse_one(job, option);
+    return status;
 }
 
 static int run(int argc, char **argv)

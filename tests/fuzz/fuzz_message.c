@@ -99,6 +99,8 @@ static void check_data(const struct ob_row *row)
         must(is_column(6, payload), "the string is the payload");
 }
 
+static const char structured[] = "application/cloudevents+json; charset=utf-8";
+
 static void check_document(const struct ob_row *row, const outbox_message *message)
 {
     char id[24];
@@ -119,6 +121,20 @@ static void check_document(const struct ob_row *row, const outbox_message *messa
     (void)sqlite3_reset(reading);
 }
 
+static void check_properties(const struct ob_row *row, const outbox_message *message,
+                             outbox_mode mode)
+{
+    size_t first = mode == OUTBOX_BINARY ? 1 : 0;
+    must(message->property_count >= 4, "the message has properties");
+    must(strtoll(message->properties[first].value, NULL, 10) == row->id, "one is the id");
+    for (size_t i = 0; i < message->property_count; i++) {
+        const outbox_property *property = &message->properties[i];
+        must(ob_text_is_attribute(property->value, strlen(property->value)), "a value is clean");
+        for (size_t j = 0; j < i; j++)
+            must(strcmp(property->name, message->properties[j].name) != 0, "a name comes once");
+    }
+}
+
 static void check_message(const struct ob_row *row, const outbox_message *message, outbox_mode mode)
 {
     must(strlen(message->topic) == row->topic.len &&
@@ -131,7 +147,9 @@ static void check_message(const struct ob_row *row, const outbox_message *messag
          "a packet holds the message");
     must(!message->is_utf8 || ob_text_is_utf8(message->payload, message->payload_len),
          "what is said to be UTF-8 is");
-    if (mode == OUTBOX_STRUCTURED) {
+    if (message->content_type &&
+        strncmp(message->content_type, structured, sizeof structured - 1) == 0 &&
+        mode != OUTBOX_PLAIN) {
         check_document(row, message);
         return;
     }
@@ -139,15 +157,15 @@ static void check_message(const struct ob_row *row, const outbox_message *messag
              (row->payload.len == 0 ||
               memcmp(message->payload, row->payload.bytes, row->payload.len) == 0),
          "the plain payload is the row's");
-    must(message->property_count == 4, "a plain message has four properties");
-    must(strtoll(message->properties[0].value, NULL, 10) == row->id, "the first is the id");
+    check_properties(row, message, mode);
 }
 
 static void build(const struct ob_row *row, outbox_mode mode, size_t room)
 {
     struct ob_buffer buffer = {malloc(room + 1), room, 0};
     must(buffer.bytes != NULL, "there is memory");
-    const outbox_message *message = ob_message_build(&buffer, row, &identity, row->id / 2, mode);
+    const outbox_message *message =
+        ob_message_build(&buffer, row, &identity, row->id / 2, &(struct ob_form){mode, 0});
     must(message || room < ob_message_room(row->payload.len), "the room suffices");
     must(message || buffer.used == 0, "a message without room leaves nothing");
     must(buffer.used <= room, "nothing is used beyond the room");
@@ -176,19 +194,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     row.type = take_value(&input);
     row.content_type = take_value(&input);
     row.key = take_value(&input);
+    row.headers = take_value(&input);
+    row.expires = (int64_t)fuzz_number(&input, 6);
     enum ob_unfit unfit = ob_message_check(&row);
     must(unfit < OB_UNFITS && ob_unfit_sentence(unfit)[0], "each verdict has a sentence");
     if (unfit == OB_FIT) {
         size_t room = ob_message_room(row.payload.len);
         build(&row, OUTBOX_STRUCTURED, room);
         build(&row, OUTBOX_PLAIN, room);
+        build(&row, OUTBOX_BINARY, room);
         build(&row, OUTBOX_STRUCTURED, (size_t)8 * flags % room);
         build(&row, OUTBOX_PLAIN, (size_t)8 * flags % room);
+        build(&row, OUTBOX_BINARY, (size_t)8 * flags % room);
     }
     free_value(&row.topic);
     free_value(&row.payload);
     free_value(&row.type);
     free_value(&row.content_type);
     free_value(&row.key);
+    free_value(&row.headers);
     return 0;
 }

@@ -122,6 +122,36 @@ static void test_put_stores_an_event_with_its_attributes(void **state)
                      1);
 }
 
+static void test_put_stores_headers_and_forward_sends_them_in_binary_mode(void **state)
+{
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|a|warm|-H|site=7|--header|pair=x=y"
+                                       "|--correlation-id|c|--causation-id|9|--traceparent|00-1"),
+                     0);
+    assert_int_equal(stored(s,
+                            "SELECT headers = 'correlationid=c' || char(10) || 'causationid=9' ||"
+                            " char(10) || 'traceparent=00-1' || char(10) || 'site=7' ||"
+                            " char(10) || 'pair=x=y' || char(10) FROM outbox_pending"),
+                     1);
+    assert_int_equal(outbox_command(s, "put|FILE|a|warm|-H|site"), 2);
+    assert_int_equal(outbox_command(s, "put|FILE|a|warm|-H|Site=7"), 1);
+    assert_non_null(strstr(printed(s, "err"), "Site"));
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER|--mode|binaer"), 2);
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER|--ce-prefix"), 1);
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER|--drain|--timeout|20|--mode|"
+                                       "binary|--ce-prefix"),
+                     0);
+    expect_arrivals(s->recorder, 1);
+    expect_number(s->recorder,
+                  "SELECT properties GLOB 'ce-specversion:1.0 ce-id:1 *ce-correlationid:c"
+                  " ce-causationid:9 ce-traceparent:00-1 ce-site:7 ce-pair:x=y' FROM arrival",
+                  1);
+}
+
 static void test_put_refuses_a_bad_topic_with_a_sentence_and_stores_nothing(void **state)
 {
     scene *s = *state;
@@ -524,6 +554,7 @@ static void test_the_foreign_writer_needs_nothing_but_sql(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        SCENE_TEST(test_put_stores_headers_and_forward_sends_them_in_binary_mode),
         SCENE_TEST(test_init_makes_an_outbox_and_a_second_init_changes_nothing),
         SCENE_TEST(test_put_into_a_file_without_an_outbox_names_init),
         SCENE_TEST(test_put_stores_an_event_with_its_attributes),

@@ -565,6 +565,35 @@ static void test_the_packet_size_is_exact(void **state)
     }
 }
 
+/* No packet identifier, no PUBACK, no ACKED; and the next one goes although the window is 1. */
+static void test_fire_and_forget_is_qos_0_and_beside_the_window(void **state)
+{
+    rig *r = *state;
+    begin(r, &obedient);
+    for (int version = 4; version <= 5; version++) {
+        outbox_paho_link_free(r->link);
+        r->options.protocol = version;
+        r->options.window = 1;
+        make_link_to(r, scripted_broker_port(r->broker));
+        (void)go_online(r);
+        size_t before = scripted_broker_count(r->broker, SCRIPTED_PUBLISH);
+        outbox_message message = hello;
+        message.fire_and_forget = 1;
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_int_equal(publish(r, 9, &message), OUTBOX_LINK_OK);
+            assert_int_equal(publish(r, i, &hello), OUTBOX_LINK_OK);
+            expect_acked(r, i, 0);
+        }
+        for (size_t i = 0; i < 6; i++) {
+            scripted_packet packet =
+                scripted_broker_packet(r->broker, SCRIPTED_PUBLISH, before + i);
+            const outbox_message *expected = i % 2 == 0 ? &message : &hello;
+            assert_int_equal((packet.bytes[0] >> 1 & 3), i % 2);
+            assert_int_equal(packet.size, outbox_paho_packet_size(expected, version));
+        }
+    }
+}
+
 static void test_what_mqtt_cannot_encode_has_no_size(void **state)
 {
     (void)state;
@@ -682,6 +711,7 @@ static void test_events_drain_into_mosquitto_over_mqtt_3_1_1(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        TEST(test_fire_and_forget_is_qos_0_and_beside_the_window),
         TEST(test_an_open_connection_reports_the_limits_of_the_server),
         TEST(test_limits_that_the_server_does_not_name_have_the_values_of_the_standard),
         TEST(test_a_3_1_1_connection_reports_the_limits_of_port_h),

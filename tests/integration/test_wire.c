@@ -201,6 +201,69 @@ static void test_plain_mode_passes_bytes_untouched_with_properties_beside_them(v
                   1);
 }
 
+/* ---- Binary ------------------------------------------------------------------------------------- */
+
+/* [mode-3] */
+static void test_binary_mode_puts_each_attribute_beside_the_payload(void **state)
+{
+    static const outbox_header header = {"site", "hall:7"};
+    scene *s = *state;
+    app *a = begin_as(s, OUTBOX_BINARY, 0);
+    recorder *r = s->recorder;
+
+    put(a, &(outbox_event){.topic = "t",
+                           .payload = "{\"a\":1.0}",
+                           .payload_len = 9,
+                           .content_type = "application/json",
+                           .correlation_id = "order9",
+                           .headers = &header,
+                           .header_count = 1});
+    expect_arrivals(r, 1);
+
+    expect_text(r, "SELECT payload FROM arrival", "{\"a\":1.0}");
+    expect_text(r, "SELECT content_type FROM arrival", "application/json");
+    expect_number(r, "SELECT utf8 FROM arrival", 1);
+    expect_number(r, "SELECT id FROM arrival", 1);
+    expect_number(r,
+                  "SELECT properties GLOB 'specversion:1.0 id:1 source:outbox://*"
+                  " type:outbox.event time:*Z sequence:0000000000000000001"
+                  " previous:0000000000000000000 recordedtime:*Z correlationid:order9 site:hall:7'"
+                  " FROM arrival",
+                  1);
+}
+
+/* [mode-5] */
+static void test_binary_mode_with_protocol_4_is_refused_at_the_start(void **state)
+{
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    app *a = app_open(s, "WAL");
+    outbox_forwarding forwarding = {.broker = s->url, .mode = OUTBOX_BINARY, .protocol = 4};
+    assert_int_equal(outbox_start(a->box, &forwarding), OUTBOX_MISUSE);
+    assert_non_null(strstr(outbox_errmsg(a->box), "MQTT 5"));
+    forwarding = (outbox_forwarding){.broker = s->url, .mode = OUTBOX_PLAIN, .ce_prefix = 1};
+    assert_int_equal(outbox_start(a->box, &forwarding), OUTBOX_MISUSE);
+}
+
+/* [mode-5] */
+static void test_binary_mode_does_not_fall_back_to_3_1_1(void **state)
+{
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    scene_proxy(s);
+    proxy_set(s->proxy, PROXY_OLD);
+    app *a = app_open(s, "WAL");
+    app_start_with(a, &(outbox_forwarding){.broker = s->url, .mode = OUTBOX_BINARY});
+    app_put_numbers(a, 1, 1);
+    outbox_statistics now = app_await(a, is_backing_off);
+    assert_int_equal(now.last_error, OUTBOX_LINK);
+    assert_int_equal(now.published, 0);
+    assert_int_equal(now.pending, 1);
+}
+
 /* ---- MQTT 3.1.1 --------------------------------------------------------------------------------- */
 
 static void expect_structured_without_properties(scene *s, app *a)
@@ -282,6 +345,9 @@ static void test_who_asks_for_version_5_never_gets_3_1_1(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        SCENE_TEST(test_binary_mode_puts_each_attribute_beside_the_payload),
+        SCENE_TEST(test_binary_mode_with_protocol_4_is_refused_at_the_start),
+        SCENE_TEST(test_binary_mode_does_not_fall_back_to_3_1_1),
         SCENE_TEST(test_an_event_arrives_as_a_cloudevents_document),
         SCENE_TEST(test_the_source_names_the_device_and_is_the_same_for_all_events),
         SCENE_TEST(test_data_takes_the_form_that_its_content_type_says),

@@ -192,6 +192,7 @@ static int store(struct sim *sim, struct writer *writer, uint32_t number, const 
                           .content_type = model_content_type(e->body),
                           .type = model_type(e),
                           .key = model_key(e),
+                          .correlation_id = model_correlation(e),
                           .retain = model_is_retained(e),
                           .ttl_ms = e->ttl_ms,
                           .keep_last = e->keep_last,
@@ -214,11 +215,11 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
 {
     const struct model_event *e = model_event(&sim->model, number);
     sqlite3_stmt *s = NULL;
-    char topic[16], sql[240];
+    char topic[16], sql[260], headers[40];
     sqlite3_snprintf(sizeof sql, sql,
                      "INSERT INTO %s(id, topic, payload, content_type, type, key, retain, expires,"
-                     " keep_last)"
-                     " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                     " keep_last, headers)"
+                     " VALUES((SELECT max(id) + ?1 FROM %s), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                      lane_table(e->lane), lane_table(e->lane));
     model_topic(sim, e, topic);
     int result = sqlite3_prepare_v2(writer->db, sql, -1, &s, NULL);
@@ -236,6 +237,9 @@ static int insert(struct sim *sim, struct writer *writer, uint32_t number, const
         if (e->expires != 0)
             (void)sqlite3_bind_int64(s, 8, e->expires);
         (void)sqlite3_bind_int(s, 9, e->keep_last);
+        sqlite3_snprintf(sizeof headers, headers, MODEL_HEADER "%s\n", model_correlation(e));
+        if (model_correlation(e))
+            (void)sqlite3_bind_text(s, 10, headers, -1, SQLITE_STATIC);
         (void)sqlite3_step(s);
         result = sqlite3_finalize(s);
     }

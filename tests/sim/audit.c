@@ -47,7 +47,15 @@ static const char *text(sqlite3_stmt *s, int column)
     return (const char *)sqlite3_column_text(s, column);
 }
 
-/* Columns from 2: payload, topic, content type, type, key, retain, expires, keep_last. */
+static bool has_headers(const struct model_event *e, const char *headers)
+{
+    char expected[40];
+    const char *correlation = model_correlation(e);
+    sqlite3_snprintf(sizeof expected, expected, MODEL_HEADER "%s\n", correlation);
+    return is_same_text(headers, correlation ? expected : NULL);
+}
+
+/* Columns from 2: payload, topic, content type, type, key, retain, expires, keep_last, headers. */
 static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
 {
     const struct model_event *e = &sim->model.events[event - 1];
@@ -61,7 +69,7 @@ static bool is_as_stored(const struct sim *sim, uint32_t event, sqlite3_stmt *s)
            is_same_text(text(s, 5), model_type(e)) && is_same_text(text(s, 6), model_key(e)) &&
            (sqlite3_column_int(s, 7) != 0) == model_is_retained(e) &&
            age_is_stored(e, sqlite3_column_int64(s, 8)) &&
-           (sqlite3_column_int(s, 9) != 0) == e->keep_last;
+           (sqlite3_column_int(s, 9) != 0) == e->keep_last && has_headers(e, text(s, 10));
 }
 
 /* An event in doubt whose id was given to another since, and which is there in place of that. */
@@ -84,7 +92,7 @@ static void find_rows(struct sim *sim, sqlite3 *db, outbox_lane lane, struct fou
     char sql[200];
     sqlite3_snprintf(sizeof sql, sql,
                      "SELECT id, ledger IS NOT NULL, payload, topic, content_type, type, key,"
-                     " retain, expires, keep_last FROM %s ORDER BY id",
+                     " retain, expires, keep_last, headers FROM %s ORDER BY id",
                      lane_table(lane));
     sqlite3_stmt *s = prepare(db, sql);
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {
@@ -378,7 +386,7 @@ static void check_dead_letters(struct sim *sim, sqlite3 *db, outbox_lane lane)
     char sql[200];
     sqlite3_snprintf(sizeof sql, sql,
                      "SELECT id, reason, payload, topic, content_type, type, key, retain,"
-                     " expires, keep_last FROM outbox_dead WHERE lane = '%s'",
+                     " expires, keep_last, headers FROM outbox_dead WHERE lane = '%s'",
                      lane_name(lane));
     sqlite3_stmt *s = prepare(db, sql);
     while (s && (result = sqlite3_step(s)) == SQLITE_ROW) {

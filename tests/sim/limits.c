@@ -33,7 +33,8 @@ int64_t limits_bytes(const struct sim *sim, uint32_t event)
     char topic[16];
     model_topic(sim, e, topic);
     return OUTBOX_EVENT_BYTES + length(topic) + (int64_t)e->size + length(model_type(e)) +
-           length(model_content_type(e->body)) + length(model_key(e));
+           length(model_content_type(e->body)) + length(model_key(e)) +
+           (model_correlation(e) ? length(MODEL_HEADER) + length(model_correlation(e)) + 1 : 0);
 }
 
 /* `perhaps`: with those that may not be there. */

@@ -146,7 +146,7 @@ static void answer_connect(struct sim *sim)
     struct link *link = &sim->link;
     outbox_link_event opened = {.kind = OUTBOX_LINK_OPENED,
                                 .receive_maximum = is_now(sim, link->window_until) ? 1 : 65535,
-                                .maximum_packet = is_now(sim, link->small_until) ? 400 : 0,
+                                .maximum_packet = is_now(sim, link->small_until) ? 442 : 0,
                                 .maximum_qos = is_now(sim, link->qos_until) ? 0 : 1,
                                 .protocol = 5};
     uint64_t due = sim->device.now_us + 2 * delay(sim);

@@ -301,6 +301,11 @@ const char *model_key(const struct model_event *e)
     return e->body != BODY_ANNOUNCEMENT && e->number % 3 == 2 ? keys[e->number / 3 % 2] : NULL;
 }
 
+const char *model_correlation(const struct model_event *e)
+{
+    return e->body != BODY_ANNOUNCEMENT && e->number % 4 == 1 ? "order \"9\"" : NULL;
+}
+
 void model_topic(const struct sim *sim, const struct model_event *e, char topic[16])
 {
     const char *fixed = sim->settings.forwarder.announce_topic;

@@ -175,7 +175,7 @@ static void draw_forwarder(struct settings *settings, const struct profile *prof
 {
     outbox_forwarder_config *config = &settings->forwarder;
     *config = (outbox_forwarder_config){
-        .mode = sim_choose(choices, TAG_CONFIG, 2) ? OUTBOX_PLAIN : OUTBOX_STRUCTURED,
+        .mode = ONE_OF(OUTBOX_STRUCTURED, OUTBOX_PLAIN, OUTBOX_BINARY),
         .window = ONE_OF(100, 1, 2, 7),
         .settle_batch = ONE_OF(256, 1, 5),
         .settle_quiet_ms = ONE_OF(1000, 10, 200),

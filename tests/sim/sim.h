@@ -503,6 +503,8 @@ const char *model_content_type(enum body body);
 bool model_is_retained(const struct model_event *e);
 const char *model_type(const struct model_event *e);
 const char *model_key(const struct model_event *e);
+#define MODEL_HEADER "correlationid="
+const char *model_correlation(const struct model_event *e);
 void model_topic(const struct sim *sim, const struct model_event *e, char topic[16]);
 /* The text of an announcement; gives its length. */
 uint32_t model_announce(const struct model_event *e, char *text, int size);
@@ -519,7 +521,7 @@ const char *lane_table(outbox_lane lane);
 struct wire {
     int64_t id, previous;
     const char *source, *sequence;
-    const char *type, *key, *content_type; /* NULL: none */
+    const char *type, *key, *correlation, *content_type; /* NULL: none */
     bool has_data;
     const void *data;
     size_t size;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * wire.c - reads what the core hands to the link, in both modes, as a recipient would.
+ * wire.c - reads what the core hands to the link, in all modes, as a recipient would.
  */
 #include "sim.h"
 
@@ -14,7 +14,8 @@ bool wire_open(struct sim *sim)
         " json_extract(?1, '$.source'), json_quote(json_extract(?1, '$.data')),"
         " json_extract(?1, '$.data_base64'), json_extract(?1, '$.data'),"
         " json_extract(?1, '$.sequence'), json_extract(?1, '$.type'),"
-        " json_extract(?1, '$.partitionkey'), json_extract(?1, '$.datacontenttype')";
+        " json_extract(?1, '$.partitionkey'), json_extract(?1, '$.datacontenttype'),"
+        " json_extract(?1, '$.correlationid')";
     return sqlite3_open_v2(":memory:", &sim->judge, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
            sqlite3_prepare_v2(sim->judge, sql, -1, &sim->reads_document, NULL) == SQLITE_OK;
 }
@@ -42,6 +43,7 @@ static bool read_structured(struct sim *sim, const outbox_message *message, cons
     wire->type = (const char *)sqlite3_column_text(s, 7);
     wire->key = (const char *)sqlite3_column_text(s, 8);
     wire->content_type = (const char *)sqlite3_column_text(s, 9);
+    wire->correlation = (const char *)sqlite3_column_text(s, 10);
     wire->has_data = sqlite3_column_type(s, column) != SQLITE_NULL;
     wire->data = sqlite3_column_text(s, column);
     wire->size = (size_t)sqlite3_column_bytes(s, column);
@@ -49,24 +51,31 @@ static bool read_structured(struct sim *sim, const outbox_message *message, cons
     return wire->source && wire->sequence;
 }
 
-static bool read_plain(const outbox_message *message, struct wire *wire)
+static bool read_properties(const outbox_message *message, struct wire *wire)
 {
     *wire = (struct wire){.has_data = true,
                           .data = message->payload,
                           .size = message->payload_len,
                           .content_type = message->content_type};
-    for (size_t i = 0; i < message->property_count; i++) {
-        const outbox_property *property = &message->properties[i];
-        if (strcmp(property->name, "id") == 0)
-            wire->id = strtoll(property->value, NULL, 10);
-        else if (strcmp(property->name, "previous") == 0)
-            wire->previous = strtoll(property->value, NULL, 10);
-        else if (strcmp(property->name, "source") == 0)
-            wire->source = property->value;
-        else if (strcmp(property->name, "sequence") == 0)
-            wire->sequence = property->value;
+    const char *id = NULL, *previous = NULL;
+    const struct {
+        const char *name, **value;
+    } known[] = {{"id", &id},
+                 {"previous", &previous},
+                 {"type", &wire->type},
+                 {"source", &wire->source},
+                 {"sequence", &wire->sequence},
+                 {"partitionkey", &wire->key},
+                 {"correlationid", &wire->correlation}};
+    for (size_t i = 0; i < message->property_count; i++)
+        for (size_t j = 0; j < sizeof known / sizeof known[0]; j++)
+            if (strcmp(message->properties[i].name, known[j].name) == 0)
+                *known[j].value = message->properties[i].value;
+    if (id && previous) {
+        wire->id = strtoll(id, NULL, 10);
+        wire->previous = strtoll(previous, NULL, 10);
     }
-    return wire->source && wire->sequence;
+    return id && previous && wire->source && wire->sequence;
 }
 
 static size_t to_base64(const uint8_t *from, size_t size, char *to)
@@ -111,21 +120,23 @@ bool is_same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-/* The plain mode leaves out what CloudEvents alone know. */
+/* The plain mode leaves out the type. */
 bool wire_has_attributes(const struct sim *sim, const outbox_message *message,
                          const struct wire *wire, uint32_t event)
 {
     const struct model_event *e = &sim->model.events[event - 1];
     const char *type = model_type(e);
     bool structured = sim->settings.forwarder.mode == OUTBOX_STRUCTURED;
+    bool plain = sim->settings.forwarder.mode == OUTBOX_PLAIN;
     char sequence[24];
     sqlite3_snprintf(sizeof sequence, sequence, "%019lld", (long long)e->id);
     return is_same_text(wire->sequence, sequence) &&
            is_same_text(wire->content_type, model_content_type(e->body)) &&
            (message->retain != 0) == model_is_retained(e) &&
            message->is_utf8 == (structured || e->body != BODY_BYTES) &&
-           (!structured || (is_same_text(wire->key, model_key(e)) &&
-                            is_same_text(wire->type, type ? type : "outbox.event")));
+           is_same_text(wire->key, model_key(e)) &&
+           is_same_text(wire->correlation, model_correlation(e)) &&
+           (plain || is_same_text(wire->type, type ? type : "outbox.event"));
 }
 
 bool wire_read(struct sim *sim, const outbox_message *message, const char *content_type,
@@ -133,7 +144,7 @@ bool wire_read(struct sim *sim, const outbox_message *message, const char *conte
 {
     return sim->settings.forwarder.mode == OUTBOX_STRUCTURED
                ? read_structured(sim, message, content_type, wire)
-               : read_plain(message, wire);
+               : read_properties(message, wire);
 }
 
 bool wire_lane(const struct wire *wire, outbox_lane *lane)

@@ -49,6 +49,7 @@ static bool is_full(const struct shim_file *shim, sqlite3_int64 end)
 
 static int shim_write(sqlite3_file *file, const void *data, int amount, sqlite3_int64 offset)
 {
+    shim_vfs.all_writes++;
     if (is_full((struct shim_file *)file, offset + amount))
         return SQLITE_FULL;
     if (((struct shim_file *)file)->is_wal) {
@@ -65,6 +66,7 @@ static int shim_write(sqlite3_file *file, const void *data, int amount, sqlite3_
 
 static int shim_sync(sqlite3_file *file, int flags)
 {
+    shim_vfs.all_syncs++;
     if (!((struct shim_file *)file)->is_wal)
         return real(file)->pMethods->xSync(real(file), flags);
     bool fails = shim_vfs.fail_syncs > 0;
@@ -78,6 +80,7 @@ static int shim_sync(sqlite3_file *file, int flags)
 
 static int shim_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
+    shim_vfs.all_writes++;
     if (((struct shim_file *)file)->is_wal)
         memset(bytes + size, ON_DISK, (size_t)(WAL_MAX - size));
     return real(file)->pMethods->xTruncate(real(file), size);

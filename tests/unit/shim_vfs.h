@@ -20,6 +20,7 @@ struct shim_vfs {
     int fail_syncs;                       /* of the WAL: so many fail */
     int syncs;                            /* of the WAL: so many were tried */
     int writes;                           /* to the WAL */
+    int all_writes, all_syncs;            /* of every file */
     int fail_reads;                       /* of the WAL: the n-th from now on fails; 0: none */
     int fail_writes;                      /* to the WAL: the same */
     int fail_sizes;                       /* of the WAL: so many questions fail */

@@ -176,6 +176,7 @@ static outbox_link_result fake_publish(outbox_link *link, uint32_t token,
     snprintf(sent->payload, sizeof sent->payload, "%.*s", (int)message->payload_len,
              (const char *)message->payload);
     sent->payload_len = message->payload_len;
+    sent->fire_and_forget = message->fire_and_forget;
     sent->expiry_seconds = message->expiry_seconds;
     sent->id = number_behind(sent->payload, "\"id\":\"");
     sent->previous = number_behind(sent->payload, "\"previous\":\"");
@@ -238,7 +239,7 @@ void fake_link_opened(struct fake_link *fake, unsigned receive_maximum)
     fake->answered = fake->opens;
     event->receive_maximum = receive_maximum;
     event->maximum_qos = 1;
-    event->protocol = 5;
+    event->protocol = fake->protocol ? fake->protocol : 5;
 }
 
 void fake_link_acked(struct fake_link *fake, uint32_t token, int reason)

@@ -59,9 +59,10 @@ void fake_port_init(struct fake_port *fake);
 struct fake_sent {
     uint32_t token;
     char topic[64];
-    char payload[512];
+    char payload[768];
     size_t payload_len;
     uint32_t expiry_seconds;
+    int fire_and_forget;
     int64_t id, previous; /* of the CloudEvents document, -1 where there is none */
     char source[128];
 };
@@ -70,6 +71,7 @@ struct fake_link {
     outbox_link link;
     int opens, closes, probes;
     int answered; /* value of `opens` when OPENED was given last */
+    int protocol; /* that OPENED gives; 0: 5 */
     bool is_open;
     bool is_probed;        /* and not answered yet */
     bool refuse_open;      /* open() says DOWN */

@@ -139,9 +139,14 @@ static void test_each_time_out_of_range_is_refused(void **state)
 {
     const unsigned longest = 1u << 28;
     const outbox_forwarder_config configs[] = {
-        {.settle_quiet_ms = (1u << 24) + 1}, {.ack_timeout_ms = longest + 1},
-        {.connect_timeout_ms = longest + 1}, {.foreign_check_ms = longest + 1},
-        {.backoff_max_ms = longest + 1},     {.mode = (outbox_mode)7},
+        {.settle_quiet_ms = (1u << 24) + 1},
+        {.ack_timeout_ms = longest + 1},
+        {.connect_timeout_ms = longest + 1},
+        {.foreign_check_ms = longest + 1},
+        {.backoff_max_ms = longest + 1},
+        {.mode = (outbox_mode)7},
+        {.ce_prefix = 1},
+        {.mode = OUTBOX_PLAIN, .ce_prefix = 1},
     };
     const outbox_forwarder_config largest = {.settle_quiet_ms = 1u << 24,
                                              .ack_timeout_ms = longest,

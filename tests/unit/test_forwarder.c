@@ -188,7 +188,7 @@ static void test_an_event_that_is_too_large_is_waited_for_without_spinning(void 
     put_many(bench, 1);
     bench_put(bench, "plant/7/temp", "a payload that is longer than the others by quite a bit");
     start(state, NULL);
-    rig.link.maximum_packet = 300;
+    rig.link.maximum_packet = 342;
     rig_connect(&rig, 10);
     assert_int_equal(rig.link.sent_count, 1);
     assert_true(rig.next_ms >= 1000);
@@ -736,9 +736,30 @@ static void test_init_with_too_little_memory_says_how_much_it_needs(void **state
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
 
+/* [mode-5] */
+static void test_in_binary_mode_nothing_is_sent_to_a_broker_without_properties(void **state)
+{
+    put_many(*state, 1);
+    start(state, &(outbox_forwarder_config){.mode = OUTBOX_BINARY});
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 1);
+    fake_link_closed(&rig.link, "gone");
+    rig_step(&rig);
+    rig.link.protocol = 4;
+    rig_run(&rig, 2000);
+    assert_int_equal(rig.link.opens, 2);
+    fake_link_opened(&rig.link, 10);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_LINK);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "3.1.1"));
+    assert_int_equal(rig_stats(&rig).state, OUTBOX_STATE_BACKOFF);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        CASE(test_in_binary_mode_nothing_is_sent_to_a_broker_without_properties),
         CASE(test_events_are_published_in_commit_order_up_to_the_window),
         CASE(test_the_receive_maximum_of_the_server_bounds_the_window),
         CASE(test_a_row_stays_until_its_puback),

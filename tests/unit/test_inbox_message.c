@@ -528,7 +528,8 @@ static void read_own(const struct ob_row *row, outbox_mode mode)
     static char memory[16384];
     static inbox_property properties[MOST];
     struct ob_buffer buffer = {memory, sizeof memory, 0};
-    const outbox_message *sent = ob_message_build(&buffer, row, &identity, 5, mode);
+    const outbox_message *sent =
+        ob_message_build(&buffer, row, &identity, 5, &(struct ob_form){mode, 0});
     assert_non_null(sent);
     for (size_t i = 0; i < sent->property_count; i++)
         properties[i] =
@@ -557,7 +558,8 @@ static void test_what_this_library_sends_is_read_byte_for_byte(void **state)
                          .has_created = 1,
                          .topic = value(SQLITE_TEXT, "plant/7"),
                          .key = value(SQLITE_TEXT, "k\"\\\xc3\xa9"),
-                         .type = value(SQLITE_NULL, NULL)};
+                         .type = value(SQLITE_NULL, NULL),
+                         .headers = value(SQLITE_NULL, NULL)};
     (void)state;
     row.content_type = value(SQLITE_TEXT, "application/json");
     row.payload = value(SQLITE_TEXT, " {\"a\":18446744073709551615, \"b\":\"\\u00e9\"} ");
@@ -567,6 +569,10 @@ static void test_what_this_library_sends_is_read_byte_for_byte(void **state)
     expect_text(&event.type, "outbox.event");
     read_own(&row, OUTBOX_PLAIN);
     expect_data(INBOX_JSON, row.payload.bytes);
+    read_own(&row, OUTBOX_BINARY);
+    expect_data(INBOX_JSON, row.payload.bytes);
+    expect_text(&event.key, "k\"\\\xc3\xa9");
+    expect_text(&event.type, "outbox.event");
     row.content_type = value(SQLITE_TEXT, "text/plain");
     row.payload = value(SQLITE_TEXT, "\x01\x1f\"\\/\x7f\n\xf0\x9f\x98\x80");
     read_own(&row, OUTBOX_STRUCTURED);

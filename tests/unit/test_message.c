@@ -58,6 +58,7 @@ static struct ob_row bare_row(void)
         .type = null(),
         .content_type = null(),
         .key = null(),
+        .headers = null(),
     };
 }
 
@@ -96,7 +97,8 @@ static const outbox_message *build(struct ob_buffer *buffer, const struct ob_row
                                    int64_t previous, outbox_mode mode)
 {
     assert_int_equal(ob_message_check(row), OB_FIT);
-    const outbox_message *message = ob_message_build(buffer, row, &identity, previous, mode);
+    const struct ob_form form = {mode, 0};
+    const outbox_message *message = ob_message_build(buffer, row, &identity, previous, &form);
     assert_non_null(message);
     return message;
 }
@@ -303,7 +305,8 @@ static void test_a_document_of_a_blob_with_all_members(void **state)
         "{\"specversion\":\"1.0\",\"id\":\"42\","
         "\"source\":\"outbox://pump-7/normal/0123456789abcdef\",\"type\":\"com.example.reading\","
         "\"time\":\"2023-11-14T22:13:20.123Z\",\"sequence\":\"0000000000000000042\","
-        "\"previous\":\"0000000000000000040\",\"partitionkey\":\"sensor 3\","
+        "\"previous\":\"0000000000000000040\",\"recordedtime\":\"2023-11-14T22:13:20.123Z\","
+        "\"partitionkey\":\"sensor 3\","
         "\"datacontenttype\":\"application/octet-stream\",\"data_base64\":\"AP8Q\"}");
 }
 
@@ -768,7 +771,8 @@ static void try_every_size(const struct ob_row *row, outbox_mode mode, size_t us
         struct ob_buffer small = {malloc(size > 0 ? size : 1), size, used};
         assert_non_null(small.bytes);
         memset(small.bytes, '#', used);
-        const outbox_message *message = ob_message_build(&small, row, &identity, 0, mode);
+        const outbox_message *message =
+            ob_message_build(&small, row, &identity, 0, &(struct ob_form){mode, 0});
         assert_int_equal(message != NULL, size == need);
         assert_int_equal(small.used, message ? need : used);
         assert_int_equal(small.size, size);
@@ -797,17 +801,34 @@ static void test_a_message_can_be_built_where_one_failed_before(void **state)
     struct ob_row row = full_row();
     const char *expected = document(buffer, &row, 0);
     struct ob_buffer rest = {buffer->bytes + ROOM / 2, 64, 0};
-    assert_null(ob_message_build(&rest, &row, &identity, 0, OUTBOX_STRUCTURED));
+    assert_null(
+        ob_message_build(&rest, &row, &identity, 0, &(struct ob_form){OUTBOX_STRUCTURED, 0}));
     rest.size = ROOM / 2;
     assert_string_equal(document(&rest, &row, 0), expected);
 }
 
 /* ---- The room: [init-1] at its root ----------------------------------------------------------------------------------------- */
 
+/* As many headers as there may be, in as many bytes. */
+static size_t fill_headers(char headers[OUTBOX_HEADERS_BYTES])
+{
+    size_t len = 0, each = OUTBOX_HEADERS_BYTES / OUTBOX_HEADERS_MAX;
+    for (char i = 0; i < OUTBOX_HEADERS_MAX; i++, len += each) {
+        memset(headers + len, '"', each);
+        headers[len] = 'x';
+        headers[len + 1] = (char)('a' + i / 16);
+        headers[len + 2] = (char)('a' + i % 16);
+        headers[len + 3] = '=';
+        headers[len + each - 1] = '\n';
+    }
+    return len;
+}
+
 /* Fills all that a row can hold with what grows most. */
 static void build_worst(size_t payload_len, int storage, char fill, outbox_mode mode)
 {
     static char topic[OUTBOX_TOPIC_MAX], attribute[OUTBOX_ATTRIBUTE_MAX];
+    static char headers[OUTBOX_HEADERS_BYTES];
     struct ob_identity long_name = identity;
     struct ob_buffer buffer = {.size = ob_message_room(payload_len)};
     char *payload = malloc(payload_len > 0 ? payload_len : 1);
@@ -825,8 +846,11 @@ static void build_worst(size_t payload_len, int storage, char fill, outbox_mode 
     row.created = MS_10000 - 1;
     row.topic = bytes_value(SQLITE_TEXT, topic, sizeof topic);
     row.type = row.key = row.content_type;
+    row.expires = row.created;
+    row.headers = bytes_value(SQLITE_TEXT, headers, fill_headers(headers));
     assert_int_equal(ob_message_check(&row), OB_FIT);
-    assert_non_null(ob_message_build(&buffer, &row, &long_name, INT64_MAX - 1, mode));
+    assert_non_null(
+        ob_message_build(&buffer, &row, &long_name, INT64_MAX - 1, &(struct ob_form){mode, 0}));
     free(payload);
     free(buffer.bytes);
 }
@@ -839,6 +863,7 @@ static void test_the_room_suffices_for_the_worst_event_of_every_size(void **stat
         build_worst(len, SQLITE_BLOB, '\xff', OUTBOX_STRUCTURED);
         build_worst(len, SQLITE_TEXT, '\x01', OUTBOX_PLAIN);
         build_worst(len, SQLITE_BLOB, '\xff', OUTBOX_PLAIN);
+        build_worst(len, SQLITE_TEXT, '\x01', OUTBOX_BINARY);
     }
 }
 
@@ -849,6 +874,7 @@ static void test_the_room_suffices_for_the_largest_payloads(void **state)
     build_worst(OUTBOX_PAYLOAD_MAX, SQLITE_TEXT, '\x1f', OUTBOX_PLAIN);
     build_worst(OUTBOX_PAYLOAD_CAP, SQLITE_BLOB, '\x1f', OUTBOX_STRUCTURED);
     build_worst(OUTBOX_PAYLOAD_CAP, SQLITE_BLOB, '\x1f', OUTBOX_PLAIN);
+    build_worst(OUTBOX_PAYLOAD_CAP, SQLITE_BLOB, '\x1f', OUTBOX_BINARY);
 }
 
 static void test_the_room_fits_32_bits_at_the_largest_payload(void **state)

@@ -575,9 +575,57 @@ static void test_late_callbacks_of_other_threads_never_ack_a_new_publish(void **
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void *reserve_unacked(fixture *f, size_t bytes, outbox_link_result expected)
+{
+    void *ticket = NULL;
+    assert_int_equal(outbox_paho_queue_reserve_unacked(f->queue, bytes, &ticket), expected);
+    return ticket;
+}
+
+/* What is written leaves no event, but wakes: there is room for the next one. */
+static void test_one_at_qos_0_leaves_no_event_and_gives_its_room_back(void **state)
+{
+    fixture *f = *state;
+    outbox_paho_queue_opened(f->connection, &limits);
+    (void)expect(f, OUTBOX_LINK_OPENED);
+    unsigned wakes = f->wakes;
+    void *ticket = reserve_unacked(f, OUTBOX_PAHO_BYTES_MAX, OUTBOX_LINK_OK);
+    (void)reserve_unacked(f, 1, OUTBOX_LINK_AGAIN);
+    outbox_paho_queue_acked(ticket, 0);
+    expect_nothing(f);
+    assert_int_equal(f->wakes, wakes + 1);
+    outbox_paho_queue_acked(ticket, 0); /* void now */
+    assert_int_equal(f->wakes, wakes + 1);
+    outbox_paho_queue_cancel(f->queue, reserve_unacked(f, 1, OUTBOX_LINK_OK));
+    (void)reserve_unacked(f, OUTBOX_PAHO_BYTES_MAX, OUTBOX_LINK_OK);
+}
+
+static void test_those_at_qos_0_and_those_in_flight_do_not_take_each_others_place(void **state)
+{
+    fixture *f = *state;
+    outbox_paho_queue_opened(f->connection, &limits);
+    (void)expect(f, OUTBOX_LINK_OPENED);
+    for (unsigned i = 0; i < OUTBOX_PAHO_UNACKED_MAX; i++)
+        (void)reserve_unacked(f, 1, OUTBOX_LINK_OK);
+    (void)reserve_unacked(f, 1, OUTBOX_LINK_AGAIN);
+    void *tickets[WINDOW], *none;
+    for (unsigned i = 0; i < WINDOW; i++)
+        tickets[i] = reserve(f, i);
+    assert_int_equal(outbox_paho_queue_reserve(f->queue, 9, 1, WINDOW + 1, &none),
+                     OUTBOX_LINK_AGAIN);
+    for (unsigned i = 0; i < WINDOW; i++) {
+        outbox_paho_queue_acked(tickets[i], 0);
+        expect_acked(f, i, 0);
+    }
+    outbox_paho_queue_ended(f->connection, OUTBOX_PAHO_LOST, 0, NULL);
+    (void)reserve_unacked(f, 1, OUTBOX_LINK_DOWN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_those_at_qos_0_and_those_in_flight_do_not_take_each_others_place),
+        TEST(test_one_at_qos_0_leaves_no_event_and_gives_its_room_back),
         TEST(test_events_come_as_opened_then_acked_then_closed),
         TEST(test_each_event_wakes_once_and_a_void_one_never),
         TEST(test_the_first_end_counts),

@@ -155,7 +155,7 @@ static void test_one_larger_than_the_server_takes_becomes_a_dead_letter(void **s
     bench_put(bench, "a", "0123456789012345678901234567890123456789012345678901234567890123456789");
     bench_put(bench, "b", "y");
     start(bench, 0);
-    rig.link.maximum_packet = 280;
+    rig.link.maximum_packet = 322;
     broker(5000, 0);
     assert_int_equal(dead(bench, "packet too large"), 1);
     assert_int_equal(rig_stats(&rig).delivered, 2);
