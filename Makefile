@@ -28,7 +28,7 @@ WARNINGS := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -Wsign-conver
             -Wformat=2 -Wvla
 ALL_CFLAGS = -std=c11 -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZER)
 LINK = $(CC) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
-LIBS := -lpaho-mqtt3as -lsqlite3 -pthread
+LIBS := -lpaho-mqtt3as -lssl -lcrypto -lsqlite3 -pthread
 
 ifneq ($(SANITIZE),)
 SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer

@@ -149,7 +149,7 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
     int code = OUTBOX_MISUSE;
     if (forwarder)
         *forwarder = NULL;
-    if (memory && db && link && link->methods && link->methods->version == 1 && port &&
+    if (memory && db && link && link->methods && link->methods->version >= 1 && port &&
         port->version == 1 && forwarder)
         code = check_init(db, size, config, &error);
     if (code == OUTBOX_OK) {

@@ -43,6 +43,7 @@ const struct cli_verb cli_forward = {
         "      --ca F               trusted authorities, PEM (default: the system's)\n"
         "      --cert F, --key F    client certificate and its key, PEM\n"
         "      --client-id ID       MQTT client id (default: made of device and file)\n"
+        "      --link LINK          the MQTT client: paho (default) or stream, the outbox's own\n"
         "      --window N           events in flight, 1 to 1000 (default: 100)\n"
         "      --mode MODE          structured (CloudEvents JSON, default) or plain\n"
         "      --protocol N         5 or 4 (MQTT 3.1.1); default: 5, and 4 where 5 is refused\n"
@@ -230,7 +231,7 @@ static int find_password(struct job *job)
 
 /* ---- The verb ---------------------------------------------------------------------------------- */
 
-enum { CA = 256, CERT, KEY, CLIENT_ID, WINDOW, MODE, PROTOCOL, PASSWORD_FILE, TIMEOUT };
+enum { CA = 256, CERT, KEY, CLIENT_ID, LINK, WINDOW, MODE, PROTOCOL, PASSWORD_FILE, TIMEOUT };
 
 static const struct option options[] = {{"broker", required_argument, NULL, 'b'},
                                         {"drain", no_argument, NULL, 'd'},
@@ -242,6 +243,7 @@ static const struct option options[] = {{"broker", required_argument, NULL, 'b'}
                                         {"cert", required_argument, NULL, CERT},
                                         {"key", required_argument, NULL, KEY},
                                         {"client-id", required_argument, NULL, CLIENT_ID},
+                                        {"link", required_argument, NULL, LINK},
                                         {"window", required_argument, NULL, WINDOW},
                                         {"mode", required_argument, NULL, MODE},
                                         {"protocol", required_argument, NULL, PROTOCOL},
@@ -291,6 +293,11 @@ static int parse_value(struct job *job, int option)
     case TIMEOUT:
         if (!cli_number(optarg, 1, 1000000000, &job->timeout_s))
             return cli_usage(&cli_forward, "--timeout wants a number of seconds");
+        return -1;
+    case LINK:
+        if (strcmp(optarg, "paho") != 0 && strcmp(optarg, "stream") != 0)
+            return cli_usage(&cli_forward, "--link wants paho or stream");
+        job->forwarding.link = optarg[0] == 's' ? OUTBOX_LINK_STREAM : OUTBOX_LINK_PAHO;
         return -1;
     case MODE:
         if (strcmp(optarg, "structured") != 0 && strcmp(optarg, "plain") != 0)
