@@ -137,15 +137,23 @@ RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
   TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
   $(FIXED_ADDRESSES) bash tests/run.sh
 
-.PHONY: test test-unit test-integration
+# The second link: all over again what is about the link, what comes and goes over it, and its threads.
+OTHER_LINK := $(addsuffix @stream,$(filter $(addprefix $(BUILD)/tests/integration/test_, \
+  link link_end link_peer link_process wire tls delivery refusals restart start urgent gate poison_real poison_lanes \
+  expiry_real command polite),$(INTEGRATION_TESTS)))
+
+.PHONY: test test-unit test-integration test-stream
 test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
-	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
 
 test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS)
 
 test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
-	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+	$(RUN) $(INTEGRATION_TESTS) $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
+
+test-stream: deps all examples $(INTEGRATION_TESTS) ## run all of these over the stream link
+	$(RUN) $(addsuffix @stream,$(INTEGRATION_TESTS))
 
 # ---- Fuzzing -------------------------------------------------------------------------------------
 

@@ -152,8 +152,10 @@ static void test_a_renewed_certificate_ends_the_refusal(void **state)
 
     broker_terminate(&s->broker);
     broker_start(&s->broker, WITH_SERVER);
+    app_flush(a); /* perhaps before the recorder has subscribed again */
     recorder_subscribe_again(s->recorder);
-    expect_delivery(s, a);
+    app_put_numbers(a, 11, 10);
+    expect_numbers(s->recorder, 11, 10);
 }
 
 int main(void)
