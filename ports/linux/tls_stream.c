@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,7 +148,9 @@ static int set_host(struct outbox_tls_stream *stream)
     unsigned char address[sizeof(struct in6_addr)];
     int is_address =
         inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1;
-    if (!is_address && SSL_set_tlsext_host_name(stream->session, host) != 1)
+    /* What SSL_set_tlsext_host_name() does; that macro throws a const away. */
+    if (!is_address && SSL_ctrl(stream->session, SSL_CTRL_SET_TLSEXT_HOSTNAME,
+                                TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)host) != 1)
         return 0;
     if (stream->options.insecure)
         return 1;
