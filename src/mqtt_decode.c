@@ -22,7 +22,7 @@ enum { IN_CONNACK = 1, IN_PUBACK = 2, IN_DISCONNECT = 4, IN_ALL = 7 };
 enum { ANY_LENGTH = 255 };
 
 /* One row for each type that a server may send to a publisher. */
-static const struct kind {
+static const struct ob_mqtt_kind {
     uint8_t type, place;
     bool any_flags;
     uint8_t shortest, longest;   /* without the first byte and the length; MQTT 3.1.1 */
@@ -38,7 +38,7 @@ static const struct kind {
 enum shape { BYTE = 1, TWO = 2, FOUR = 4, STRING = 8, PAIR = 9 };
 
 /* MQTT 5, 2.2.2.2. */
-static const struct property {
+static const struct ob_mqtt_property {
     uint8_t id, shape, places;
     uint8_t lowest;   /* a number below it is a protocol error */
     uint32_t highest; /* and one above it; 0: no bound */
@@ -64,7 +64,7 @@ static const struct property {
 
 enum { REASON_STRING = 0x1f, USER_PROPERTY = 0x26 };
 
-static const struct kind *kind_of(unsigned type)
+static const struct ob_mqtt_kind *kind_of(unsigned type)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (kinds[i].type == type)
@@ -72,7 +72,7 @@ static const struct kind *kind_of(unsigned type)
     return NULL;
 }
 
-static const struct property *property_of(unsigned id)
+static const struct ob_mqtt_property *property_of(unsigned id)
 {
     for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++)
         if (properties[i].id == id)
@@ -114,7 +114,7 @@ static const char *protocol_error(struct ob_mqtt_decoder *d, const char *why)
 
 static const char *take_first(struct ob_mqtt_decoder *d, uint8_t byte)
 {
-    const struct kind *kind = kind_of(byte >> 4);
+    const struct ob_mqtt_kind *kind = kind_of(byte >> 4);
     memset(&d->packet, 0, sizeof d->packet);
     d->packet.type = byte >> 4;
     d->packet.receive_maximum = UINT16_MAX;
@@ -128,6 +128,7 @@ static const char *take_first(struct ob_mqtt_decoder *d, uint8_t byte)
         return protocol_error(d, "a packet that no publisher is sent");
     if (!kind->any_flags && (byte & 15) != 0)
         return malformed(d, "wrong flags in a packet's first byte");
+    d->kind = kind;
     d->step = LENGTH;
     return NULL;
 }
@@ -171,7 +172,7 @@ static void begin_body(struct ob_mqtt_decoder *d)
 
 static const char *take_length(struct ob_mqtt_decoder *d, uint8_t byte)
 {
-    const struct kind *kind = kind_of(d->packet.type);
+    const struct ob_mqtt_kind *kind = d->kind;
     bool more;
     const char *wrong = take_variable(d, byte, &more);
     if (wrong || more)
@@ -246,13 +247,13 @@ static const char *take_properties_length(struct ob_mqtt_decoder *d, uint8_t byt
 
 static const char *take_property(struct ob_mqtt_decoder *d, uint8_t byte)
 {
-    const struct property *property = property_of(byte);
-    if (!property || !(property->places & kind_of(d->packet.type)->place))
+    const struct ob_mqtt_property *property = property_of(byte);
+    if (!property || !(property->places & d->kind->place))
         return malformed(d, "a property that its packet cannot have");
     if (byte != USER_PROPERTY && (d->seen >> byte & 1))
         return protocol_error(d, "a property twice");
     d->seen |= UINT64_C(1) << byte;
-    d->property = byte;
+    d->property = property;
     d->strings = property->shape == PAIR ? 2 : 1;
     if (property->shape >= STRING)
         begin_number(d, STRING_LENGTH, 2);
@@ -265,28 +266,28 @@ static const char *take_property(struct ob_mqtt_decoder *d, uint8_t byte)
 static void keep_number(struct ob_mqtt_decoder *d)
 {
     struct ob_mqtt_packet *packet = &d->packet;
-    if (d->property == 0x13) {
+    if (d->property->id == 0x13) {
         packet->server_keep_alive = (uint16_t)d->value;
         packet->has_keep_alive = true;
-    } else if (d->property == 0x21) {
+    } else if (d->property->id == 0x21) {
         packet->receive_maximum = (uint16_t)d->value;
-    } else if (d->property == 0x24) {
+    } else if (d->property->id == 0x24) {
         packet->maximum_qos = (uint8_t)d->value;
-    } else if (d->property == 0x25) {
+    } else if (d->property->id == 0x25) {
         packet->retain_available = d->value != 0;
-    } else if (d->property == 0x27) {
+    } else if (d->property->id == 0x27) {
         packet->maximum_packet = d->value;
     }
 }
 
 static const char *take_number(struct ob_mqtt_decoder *d, uint8_t byte)
 {
-    const struct property *property = property_of(d->property);
     d->value = d->value << 8 | byte;
     if (--d->width > 0)
         return NULL;
     d->step = PROPERTY;
-    if (d->value < property->lowest || (property->highest != 0 && d->value > property->highest))
+    if (d->value < d->property->lowest ||
+        (d->property->highest != 0 && d->value > d->property->highest))
         return protocol_error(d, "a property out of its range in a CONNACK");
     keep_number(d);
     return NULL;
@@ -319,7 +320,7 @@ static const char *take_string_length(struct ob_mqtt_decoder *d, uint8_t byte)
  * terminal or a log. */
 static const char *take_string_byte(struct ob_mqtt_decoder *d, uint8_t byte)
 {
-    if (d->property == REASON_STRING && d->text_used + 1 < sizeof d->packet.text)
+    if (d->property->id == REASON_STRING && d->text_used + 1 < sizeof d->packet.text)
         d->packet.text[d->text_used++] = byte >= ' ' && byte < 0x7f ? (char)byte : '?';
     return --d->string_left == 0 ? end_string(d) : NULL;
 }

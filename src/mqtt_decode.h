@@ -62,12 +62,14 @@ struct ob_mqtt_decoder {
     uint8_t version; /* 4 or 5 */
     uint8_t step;    /* which function takes the next byte */
     uint8_t shift, width;
-    uint8_t property, strings; /* the one that is read; how many strings of it are left */
-    uint32_t value;            /* of the number that is read */
-    uint32_t left;             /* bytes of the packet that were not taken yet */
-    uint32_t string_left;      /* and of the string */
-    uint32_t text_used;        /* of packet.text */
-    uint64_t seen;             /* properties of this packet, a bit for each */
+    uint8_t strings;                         /* of the property that are not complete */
+    const struct ob_mqtt_kind *kind;         /* of the packet */
+    const struct ob_mqtt_property *property; /* that is read */
+    uint32_t value;                          /* of the number that is read */
+    uint32_t left;                           /* bytes of the packet that were not taken yet */
+    uint32_t string_left;                    /* and of the string */
+    uint32_t text_used;                      /* of packet.text */
+    uint64_t seen;                           /* properties of this packet, a bit for each */
 };
 
 /* Begins anew, for a connection of this version. */

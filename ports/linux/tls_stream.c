@@ -118,6 +118,7 @@ static int make_bio(struct outbox_tls_stream *stream)
 /* ---- Opening ---------------------------------------------------------------------------------- */
 
 /* A key with a password is refused: OpenSSL would ask for it at the terminal. */
+// NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's
 static int no_password(char *buffer, int size, int is_writing, void *context)
 {
     (void)buffer;

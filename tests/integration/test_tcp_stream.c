@@ -52,7 +52,8 @@ static struct addrinfo *make_address(const char *text, const char *service)
     return made;
 }
 
-/* Instead of the C library's. */
+/* Instead of the C library's, whose names of parameters are reserved. */
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name)
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *request,
                 struct addrinfo **result)
 {
@@ -82,6 +83,7 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *re
     return *result != NULL ? 0 : EAI_NONAME;
 }
 
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name)
 void freeaddrinfo(struct addrinfo *list)
 {
     while (list != NULL) {
@@ -323,7 +325,7 @@ static void test_the_goodbye_arrives_though_pubacks_are_unread(void **state)
         (void)go_online(r);
         for (uint32_t k = 0; k < 50; k++)
             assert_int_equal(publish(r, k, &hello), OUTBOX_LINK_OK);
-        scripted_broker_await(r->broker, SCRIPTED_PUBLISH, 50 * i);
+        scripted_broker_await(r->broker, SCRIPTED_PUBLISH, (size_t)50 * i);
         close_link(r);
         scripted_broker_await_ends(r->broker, i);
         assert_int_equal(scripted_broker_count(r->broker, SCRIPTED_DISCONNECT), i);
