@@ -42,8 +42,6 @@ uint16_t ob_flights_begin(struct ob_flights *flights, uint32_t token)
 
 bool ob_flights_end(struct ob_flights *flights, uint16_t id, uint32_t *token)
 {
-    if (id == 0)
-        return false;
     uint16_t p = (uint16_t)((id - 1u) % flights->capacity);
     struct ob_flight *flight = &flights->places[p];
     if (!flight->in_use || flight->id != id)

@@ -13,6 +13,7 @@
  */
 #include "mqtt_decode.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* ---- What is allowed ------------------------------------------------------------------------ */
@@ -348,20 +349,13 @@ static step_function *const take[STEPS] = {
 
 /* ---- The decoder ------------------------------------------------------------------------------ */
 
-/* Where a packet may end: PUBACK and DISCONNECT may leave out what they would say with zeros. */
+/* Where a packet may end. PUBACK and DISCONNECT may leave out what they would say with zeros; inside of a
+ * number or a string there is no end, as its length was compared with what is left. */
 static bool may_end(const struct ob_mqtt_decoder *d)
 {
-    switch (d->step) {
-    case REASON:
-        return d->packet.type != OB_MQTT_CONNACK;
-    case PROPERTIES_LENGTH:
-        return d->shift == 0 && d->packet.type != OB_MQTT_CONNACK;
-    case PROPERTY:
-    case SKIP:
-        return true;
-    default:
-        return false;
-    }
+    assert(d->step != FLAGS && d->step != ID && d->step != NUMBER);
+    assert(d->step != STRING_LENGTH && d->step != STRING_BYTES);
+    return d->step != PROPERTIES_LENGTH || d->shift == 0;
 }
 
 void ob_mqtt_decoder_start(struct ob_mqtt_decoder *d, int version)

@@ -313,11 +313,29 @@ static void test_where_mqtt_5_is_refused_3_1_1_follows_and_is_remembered(void **
 static void test_a_version_that_was_asked_for_is_not_given_up(void **state)
 {
     (void)state;
-    config.protocol = 5;
+    for (config.protocol = 4; config.protocol <= 5; config.protocol++) {
+        make();
+        open_link();
+        SAY(&stream, "\x20\x02\x00\x01");
+        (void)expect_closed(0x84, 0, "unsupported protocol version (0x84)");
+        link->methods->close(link);
+        free(memory);
+        link = NULL;
+        memory = NULL;
+    }
+}
+
+/* [stream-8] Nor is anything tried where even 3.1.1 is refused. */
+static void test_a_server_that_refuses_both_versions_is_asked_for_two(void **state)
+{
+    (void)state;
     make();
     open_link();
-    SAY(&stream, "\x20\x03\x00\x84\x00");
+    SAY(&stream, "\x20\x02\x00\x01");
+    take_nothing();
+    SAY(&stream, "\x20\x02\x00\x01");
     (void)expect_closed(0x84, 0, "unsupported protocol version (0x84)");
+    assert_int_equal(stream.closes, 2);
 }
 
 /* [stream-8] */
@@ -433,7 +451,7 @@ static void test_pubacks_count_for_their_publish_in_any_order(void **state)
     (void)GO_ONLINE(CONNACK);
     for (uint32_t i = 1; i <= 3; i++)
         assert_int_equal(publish(100 + i, &hello), OUTBOX_LINK_OK);
-    SAY(&stream, "\x40\x02\x00\x03\x40\x02\x00\x01\x40\x03\x00\x02\x97");
+    SAY(&stream, "\x40\x02\x00\x03\x40\x08\x00\x01\x00\x04\x1f\x00\x01k\x40\x03\x00\x02\x97");
     expect_acked(103, 0);
     expect_acked(101, 0);
     expect_acked(102, 0x97);
@@ -444,6 +462,12 @@ static void test_pubacks_count_for_their_publish_in_any_order(void **state)
 static void test_a_puback_of_no_publish_in_flight_is_ignored_and_logged_once(void **state)
 {
     (void)state;
+    (void)GO_ONLINE(CONNACK);
+    assert_int_equal(publish(5, &hello), OUTBOX_LINK_OK);
+    SAY(&stream, "\x40\x02\x00\x65"); /* 101: of the next use of its place */
+    take_nothing();
+    all_lines[0] = '\0';
+    link->methods->close(link);
     (void)GO_ONLINE(CONNACK);
     assert_int_equal(publish(5, &hello), OUTBOX_LINK_OK);
     SAY(&stream, "\x40\x02\x00\x63\x40\x02\x00\x01\x40\x02\x00\x01\x40\x02\xff\xff");
@@ -724,7 +748,7 @@ static void test_who_ended_the_connection_is_told(void **state)
         {"", 0, OUTBOX_STREAM_ENDED, NULL, 0, 1, "lost: the broker hung up"},
         {"", 0, OUTBOX_STREAM_ENDED, "reset", 0, 1, "lost: reset"},
         {"", 0, OUTBOX_STREAM_FAILED, "timed out", 0, 0, "lost: timed out"},
-        {"", 0, OUTBOX_STREAM_FAILED, NULL, 0, 0, "lost: the stream failed"},
+        {"", 0, OUTBOX_STREAM_FAILED, "", 0, 0, "lost: the stream failed"},
         {"\xe0\x00", 2, OUTBOX_STREAM_AGAIN, NULL, 0, 1, "normal disconnection"},
         {"\xe0\x01\x8b", 3, OUTBOX_STREAM_ENDED, NULL, 0x8b, 1, "server shutting down (0x8b)"},
         {"\xe0\x07\x8e\x05\x1f\x00\x02no", 9, OUTBOX_STREAM_AGAIN, NULL, 0x8e, 1, "(0x8e): no"},
@@ -774,6 +798,60 @@ static void test_a_stream_that_takes_nothing_any_more_ends_the_connection(void *
     flush();
     assert_int_equal(publish(3, &hello), OUTBOX_LINK_DOWN);
     (void)expect_closed(0, 0, "lost");
+}
+
+/* [stream-8] Whatever call finds it out. */
+static void test_a_stream_that_fails_at_a_write_ends_the_connection(void **state)
+{
+    static char payload[3000];
+    const outbox_message large = {.topic = "t", .payload = payload, .payload_len = sizeof payload};
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        stream.room = SIZE_MAX;
+        (void)GO_ONLINE(CONNACK);
+        assert_int_equal(publish(1, i == 3 ? &hello : &large), OUTBOX_LINK_OK);
+        if (i == 3)
+            flush();
+        stream.room = 0;
+        stream.out_end = OUTBOX_STREAM_FAILED;
+        if (i == 0)
+            assert_int_equal(publish(2, &large), OUTBOX_LINK_DOWN);
+        else if (i == 1)
+            assert_int_equal(probe(), OUTBOX_LINK_DOWN);
+        else if (i == 3) /* the goodbye cannot be said either */
+            SAY(&stream, "\x40\x02\x00\x00");
+        (void)expect_closed(0, 0, "lost");
+    }
+}
+
+static void test_a_stream_without_words_and_a_port_without_a_log_will_do(void **state)
+{
+    outbox_stream_methods silent = *stream.stream.methods;
+    (void)state;
+    silent.reason = NULL;
+    stream.stream.methods = &silent;
+    port.port.log = NULL;
+    (void)GO_ONLINE(CONNACK);
+    SAY(&stream, "\x40\x02\x00\x05");
+    take_nothing();
+    stream.in_end = OUTBOX_STREAM_FAILED;
+    (void)expect_closed(0, 0, "the stream failed");
+    link->methods->close(link); /* before `silent` is gone */
+    link = NULL;
+}
+
+static void test_close_says_nothing_to_who_listens_no_more(void **state)
+{
+    (void)state;
+    (void)GO_ONLINE(CONNACK);
+    assert_int_equal(publish(1, &hello), OUTBOX_LINK_OK);
+    stream.room = 0;
+    stream.out_end = OUTBOX_STREAM_ENDED;
+    flush();
+    int writes = stream.writes;
+    link->methods->close(link);
+    assert_int_equal(stream.writes, writes);
+    assert_int_equal(next_ms(), OUTBOX_NEVER);
 }
 
 static void test_close_says_goodbye_and_voids_what_was_in_flight(void **state)
@@ -838,7 +916,9 @@ static void test_a_configuration_out_of_range_is_refused_with_a_sentence(void **
     static char text[65537];
     memset(text, 'a', sizeof text - 1);
     const outbox_will no_topic = {.topic = ""}, wild = {.topic = "a/#"},
-                      exact = {.topic = "t", .qos = 2};
+                      exact = {.topic = "t", .qos = 2}, under = {.topic = "t", .qos = -1},
+                      nowhere = {.topic = NULL}, strange = {.topic = "\xff"},
+                      endless = {.topic = "t", .payload = text, .payload_len = 65536};
     const outbox_stream_link_config wrong[] = {
         {.protocol = 3},
         {.keep_alive_seconds = 65536},
@@ -856,6 +936,12 @@ static void test_a_configuration_out_of_range_is_refused_with_a_sentence(void **
         {.will = &no_topic},
         {.will = &wild},
         {.will = &exact},
+        {.will = &under},
+        {.will = &nowhere},
+        {.will = &strange},
+        {.will = &endless},
+        {.send_buffer = (size_t)INT32_MAX + 1},
+        {.receive_buffer = (size_t)INT32_MAX + 1},
     };
     static char room[16384];
     outbox_link *made;
@@ -876,23 +962,33 @@ static void test_a_configuration_out_of_range_is_refused_with_a_sentence(void **
 static void test_init_refuses_what_is_missing_or_too_small(void **state)
 {
     static _Alignas(16) char room[16384];
-    outbox_stream none = {NULL};
+    char sentence[] = "untouched";
+    const outbox_stream_methods version_2 = {.version = 2};
+    outbox_stream none = {NULL}, other = {&version_2};
     outbox_port newer = port.port;
     outbox_link *made;
     (void)state;
     newer.version = 2;
     size_t size = outbox_stream_link_size(&config);
+    const outbox_stream_link_config nameless = {
+        .protocol = 5, .password = "p", .password_len = 1, .client_id = NULL};
+    assert_true(outbox_stream_link_size(&nameless) > 0); /* which MQTT 3.1.1 does not allow */
     assert_in_range(size, 4096, sizeof room);
     assert_int_equal(outbox_stream_link_size(NULL), 0);
 #define INIT(memory, size, stream, port, config, made)                                             \
     outbox_stream_link_init(memory, size, stream, port, config, made, NULL, 0)
     assert_int_equal(INIT(NULL, size, &stream.stream, &port.port, &config, &made), OUTBOX_MISUSE);
     assert_int_equal(INIT(room, size, NULL, &port.port, &config, &made), OUTBOX_MISUSE);
+    assert_int_equal(INIT(room, size, &other, &port.port, &config, &made), OUTBOX_MISUSE);
     assert_int_equal(INIT(room, size, &none, &port.port, &config, &made), OUTBOX_MISUSE);
     assert_int_equal(INIT(room, size, &stream.stream, NULL, &config, &made), OUTBOX_MISUSE);
     assert_int_equal(INIT(room, size, &stream.stream, &newer, &config, &made), OUTBOX_MISUSE);
     assert_int_equal(INIT(room, size, &stream.stream, &port.port, NULL, &made), OUTBOX_MISUSE);
     assert_int_equal(INIT(room, size, &stream.stream, &port.port, &config, NULL), OUTBOX_MISUSE);
+    assert_int_equal(
+        outbox_stream_link_init(room, 0, &stream.stream, &port.port, &config, &made, sentence, 0),
+        OUTBOX_NO_MEMORY);
+    assert_string_equal(sentence, "untouched");
     assert_int_equal(INIT(room, size - 1, &stream.stream, &port.port, &config, &made),
                      OUTBOX_NO_MEMORY);
     assert_int_equal(INIT(room, size, &stream.stream, &port.port, &config, &made), OUTBOX_OK);
@@ -915,6 +1011,7 @@ int main(void)
         TEST(test_bytes_may_come_one_at_a_time),
         TEST(test_where_mqtt_5_is_refused_3_1_1_follows_and_is_remembered),
         TEST(test_a_version_that_was_asked_for_is_not_given_up),
+        TEST(test_a_server_that_refuses_both_versions_is_asked_for_two),
         TEST(test_a_refusal_tells_its_reason_and_the_words_of_the_server),
         TEST(test_what_comes_at_the_wrong_time_is_a_protocol_error),
         TEST(test_a_malformed_packet_ends_the_connection_with_its_reason),
@@ -938,6 +1035,9 @@ int main(void)
         TEST(test_who_ended_the_connection_is_told),
         TEST(test_what_came_before_the_end_counts),
         TEST(test_a_stream_that_takes_nothing_any_more_ends_the_connection),
+        TEST(test_a_stream_that_fails_at_a_write_ends_the_connection),
+        TEST(test_a_stream_without_words_and_a_port_without_a_log_will_do),
+        TEST(test_close_says_nothing_to_who_listens_no_more),
         TEST(test_close_says_goodbye_and_voids_what_was_in_flight),
         TEST(test_close_is_allowed_in_every_state),
         TEST(test_a_flood_does_not_hold_poll),
