@@ -38,7 +38,7 @@ static void drop_socket(struct outbox_tcp_stream *stream)
     if (stream->fd >= 0)
         (void)close(stream->fd); /* what was written before is the kernel's */
     stream->fd = -1;
-    stream->is_open = stream->wants_room = 0;
+    stream->is_open = stream->wants_room = stream->has_read = 0;
 }
 
 /* A system that does not know one of them works without it. */
@@ -154,19 +154,30 @@ static outbox_stream_result tcp_write(outbox_stream *base, const void *bytes, si
     return sent > 0 ? OUTBOX_STREAM_OK : OUTBOX_STREAM_AGAIN;
 }
 
-static outbox_stream_result tcp_read(outbox_stream *base, void *bytes, size_t size, size_t *count)
+/* All that came is read: the kernel is to acknowledge it at once, and not when we send something. It
+ * forgets that again, so it is told each time. */
+static void acknowledge(struct outbox_tcp_stream *stream)
 {
     const int on = 1;
+    if (stream->has_read)
+        (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+    stream->has_read = 0;
+}
+
+static outbox_stream_result tcp_read(outbox_stream *base, void *bytes, size_t size, size_t *count)
+{
     struct outbox_tcp_stream *stream = of(base);
     ssize_t got = recv(stream->fd, bytes, size, 0);
-    if (got < 0)
-        return result_of(stream, errno);
+    if (got < 0) {
+        int error = errno;
+        acknowledge(stream);
+        return result_of(stream, error);
+    }
     if (got == 0) {
         stream->reason[0] = '\0'; /* an end in order needs no words */
         return OUTBOX_STREAM_ENDED;
     }
-    /* The kernel forgets it again, so it is asked for each time. */
-    (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+    stream->has_read = 1;
     *count = (size_t)got;
     return OUTBOX_STREAM_OK;
 }

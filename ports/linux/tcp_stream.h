@@ -7,7 +7,7 @@
  * that were found are tried, one after the other in the resolver's order; each has an equal part of
  * the time, at least a second.
  *
- * TCP_NODELAY; TCP_QUICKACK after each read, as a server's Nagle otherwise holds back its PUBACKs until
+ * TCP_NODELAY; TCP_QUICKACK after the reads, as a server's Nagle otherwise holds back its PUBACKs until
  * our delayed ACK, 40 ms later; TCP_USER_TIMEOUT; close-on-exec. It never raises SIGPIPE.
  */
 #ifndef OUTBOX_LINUX_TCP_STREAM_H
@@ -38,6 +38,7 @@ struct outbox_tcp_stream {
     int fd;           /* -1: none */
     int is_open;      /* it is connected */
     int wants_room;   /* the last write had none */
+    int has_read;     /* bytes that the kernel was not told to acknowledge yet */
     char reason[100]; /* of the last call that answered ENDED or FAILED */
 };
 

@@ -124,22 +124,38 @@ static int no_password(char *buffer, int size, int is_writing, void *context)
     (void)buffer;
     (void)size;
     (void)is_writing;
-    (void)context;
+    if (context)
+        *(int *)context = 1;
     return -1;
 }
 
-static int load_files(struct outbox_tls_stream *stream)
+static int load_key(SSL_CTX *context, const struct outbox_tls_options *options)
+{
+    const char *key = options->key_file ? options->key_file : options->cert_file;
+    return SSL_CTX_use_certificate_chain_file(context, options->cert_file) == 1 &&
+           SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 &&
+           SSL_CTX_check_private_key(context) == 1;
+}
+
+static outbox_stream_result load_files(struct outbox_tls_stream *stream)
 {
     const struct outbox_tls_options *options = &stream->options;
-    const char *key = options->key_file ? options->key_file : options->cert_file;
+    int wants_password = 0;
+    SSL_CTX_set_default_passwd_cb(stream->context, no_password);
+    SSL_CTX_set_default_passwd_cb_userdata(stream->context, &wants_password);
     int loaded = options->ca_file
                      ? SSL_CTX_load_verify_locations(stream->context, options->ca_file, NULL)
                      : SSL_CTX_set_default_verify_paths(stream->context);
     if (loaded == 1 && options->cert_file)
-        loaded = SSL_CTX_use_certificate_chain_file(stream->context, options->cert_file) == 1 &&
-                 SSL_CTX_use_PrivateKey_file(stream->context, key, SSL_FILETYPE_PEM) == 1 &&
-                 SSL_CTX_check_private_key(stream->context) == 1;
-    return loaded == 1;
+        loaded = load_key(stream->context, options);
+    SSL_CTX_set_default_passwd_cb_userdata(stream->context, NULL);
+    if (loaded == 1)
+        return OUTBOX_STREAM_OK;
+    if (!wants_password)
+        return fail(stream, "certificate or key file");
+    (void)snprintf(stream->reason, sizeof stream->reason,
+                   "the key file has a password; store it without one");
+    return OUTBOX_STREAM_FAILED;
 }
 
 /* Which host the certificate must name, and the server be asked for. SNI is for names only. */
@@ -170,11 +186,10 @@ static outbox_stream_result make_session(struct outbox_tls_stream *stream)
     SSL_CTX_set_mode(stream->context,
                      SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_options(stream->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_default_passwd_cb(stream->context, no_password);
     SSL_CTX_set_verify(stream->context,
                        stream->options.insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
-    if (!load_files(stream))
-        return fail(stream, "a certificate or key file cannot be used");
+    if (load_files(stream) != OUTBOX_STREAM_OK)
+        return OUTBOX_STREAM_FAILED;
     stream->session = SSL_new(stream->context);
     if (!stream->session || !set_host(stream) || !make_bio(stream))
         return fail(stream, "TLS");
