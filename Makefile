@@ -28,7 +28,7 @@ WARNINGS := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -Wsign-conver
             -Wformat=2 -Wvla
 ALL_CFLAGS = -std=c11 -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZER)
 LINK = $(CC) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
-LIBS := -lpaho-mqtt3as -lsqlite3 -pthread
+LIBS := -lpaho-mqtt3as -lssl -lcrypto -lsqlite3 -pthread
 
 ifneq ($(SANITIZE),)
 SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -137,15 +137,25 @@ RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
   TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
   $(FIXED_ADDRESSES) bash tests/run.sh
 
-.PHONY: test test-unit test-integration
+# Over the stream link all over again what is about the link, and what a broker may do to it; under a
+# sanitizer only the former. `make test-stream` runs everything over it.
+OVER_STREAM := link link_end link_peer link_process wire tls delivery \
+               $(if $(SANITIZE),,refusals restart start poison_real polite)
+OTHER_LINK := $(addsuffix @stream,$(filter $(addprefix $(BUILD)/tests/integration/test_,$(OVER_STREAM)), \
+                                           $(INTEGRATION_TESTS)))
+
+.PHONY: test test-unit test-integration test-stream
 test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
-	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
 
 test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS)
 
 test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
-	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+	$(RUN) $(INTEGRATION_TESTS) $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
+
+test-stream: deps all examples $(INTEGRATION_TESTS) ## run all of these over the stream link
+	$(RUN) $(addsuffix @stream,$(INTEGRATION_TESTS))
 
 # ---- Fuzzing -------------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@
  * This is the shape of firmware. The loop stores a reading every second and gives the forwarder
  * its turns in between; a step never waits for the network, and never reads or settles while the
  * application's transaction is open. After a crash the next start goes on with the first event
- * that was not settled. On a microcontroller the link would be another one than Paho's, which has
- * threads of its own, and malloc a static array.
+ * that was not settled. On a microcontroller the link would run over a UART or a modem instead of a
+ * socket (outbox/stream.h), and malloc would be a static array.
  */
 #include "../ports/linux/clock.h"
 #include "../ports/linux/lock.h"
-#include "../ports/linux/paho_link.h"
+#include "../ports/linux/link.h"
 
 #include <outbox/forwarder.h>
 #include <signal.h>
@@ -125,8 +125,9 @@ static outbox_link *make_link(const char *broker)
     outbox_link *link;
     if (outbox_url_parse(broker, &url, sentence, sizeof sentence) != OUTBOX_OK)
         die(sentence);
-    const outbox_paho_options options = {.url = &url, .client_id = "superloop"};
-    if (outbox_paho_link_new(&options, &link, sentence, sizeof sentence) != OUTBOX_OK)
+    const outbox_linux_link_options options = {
+        .kind = OUTBOX_LINK_STREAM, .url = &url, .client_id = "superloop", .payload_max = 256};
+    if (outbox_linux_link_new(&options, &link, sentence, sizeof sentence) != OUTBOX_OK)
         die(sentence);
     return link;
 }
@@ -166,7 +167,7 @@ static void loop(sqlite3 *db, outbox *box, outbox_forwarder *forwarder, const ou
             store_reading(db, box);
         }
         outbox_forwarder_step(forwarder, &next_ms); /* what is wrong goes to the log */
-        /* Firmware sleeps until the next interrupt here; news of the link are polled. */
+        /* Firmware sleeps until the next interrupt here; this loop looks at the link now and then. */
         const struct timespec rest = {0, (next_ms < LOOK_MS ? next_ms : LOOK_MS) * 1000000L};
         if (sigtimedwait(&stop, NULL, &rest) == SIGINT)
             return;
@@ -198,7 +199,7 @@ int main(int argc, char **argv)
     loop(db, box, forwarder, &port);
     outbox_detach(box); /* closes the forwarder; what is not settled goes out at the next start */
     free(memory);
-    outbox_paho_link_free(link);
+    outbox_linux_link_free(link);
     outbox_linux_lock_release(lock);
     return sqlite3_close(db) == SQLITE_OK ? 0 : 1;
 }

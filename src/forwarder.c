@@ -240,6 +240,7 @@ static uint32_t next_step(outbox_forwarder *f)
         ob_machine_sooner(f, f->since + f->config.connect_timeout_ms, &next);
     if (f->state == OB_BACKOFF)
         ob_machine_sooner(f, f->since + f->backoff_ms, &next);
+    ob_machine_next_link(f, &next);
     if (ob_machine_in_flight(f) > 0)
         ob_machine_sooner(f, f->watch_at, &next);
     if (f->state == OB_ONLINE)
@@ -263,6 +264,7 @@ int outbox_forwarder_step(outbox_forwarder *f, uint32_t *next_ms)
     take_events(f);
     ob_drain_keep_house(f);
     act[f->state](f);
+    ob_machine_flush_link(f);
     ob_drain_settle(f);
     ob_machine_check(f);
     sqlite3_set_last_insert_rowid(f->store.db, rowid);

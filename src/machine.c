@@ -220,6 +220,27 @@ void ob_machine_drop_link(outbox_forwarder *f)
         void_lane(f, &f->lane[i]);
 }
 
+static bool has_link(const outbox_forwarder *f)
+{
+    return (f->state == OB_CONNECTING || f->state == OB_ONLINE) && f->link->methods->version >= 2;
+}
+
+/* Before the database is written to, which takes its time. */
+void ob_machine_flush_link(outbox_forwarder *f)
+{
+    if (has_link(f) && f->link->methods->flush)
+        f->link->methods->flush(f->link);
+}
+
+void ob_machine_next_link(outbox_forwarder *f, uint32_t *next_ms)
+{
+    if (!has_link(f) || !f->link->methods->next_ms)
+        return;
+    uint32_t ms = f->link->methods->next_ms(f->link);
+    if (ms != OUTBOX_NEVER)
+        ob_machine_sooner(f, f->now + ms, next_ms);
+}
+
 /* The pauses grow shorter only after progress, not at a CONNACK alone: a server that accepts and
  * then throws us out must not be hammered. */
 void ob_machine_back_off(outbox_forwarder *f)

@@ -156,6 +156,8 @@ void ob_machine_connect(outbox_forwarder *f);
  * stays to be settled; the rest is void. */
 void ob_machine_back_off(outbox_forwarder *f);
 void ob_machine_drop_link(outbox_forwarder *f);
+void ob_machine_flush_link(outbox_forwarder *f);                   /* sends what it has kept back */
+void ob_machine_next_link(outbox_forwarder *f, uint32_t *next_ms); /* when it has to be polled */
 
 /* A pause after so many attempts before it. */
 uint32_t ob_machine_pause_length(const outbox_forwarder *f, unsigned attempts);

@@ -151,7 +151,7 @@ static outbox_forwarder *lay_out(void *memory, const outbox_forwarder_config *gi
 static bool is_whole(const outbox_link *link, const outbox_port *port)
 {
     const outbox_link_methods *methods = link ? link->methods : NULL;
-    return methods && methods->version == 1 && methods->open && methods->publish && methods->poll &&
+    return methods && methods->version >= 1 && methods->open && methods->publish && methods->poll &&
            methods->close && methods->probe && port && port->version == 1 && port->now_ms &&
            port->random;
 }

@@ -3,8 +3,9 @@
 #
 # run.sh - runs test programs and scripts, says of each how it went, and counts.
 #
-#   usage: [JOBS=2] [TEST_TIMEOUT=900] [BUILD=build] tests/run.sh PROGRAM...
+#   usage: [JOBS=2] [TEST_TIMEOUT=900] [BUILD=build] tests/run.sh PROGRAM[@LINK]...
 #
+# With @LINK a program is run over that link, paho or stream, in the environment as OUTBOX_TEST_LINK.
 # A program (cmocka) counts with each of its tests, a script (*.sh) as one. A test that was planned
 # but gave no verdict, because its program died or hung, has failed. What a failed program printed
 # is shown; all of it is in $BUILD/logs. The last line is always "N passed, M failed".
@@ -23,9 +24,11 @@ results=$(mktemp -d) || exit 1
 # Runs one program in a process group of its own. Signals are as at a terminal, although the shell
 # ignores SIGINT in the background.
 execute() { # program log
-    local command=("./${1#./}") group
-    case $1 in /*) command=("$1") ;; esac
-    case $1 in *.sh) command=(bash "$1") ;; esac
+    local path=${1%@*} command group
+    command=("./${path#./}")
+    case $path in /*) command=("$path") ;; esac
+    case $path in *.sh) command=(bash "$path") ;; esac
+    case $1 in *@*) command=(env OUTBOX_TEST_LINK="${1##*@}" "${command[@]}") ;; esac
     CMOCKA_MESSAGE_OUTPUT=tap env --default-signal timeout --kill-after=5 "$limit" \
         "${command[@]}" >"$2" 2>&1 </dev/null &
     group=$!
@@ -53,7 +56,7 @@ judge() { # program number
     log=$logs/$(tr / . <<<"${name#tests/}").log
     execute "$program" "$log" 2>/dev/null
     status=$?
-    case $program in
+    case ${program%@*} in
     *.sh)
         if [ "$status" -eq 0 ]; then passed=1; else failed=1 lost=1; fi
         ;;

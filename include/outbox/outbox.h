@@ -390,6 +390,12 @@ typedef enum outbox_mode {
     OUTBOX_BINARY
 } outbox_mode;
 
+/* Which MQTT client carries the events. */
+typedef enum outbox_link_kind {
+    OUTBOX_LINK_PAHO,  /* Eclipse Paho (MQTTAsync) */
+    OUTBOX_LINK_STREAM /* the outbox's own, over a socket or OpenSSL: faster, and never blocks */
+} outbox_link_kind;
+
 typedef struct outbox_forwarding {
     /* mqtt://[user[:password]@]host[:port] or mqtts://...; port 1883 or 8883; an IPv6 address in
      * brackets. Required. */
@@ -400,6 +406,7 @@ typedef struct outbox_forwarding {
     const char *ca_file;              /* PEM; NULL: the system's trusted authorities */
     const char *cert_file, *key_file; /* PEM; the client certificate and its key */
     int insecure_no_server_check;     /* non-zero: neither chain nor host name is checked (mqtts) */
+    outbox_link_kind link; /* 0: OUTBOX_LINK_PAHO. Both keep what is said here. [link-3] */
     outbox_mode mode;
     /* Non-zero, with OUTBOX_BINARY: the names of the user properties begin with "ce-", as some readers
      * want it (the Go SDK), against the letter of the binding. [mode-6] */
@@ -479,8 +486,8 @@ int outbox_flush(outbox *box, unsigned timeout_ms);
 int outbox_gate(outbox *box, outbox_gate_state gate);
 
 /* Stops the forwarder: settles what has been acknowledged, closes the link and the connection.
- * Nothing is lost; what was in flight is sent again by the next start. May block for the length
- * of one call of the MQTT client, commonly under a second. [stop-1]
+ * Nothing is lost; what was in flight is sent again by the next start. With OUTBOX_LINK_PAHO it may
+ * block for the length of one call of that client, commonly under a second. [stop-1]
  * Returns OUTBOX_NOT_STARTED or OUTBOX_CLOSED. */
 int outbox_stop(outbox *box);
 

@@ -99,7 +99,7 @@ typedef struct outbox_link outbox_link;
  * that cannot probe answers OUTBOX_LINK_AGAIN and leaves `by_peer` zero, for what it says of the
  * other side could never be proved: then the event on which a broker hangs up is sent for ever. */
 typedef struct outbox_link_methods {
-    int version; /* 1 */
+    int version; /* 1, or 2 with what stands at the end */
     /* Begins to connect with a clean start and no session kept. Only after close or at first. The
      * answer comes as OPENED or CLOSED. OUTBOX_LINK_DOWN: it could not even begin; poll may have a
      * CLOSED with the reason. */
@@ -117,6 +117,14 @@ typedef struct outbox_link_methods {
      * earlier probe was not taken yet. A link that writes the stream itself sends PINGREQ and waits
      * for PINGRESP; another may use whatever the server must answer. */
     outbox_link_result (*probe)(outbox_link *link);
+    /* From version 2 on; both may be NULL. */
+    /* Sends what publish() has put together, as far as possible now. Called after the last publish of
+     * a step, before the database is written to. [link-1] */
+    void (*flush)(outbox_link *link);
+    /* Milliseconds until poll() must be called even if the platform reports nothing: a ping is due, or
+     * something is to be given up. OUTBOX_NEVER: none. outbox_forwarder_step() asks to be called in
+     * time for it. [link-2] */
+    uint32_t (*next_ms)(const outbox_link *link);
 } outbox_link_methods;
 
 /* A port's link begins with this. */

@@ -13,7 +13,6 @@
 
 #include "clock.h"
 #include "lock.h"
-#include "paho_link.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -132,7 +131,8 @@ static int make_link(struct outbox_linux_engine *engine, const struct outbox_lin
         if (code != OUTBOX_OK)
             return code;
     }
-    const outbox_paho_options options = {
+    const outbox_linux_link_options options = {
+        .kind = wanted->link,
         .url = &plan->url,
         .username = wanted->username,
         .password = wanted->password,
@@ -145,12 +145,14 @@ static int make_link(struct outbox_linux_engine *engine, const struct outbox_lin
         .keep_alive_seconds = wanted->keep_alive_seconds,
         .connect_timeout_ms = wanted->connect_timeout_ms,
         .window = wanted->window,
+        .payload_max = plan->payload_max,
         .wake = plan->wake,
         .wake_context = plan->wake_context,
         .log = wanted->log,
         .log_context = wanted->log_context,
     };
-    return outbox_paho_link_new(&options, &engine->link, engine->sentence, sizeof engine->sentence);
+    return outbox_linux_link_new(&options, &engine->link, engine->sentence,
+                                 sizeof engine->sentence);
 }
 
 /* ---- The forwarder ----------------------------------------------------------------------------- */
@@ -287,7 +289,7 @@ void outbox_linux_engine_close(struct outbox_linux_engine *engine)
         outbox_forwarder_close(engine->forwarder);
     outbox_linux_watch_close(&engine->watch);
     outbox_linux_ballast_close(&engine->ballast);
-    outbox_paho_link_free(engine->link);
+    outbox_linux_link_free(engine->link);
     free(engine->memory);
     free(engine->path);
     /* Busy only where on_open left a statement; the connection then goes when that goes. */

@@ -6,7 +6,7 @@
 #define OUTBOX_LINUX_ENGINE_H
 
 #include "ballast.h"
-#include "url.h"
+#include "link.h"
 #include "watch.h"
 
 #include <outbox/forwarder.h>
@@ -20,7 +20,7 @@ struct outbox_linux_plan {
     const char *vfs;
     const char *journal; /* pragma that keeps the journal file as the application does, or NULL */
     size_t payload_max, fire_bytes;
-    void (*wake)(void *context); /* the link has an event; called on the MQTT client's threads */
+    void (*wake)(void *context); /* the link has an event; called on other threads too */
     void *wake_context;
 };
 

@@ -24,12 +24,10 @@
 #include "paho_queue.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define DEFAULT_KEEP_ALIVE 30u
 #define DEFAULT_CONNECT_TIMEOUT_MS 15000u
@@ -353,55 +351,6 @@ static const outbox_link_methods methods = {
     .probe = link_probe,
 };
 
-static int refuse(int code, char *sentence, size_t size, const char *what)
-{
-    if (sentence != NULL && size > 0)
-        (void)snprintf(sentence, size, "%s", what);
-    return code;
-}
-
-static int check(const outbox_paho_options *options, char *sentence, size_t size)
-{
-    const char *username = options->username ? options->username : options->url->username;
-    const char *password = options->password ? options->password : options->url->password;
-    const char *wrong = NULL;
-    if (options->client_id == NULL || options->client_id[0] == '\0' ||
-        strlen(options->client_id) > 65535 || !outbox_linux_is_utf8(options->client_id))
-        wrong = "the client id must be 1 to 65,535 bytes of UTF-8";
-    else if (options->protocol != 0 && options->protocol != 4 && options->protocol != 5)
-        wrong = "the protocol must be 5, 4 for MQTT 3.1.1, or 0 for whichever the broker knows";
-    else if (options->window > OUTBOX_PAHO_WINDOW_MAX)
-        wrong = "the window must be 1 to 1,000 events";
-    else if (options->keep_alive_seconds > 65535)
-        wrong = "the keep-alive must be 1 to 65,535 seconds";
-    else if (strlen(username) > 65535 || strlen(password) > 65535)
-        wrong = "user name and password must not be longer than 65,535 bytes";
-    else if (!outbox_linux_is_utf8(username))
-        wrong = "the user name is not UTF-8";
-    else if (password[0] != '\0' && username[0] == '\0')
-        wrong = "a password was given without a user name";
-    else if (options->key_file != NULL && options->cert_file == NULL)
-        wrong = "a key was given without its certificate";
-    if (wrong != NULL)
-        return refuse(OUTBOX_MISUSE, sentence, size, wrong);
-    if (!options->url->tls &&
-        (options->ca_file != NULL || options->cert_file != NULL || options->insecure))
-        return refuse(OUTBOX_BAD_URL, sentence, size,
-                      "certificates are for TLS; write mqtts:// in the broker's URL");
-    return OUTBOX_OK;
-}
-
-/* Early, because later Paho cannot say which file it was. */
-static int check_file(const char *path, char *sentence, size_t size)
-{
-    if (path == NULL || access(path, R_OK) == 0)
-        return OUTBOX_OK;
-    int error = errno;
-    if (sentence != NULL && size > 0)
-        (void)snprintf(sentence, size, "cannot read %s: %s", path, strerror(error));
-    return OUTBOX_SYSTEM;
-}
-
 /* Copies a string that may be missing. An empty one counts as missing. */
 static int copy(char **to, const char *from)
 {
@@ -411,7 +360,7 @@ static int copy(char **to, const char *from)
     return *to != NULL;
 }
 
-static void set_up(paho_link *link, const outbox_paho_options *options)
+static void set_up(paho_link *link, const outbox_linux_link_options *options)
 {
     const outbox_url *url = options->url;
     int is_address6 = strchr(url->host, ':') != NULL;
@@ -434,7 +383,7 @@ static void set_up(paho_link *link, const outbox_paho_options *options)
     forget_server(link);
 }
 
-static int copy_strings(outbox_paho_settings *settings, const outbox_paho_options *options)
+static int copy_strings(outbox_paho_settings *settings, const outbox_linux_link_options *options)
 {
     const outbox_url *url = options->url;
     return copy(&settings->client_id, options->client_id) &&
@@ -445,34 +394,21 @@ static int copy_strings(outbox_paho_settings *settings, const outbox_paho_option
            copy(&settings->key_file, options->key_file);
 }
 
-int outbox_paho_link_new(const outbox_paho_options *options, outbox_link **link, char *sentence,
-                         size_t size)
+outbox_link *outbox_paho_link_new(const outbox_linux_link_options *options)
 {
-    *link = NULL;
-    int code = check(options, sentence, size);
-    const char *const files[] = {options->ca_file, options->cert_file, options->key_file};
-    for (size_t i = 0; code == OUTBOX_OK && i < sizeof(files) / sizeof(files[0]); i++)
-        code = check_file(files[i], sentence, size);
-    if (code != OUTBOX_OK)
-        return code;
     paho_link *made = calloc(1, sizeof(*made));
     if (made == NULL)
-        return refuse(OUTBOX_NO_MEMORY, sentence, size, "no memory for the link");
+        return NULL;
     set_up(made, options);
     made->queue = outbox_paho_queue_new(made->window, options->wake, options->wake_context);
-    if (made->queue == NULL || !copy_strings(&made->settings, options)) {
-        outbox_paho_link_free(&made->base);
-        return refuse(OUTBOX_NO_MEMORY, sentence, size,
-                      "no memory for the link, or 64 of them in the process already");
-    }
-    *link = &made->base;
-    return OUTBOX_OK;
+    if (made->queue != NULL && copy_strings(&made->settings, options))
+        return &made->base;
+    outbox_paho_link_free(&made->base);
+    return NULL;
 }
 
 void outbox_paho_link_free(outbox_link *link)
 {
-    if (link == NULL)
-        return;
     paho_link *freed = of(link);
     if (freed->queue != NULL)
         link_close(link);

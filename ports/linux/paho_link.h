@@ -30,39 +30,12 @@
 #ifndef OUTBOX_PAHO_LINK_H
 #define OUTBOX_PAHO_LINK_H
 
-#include "url.h"
+#include "link.h"
 
-#include <outbox/port.h>
+/* Options that link.c has checked. NULL: no memory, or too many links (paho_queue.h). */
+outbox_link *outbox_paho_link_new(const outbox_linux_link_options *options);
 
-typedef struct outbox_paho_options {
-    const outbox_url *url;
-    const char *username, *password; /* NULL: those of the URL */
-    const char *client_id;           /* 1 byte or more of UTF-8 */
-    int protocol;                    /* 5, 4 (MQTT 3.1.1), or 0: 5, and 4 where 5 is refused */
-    const char *ca_file;             /* PEM; NULL: the system's trusted authorities */
-    const char *cert_file;           /* PEM: the client's certificate and chain; NULL: none */
-    const char *key_file;            /* PEM, not encrypted; NULL: it is in cert_file */
-    int insecure;                    /* non-zero: neither chain nor host name is checked */
-    unsigned keep_alive_seconds;     /* 0: 30; 1..65535 */
-    unsigned connect_timeout_ms;     /* 0: 15,000; kept by Paho to some 3 s */
-    unsigned window;                 /* most publishes in flight; 0: 100; 1..1000 */
-    /* Called after each event, on Paho's threads or on the one that drives the link, with no lock
-     * of the link held. Paho's own lock may be held: return soon and call nothing of Paho or of the
-     * link. May be NULL. */
-    void (*wake)(void *context);
-    void *wake_context;
-    outbox_log log; /* on the thread that drives the link; may be NULL */
-    void *log_context;
-} outbox_paho_options;
-
-/* Makes a link, not yet open. All strings are copied; the certificate files are read at each open().
- * Returns OUTBOX_OK, or OUTBOX_MISUSE, OUTBOX_BAD_URL (the URL and the options contradict each
- * other), OUTBOX_SYSTEM (a file that cannot be read) or OUTBOX_NO_MEMORY with a sentence; then
- * *link is NULL. */
-int outbox_paho_link_new(const outbox_paho_options *options, outbox_link **link, char *sentence,
-                         size_t size);
-
-/* Closes the link and frees it. Waits until wake() has returned. NULL is allowed. */
+/* Closes the link and frees it. Waits until wake() has returned. */
 void outbox_paho_link_free(outbox_link *link);
 
 #endif

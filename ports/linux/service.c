@@ -117,7 +117,7 @@ static void wake(struct service *service)
     (void)eventfd_write(service->wake_fd, 1);
 }
 
-/* Called on the MQTT client's threads. */
+/* Called on threads of the link, or on this one. */
 static void on_link(void *context)
 {
     struct service *service = context;
@@ -165,8 +165,9 @@ static void poll_up_to(struct service *service, uint32_t ms)
     struct pollfd wait_for[] = {
         {.fd = service->wake_fd, .events = POLLIN},
         {.fd = listens ? service->engine.watch.fd : -1, .events = POLLIN},
+        outbox_linux_link_wait(service->engine.link), /* the next step takes what it has */
     };
-    int ready = poll(wait_for, 2, timeout);
+    int ready = poll(wait_for, 3, timeout);
     /* All signals are blocked here, but a debugger or a stop may interrupt: then a step too many
      * is made. */
     assert(ready >= 0 || errno == EINTR || errno == ENOMEM);
@@ -523,6 +524,8 @@ static int check_forwarding(outbox *box, const outbox_forwarding *wanted)
          "OUTBOX_BINARY needs the user properties of MQTT 5, and protocol is 4"},
         {wanted->ce_prefix && wanted->mode != OUTBOX_BINARY,
          "ce_prefix is set and mode is not OUTBOX_BINARY"},
+        {wanted->link != OUTBOX_LINK_PAHO && wanted->link != OUTBOX_LINK_STREAM,
+         "link is neither OUTBOX_LINK_PAHO nor OUTBOX_LINK_STREAM"},
         {wanted->window > 1000, "window is over 1000"},
         {wanted->keep_alive_seconds > 65535, "keep_alive_seconds is over 65535"},
         {wanted->payload_max > OUTBOX_PAYLOAD_CAP, "payload_max is over OUTBOX_PAYLOAD_CAP"},

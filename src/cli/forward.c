@@ -40,6 +40,7 @@ const struct cli_verb cli_forward = {
         "      --ca F               trusted authorities, PEM (default: the system's)\n"
         "      --cert F, --key F    client certificate and its key, PEM\n"
         "      --client-id ID       MQTT client id (default: made of device and file)\n"
+        "      --link LINK          the MQTT client: paho (default) or stream, the outbox's own\n"
         "      --window N           events in flight, 1 to 1000 (default: 100)\n"
         "      --mode MODE          structured (CloudEvents JSON, default), binary (CloudEvents\n"
         "                           as MQTT 5 user properties) or plain\n"
@@ -182,7 +183,19 @@ static int drain(const struct job *job)
 
 /* ---- The verb ---------------------------------------------------------------------------------- */
 
-enum { CA = 256, CERT, KEY, CLIENT_ID, WINDOW, MODE, CE_PREFIX, PROTOCOL, PASSWORD_FILE, TIMEOUT };
+enum {
+    CA = 256,
+    CERT,
+    KEY,
+    CLIENT_ID,
+    LINK,
+    WINDOW,
+    MODE,
+    CE_PREFIX,
+    PROTOCOL,
+    PASSWORD_FILE,
+    TIMEOUT
+};
 
 static const struct option options[] = {{"broker", required_argument, NULL, 'b'},
                                         {"drain", no_argument, NULL, 'd'},
@@ -194,6 +207,7 @@ static const struct option options[] = {{"broker", required_argument, NULL, 'b'}
                                         {"cert", required_argument, NULL, CERT},
                                         {"key", required_argument, NULL, KEY},
                                         {"client-id", required_argument, NULL, CLIENT_ID},
+                                        {"link", required_argument, NULL, LINK},
                                         {"window", required_argument, NULL, WINDOW},
                                         {"mode", required_argument, NULL, MODE},
                                         {"ce-prefix", no_argument, NULL, CE_PREFIX},
@@ -259,6 +273,11 @@ static int parse_value(struct job *job, int option)
     case TIMEOUT:
         if (!cli_number(optarg, 1, 1000000000, &job->timeout_s))
             return cli_usage(&cli_forward, "--timeout wants a number of seconds");
+        return -1;
+    case LINK:
+        if (strcmp(optarg, "paho") != 0 && strcmp(optarg, "stream") != 0)
+            return cli_usage(&cli_forward, "--link wants paho or stream");
+        job->forwarding.link = optarg[0] == 's' ? OUTBOX_LINK_STREAM : OUTBOX_LINK_PAHO;
         return -1;
     case MODE:
         if (!find_mode(optarg, &job->forwarding.mode))

@@ -369,8 +369,12 @@ void world_step(struct world *world, int steps)
 
 void world_begin(struct world *world, const struct mode *mode)
 {
-    static const outbox_link_methods methods = {1,       on_open,  on_publish,
-                                                on_poll, on_close, on_probe};
+    static const outbox_link_methods methods = {.version = 1,
+                                                .open = on_open,
+                                                .publish = on_publish,
+                                                .poll = on_poll,
+                                                .close = on_close,
+                                                .probe = on_probe};
     memset(world, 0, sizeof *world);
     world->mode = mode;
     world->name = "pump";

@@ -7,6 +7,8 @@
  */
 #include "harness.h"
 
+#include "which_link.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <ftw.h>
@@ -200,6 +202,9 @@ void app_start_with(app *a, const outbox_forwarding *forwarding)
 
     if (verbose.log == NULL && getenv("OUTBOX_TEST_LOG") != NULL) {
         verbose.log = print_log;
+    }
+    if (verbose.link == OUTBOX_LINK_PAHO) {
+        verbose.link = link_of_environment();
     }
     int rc = outbox_start(a->box, &verbose);
     if (rc != OUTBOX_OK) {

@@ -5,7 +5,8 @@
  * scene_setup() and scene_teardown() are the fixture of every test; what a test opens through this
  * header, teardown closes, also when the test failed half-way. The folder is in TMPDIR if that is
  * set, else in /dev/shm, and is gone afterwards; with OUTBOX_TEST_KEEP in the environment it stays.
- * With OUTBOX_TEST_LOG the library's log lines are printed.
+ * With OUTBOX_TEST_LOG the library's log lines are printed. Forwarders use the link that
+ * OUTBOX_TEST_LINK names (which_link.h).
  */
 #ifndef OUTBOX_TESTS_HARNESS_H
 #define OUTBOX_TESTS_HARNESS_H

@@ -4,6 +4,8 @@
  */
 #include "link_rig.h"
 
+#include "which_link.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,12 +51,15 @@ int rig_set_up(void **state)
     if (r == NULL)
         return -1;
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    r->options = (outbox_paho_options){.url = &r->url,
-                                       .client_id = "link",
-                                       .wake = on_wake,
-                                       .wake_context = r,
-                                       .log = on_log,
-                                       .log_context = r};
+    outbox_link_kind kind = link_of_environment();
+    r->probe_type = kind == OUTBOX_LINK_STREAM ? SCRIPTED_PINGREQ : SCRIPTED_UNSUBSCRIBE;
+    r->options = (outbox_linux_link_options){.kind = kind,
+                                             .url = &r->url,
+                                             .client_id = "link",
+                                             .wake = on_wake,
+                                             .wake_context = r,
+                                             .log = on_log,
+                                             .log_context = r};
     *state = r;
     return r->wake_fd < 0 ? -1 : 0;
 }
@@ -62,7 +67,7 @@ int rig_set_up(void **state)
 int rig_tear_down(void **state)
 {
     rig *r = *state;
-    outbox_paho_link_free(r->link);
+    outbox_linux_link_free(r->link);
     if (r->mosquitto > 0) {
         (void)kill(r->mosquitto, SIGKILL);
         (void)waitpid(r->mosquitto, NULL, 0);
@@ -79,7 +84,7 @@ void make_link_to(rig *r, unsigned port)
     char text[64], sentence[160] = "";
     (void)snprintf(text, sizeof(text), "mqtt://127.0.0.1:%u", port);
     assert_int_equal(outbox_url_parse(text, &r->url, sentence, sizeof(sentence)), OUTBOX_OK);
-    int code = outbox_paho_link_new(&r->options, &r->link, sentence, sizeof(sentence));
+    int code = outbox_linux_link_new(&r->options, &r->link, sentence, sizeof(sentence));
     if (code != OUTBOX_OK)
         fail_msg("%s", sentence);
 }
@@ -100,9 +105,18 @@ void close_link(rig *r)
     r->link->methods->close(r->link);
 }
 
+static void flush(rig *r)
+{
+    if (r->link->methods->version >= 2)
+        r->link->methods->flush(r->link);
+}
+
+/* As the forwarder does at the end of a step. */
 outbox_link_result publish(rig *r, uint32_t token, const outbox_message *message)
 {
-    return r->link->methods->publish(r->link, token, message);
+    outbox_link_result result = r->link->methods->publish(r->link, token, message);
+    flush(r);
+    return result;
 }
 
 outbox_link_result probe(rig *r)
@@ -117,6 +131,12 @@ long long now_ms(void)
     return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* When the link wants to be polled. */
+static long long next_of(const outbox_link *link)
+{
+    return link->methods->version >= 2 ? (long long)link->methods->next_ms(link) : INT32_MAX;
+}
+
 int next_within(rig *r, outbox_link_event *event, int ms)
 {
     long long end = now_ms() + ms;
@@ -124,8 +144,10 @@ int next_within(rig *r, outbox_link_event *event, int ms)
         long long left = end - now_ms();
         if (left <= 0)
             return 0;
-        struct pollfd woken = {.fd = r->wake_fd, .events = POLLIN};
-        (void)poll(&woken, 1, (int)left);
+        long long due = next_of(r->link);
+        struct pollfd woken[2] = {{.fd = r->wake_fd, .events = POLLIN},
+                                  outbox_linux_link_wait(r->link)};
+        (void)poll(woken, 2, (int)(due < left ? due : left));
         eventfd_t count;
         (void)eventfd_read(r->wake_fd, &count);
     }
@@ -147,7 +169,8 @@ void expect_acked(rig *r, uint32_t token, int reason)
 {
     outbox_link_event event = expect(r, OUTBOX_LINK_ACKED);
     assert_int_equal(event.token, token);
-    assert_int_equal(event.reason, reason);
+    /* Mosquitto says 0x10, no matching subscribers, which Paho does not pass on. */
+    assert_int_equal(reason == 0 && event.reason == 0x10 ? 0 : event.reason, reason);
 }
 
 void expect_silence(rig *r)

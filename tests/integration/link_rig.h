@@ -2,28 +2,35 @@
  *
  * link_rig.h - a link, a scripted broker, and the calls that tests of the link are written in.
  *
- * Each test gets a rig of its own as its state, through TEST().
+ * Each test gets a rig of its own as its state, through TEST(). OUTBOX_TEST_LINK=stream in the
+ * environment makes it the stream link's; else it is Paho's. What only one of them does is tested
+ * with ONLY_OVER(), which skips the test over the other.
  */
 #ifndef OUTBOX_TESTS_LINK_RIG_H
 #define OUTBOX_TESTS_LINK_RIG_H
 
 #include <sys/types.h>
 
-#include "paho_link.h"
+#include "link.h"
 #include "scripted_broker.h"
 
 typedef struct link_rig {
     scripted_broker *broker;
     outbox_link *link;
     outbox_url url;
-    outbox_paho_options options; /* to be changed before begin() */
+    outbox_linux_link_options options; /* to be changed before begin() */
     int wake_fd;
+    int probe_type;  /* of the packet that a probe sends */
     pid_t mosquitto; /* 0: none; killed at the end of the test */
     char log[512];   /* all lines, put together */
 } rig;
 
 #define PATIENCE_MS 20000
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rig_set_up, rig_tear_down)
+
+#define ONLY_OVER(r, link_kind)                                                                    \
+    if ((r)->options.kind != (link_kind))                                                          \
+    skip()
 
 extern const outbox_message hello;    /* five bytes to a/b */
 extern const scripted_rules obedient; /* takes both versions, acknowledges all */

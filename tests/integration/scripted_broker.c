@@ -144,7 +144,7 @@ static void on_unsubscribe(scripted_broker *b, const scripted_rules *rules,
     /* fixed header 2; no UNSUBSCRIBE of the tests is longer than 127 bytes */
     unsigned char unsuback[64] = {0xb0, 2, packet[2], packet[3]};
     scripted_bytes tail = rules->unsuback5_tail;
-    if (rules->no_unsuback)
+    if (rules->no_sign_of_life)
         return;
     if (tail.size == 0)
         tail = SCRIPTED("\x00\x11"); /* no properties; no subscription existed */
@@ -176,7 +176,7 @@ static void take_packet(scripted_broker *b, const unsigned char *bytes, size_t s
         on_publish(b, &rules, kept, connection);
     else if (kept[0] >> 4 == SCRIPTED_UNSUBSCRIBE)
         on_unsubscribe(b, &rules, kept);
-    else if (kept[0] >> 4 == SCRIPTED_PINGREQ)
+    else if (kept[0] >> 4 == SCRIPTED_PINGREQ && !rules.no_sign_of_life)
         answer(b, "\xd0\x00", 2);
 }
 

@@ -38,7 +38,7 @@ typedef struct scripted_rules {
     scripted_bytes farewell;
     const char *poison;            /* closes on a publish to this topic, unanswered; NULL: none */
     int reset;                     /* closes by RST instead of FIN */
-    int no_unsuback;               /* does not answer UNSUBSCRIBE */
+    int no_sign_of_life;           /* answers neither UNSUBSCRIBE nor PINGREQ */
     scripted_bytes unsuback5_tail; /* MQTT 5: properties and reasons; size 0: "\x00\x11" */
 } scripted_rules;
 

@@ -229,6 +229,25 @@ static void test_forward_drains_what_is_pending_and_ends(void **state)
     assert_int_equal(stored(s, "SELECT count(*) FROM outbox_pending"), 0);
 }
 
+/* [link-3] */
+static void test_forward_goes_over_the_link_that_it_is_told(void **state)
+{
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    assert_int_equal(outbox_command(s, "init|FILE"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|t|1|--content-type|text/plain"), 0);
+    assert_int_equal(
+        outbox_command(s, "forward|FILE|--broker|BROKER|--drain|--timeout|20|--link|stream"), 0);
+    assert_int_equal(outbox_command(s, "put|FILE|t|2|--content-type|text/plain"), 0);
+    assert_int_equal(
+        outbox_command(s, "forward|FILE|--broker|BROKER|--drain|--timeout|20|--link|paho"), 0);
+    expect_numbers(s->recorder, 1, 2);
+    assert_int_equal(outbox_command(s, "forward|FILE|--broker|BROKER|--link|mosquitto"), 2);
+    assert_non_null(strstr(printed(s, "err"), "--link wants paho or stream"));
+}
+
 static void test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events(void **state)
 {
     scene *s = *state;
@@ -563,6 +582,7 @@ int main(void)
         SCENE_TEST(test_put_with_a_ttl_stores_when_the_event_expires),
         SCENE_TEST(test_init_sets_the_limit_of_a_lane_and_status_shows_it),
         SCENE_TEST(test_forward_drains_what_is_pending_and_ends),
+        SCENE_TEST(test_forward_goes_over_the_link_that_it_is_told),
         SCENE_TEST(test_forward_without_a_broker_gives_up_in_time_and_keeps_the_events),
         SCENE_TEST(test_forward_refuses_a_password_in_the_url),
         SCENE_TEST(test_forward_stops_on_sigterm_after_settling),

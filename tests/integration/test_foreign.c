@@ -85,7 +85,11 @@ static int three_are_dead(const outbox_statistics *statistics)
 static void test_rows_that_cannot_be_sent_are_kept_aside_and_hold_nobody_up(void **state)
 {
     scene *s = *state;
-    app *a = scene_begin(s);
+
+    broker_start(&s->broker, BROKER_OPEN);
+    scene_record(s);
+    app *a = app_open(s, "WAL");
+    app_start_with(a, &(outbox_forwarding){.broker = s->url, .announce_topic = ""});
 
     shell(s, "INSERT INTO outbox_event(topic, payload) VALUES('t', '1'),"
              " (NULL, 'no topic'), ('a/#', 'a wildcard'), ('t', 3.5), ('t', '2')");

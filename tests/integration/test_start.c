@@ -143,6 +143,7 @@ static void test_values_out_of_range_are_refused(void **state)
     scene *s = *state;
     const outbox_forwarding wrong[] = {
         {.broker = s->url, .window = 1001},
+        {.broker = s->url, .link = (outbox_link_kind)2},
         {.broker = s->url, .protocol = 3},
         {.broker = s->url, .protocol = 6},
         {.broker = s->url, .payload_max = (size_t)OUTBOX_PAYLOAD_CAP + 1},

@@ -387,8 +387,12 @@ static outbox_link_result on_probe(outbox_link *base)
 
 void link_init(struct sim *sim)
 {
-    static const outbox_link_methods methods = {1,       on_open,  on_publish,
-                                                on_poll, on_close, on_probe};
+    static const outbox_link_methods methods = {.version = 1,
+                                                .open = on_open,
+                                                .publish = on_publish,
+                                                .poll = on_poll,
+                                                .close = on_close,
+                                                .probe = on_probe};
     sim->link.base.methods = &methods;
     sim->link.sim = sim;
 }

@@ -97,8 +97,12 @@ static void serve(struct sim *sim, outbox_forwarder *forwarder)
 
 static void forward(struct sim *sim, sqlite3 *db)
 {
-    static const outbox_link_methods methods = {1,       on_open,  on_publish,
-                                                on_poll, on_close, on_probe};
+    static const outbox_link_methods methods = {.version = 1,
+                                                .open = on_open,
+                                                .publish = on_publish,
+                                                .poll = on_poll,
+                                                .close = on_close,
+                                                .probe = on_probe};
     struct second_link link = {.base = {&methods},
                                .sim = sim,
                                .db = db,

@@ -210,8 +210,12 @@ static outbox_link_result judge_probe(outbox_link *link)
     return OUTBOX_LINK_AGAIN;
 }
 
-static const outbox_link_methods judge_methods = {1,          judge_open,  judge_publish,
-                                                  judge_poll, judge_close, judge_probe};
+static const outbox_link_methods judge_methods = {.version = 1,
+                                                  .open = judge_open,
+                                                  .publish = judge_publish,
+                                                  .poll = judge_poll,
+                                                  .close = judge_close,
+                                                  .probe = judge_probe};
 
 static uint32_t judge_now(void *context)
 {

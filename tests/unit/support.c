@@ -215,13 +215,32 @@ static outbox_link_result fake_probe(outbox_link *link)
     return OUTBOX_LINK_OK;
 }
 
+static void fake_flush(outbox_link *link)
+{
+    struct fake_link *fake = (struct fake_link *)link;
+    fake->flushes++;
+    fake->flushed = fake->sent_count;
+}
+
+static uint32_t fake_next_ms(const outbox_link *link)
+{
+    return ((const struct fake_link *)link)->next_ms;
+}
+
 void fake_link_init(struct fake_link *fake)
 {
-    static const outbox_link_methods methods = {1,         fake_open,  fake_publish,
-                                                fake_poll, fake_close, fake_probe};
+    static const outbox_link_methods methods = {.version = 2,
+                                                .flush = fake_flush,
+                                                .next_ms = fake_next_ms,
+                                                .open = fake_open,
+                                                .publish = fake_publish,
+                                                .poll = fake_poll,
+                                                .close = fake_close,
+                                                .probe = fake_probe};
     memset(fake, 0, sizeof *fake);
     fake->link.methods = &methods;
     fake->room = -1;
+    fake->next_ms = OUTBOX_NEVER;
 }
 
 static outbox_link_event *new_event(struct fake_link *fake, outbox_link_event_kind kind)

@@ -69,9 +69,11 @@ struct fake_sent {
 
 struct fake_link {
     outbox_link link;
-    int opens, closes, probes;
-    int answered; /* value of `opens` when OPENED was given last */
-    int protocol; /* that OPENED gives; 0: 5 */
+    int opens, closes, probes, flushes;
+    int flushed;      /* so many of `sent` at the last flush */
+    uint32_t next_ms; /* what it answers */
+    int answered;     /* value of `opens` when OPENED was given last */
+    int protocol;     /* that OPENED gives; 0: 5 */
     bool is_open;
     bool is_probed;        /* and not answered yet */
     bool refuse_open;      /* open() says DOWN */

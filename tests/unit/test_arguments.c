@@ -164,7 +164,7 @@ static void test_init_refuses_what_is_missing_or_of_another_version(void **state
 {
     struct bench *bench = *state;
     static char memory[64];
-    outbox_link_methods methods = {.version = 2};
+    outbox_link_methods methods = {.version = 0};
     outbox_link none = {.methods = NULL}, other = {.methods = &methods}, *good = &rig.link.link;
     outbox_forwarder *f = NULL;
     fake_port_init(&rig.port);

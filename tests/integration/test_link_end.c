@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_paho_end.c - the Paho link: how a connection ends, and that nothing of it comes later.
+ * test_link_end.c - the link: how a connection ends, and that nothing of it comes later.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -86,7 +86,7 @@ static void test_a_loss_with_nothing_in_flight_is_closed_once(void **state)
 }
 
 /* With MQTTVERSION_DEFAULT Paho would, as MQTT 3.1. */
-static void test_paho_does_not_connect_again_by_itself(void **state)
+static void test_no_link_connects_again_by_itself(void **state)
 {
     rig *r = *state;
     r->options.protocol = 4;
@@ -212,7 +212,7 @@ static void test_a_link_may_be_freed_while_its_callbacks_come(void **state)
         (void)go_online(r);
         for (uint32_t i = 0; i < 100; i++)
             assert_int_equal(publish(r, i, &hello), OUTBOX_LINK_OK);
-        outbox_paho_link_free(r->link);
+        outbox_linux_link_free(r->link);
         make_link_to(r, scripted_broker_port(r->broker));
     }
 }
@@ -230,7 +230,7 @@ static void test_two_links_of_a_process_do_not_mix_their_events(void **state)
     (void)open_link(&second);
     assert_int_equal(publish(r, 1, &hello), OUTBOX_LINK_OK);
     expect_acked(r, 1, 0);
-    outbox_paho_link_free(second.link);
+    outbox_linux_link_free(second.link);
     scripted_broker_stop(second.broker);
     assert_int_equal(publish(r, 2, &hello), OUTBOX_LINK_OK);
     expect_acked(r, 2, 0);
@@ -244,7 +244,7 @@ int main(void)
         TEST(test_a_lost_3_1_1_connection_is_closed_once_and_acknowledges_nothing),
         TEST(test_after_a_loss_only_we_send_again_and_in_our_order),
         TEST(test_a_loss_with_nothing_in_flight_is_closed_once),
-        TEST(test_paho_does_not_connect_again_by_itself),
+        TEST(test_no_link_connects_again_by_itself),
         TEST(test_a_server_that_hangs_up_after_its_connack_is_closed_once),
         TEST(test_a_disconnect_of_the_server_tells_its_reason_once),
         TEST(test_a_silent_server_is_noticed),
@@ -256,5 +256,5 @@ int main(void)
         TEST(test_a_link_may_be_freed_while_its_callbacks_come),
         TEST(test_two_links_of_a_process_do_not_mix_their_events),
     };
-    return cmocka_run_group_tests_name("paho_end", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("link_end", tests, NULL, NULL);
 }

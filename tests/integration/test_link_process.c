@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_paho_process.c - the Paho link in its process: signals, environment, other links, options.
+ * test_link_process.c - the link in its process: signals, environment, other links, options.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,6 +149,7 @@ static void test_no_signal_is_handled_on_a_thread_of_paho(void **state)
 {
     rig *r = *state;
     sigset_t before, after;
+    ONLY_OVER(r, OUTBOX_LINK_PAHO);
     assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &before), 0);
     begin(r, &obedient);
     (void)go_online(r);
@@ -217,11 +218,12 @@ static void refuses(rig *r, int code, const char *hint)
 {
     char sentence[160] = "";
     outbox_link *link = (outbox_link *)r;
-    assert_int_equal(outbox_paho_link_new(&r->options, &link, sentence, sizeof(sentence)), code);
+    assert_int_equal(outbox_linux_link_new(&r->options, &link, sentence, sizeof(sentence)), code);
     assert_null(link);
     assert_contains(sentence, hint);
     const outbox_url *url = r->options.url;
-    r->options = (outbox_paho_options){.url = url, .client_id = "link"};
+    outbox_link_kind kind = r->options.kind;
+    r->options = (outbox_linux_link_options){.kind = kind, .url = url, .client_id = "link"};
 }
 
 static void test_options_out_of_range_are_refused_with_a_sentence(void **state)
@@ -258,7 +260,7 @@ static void test_options_out_of_range_are_refused_with_a_sentence(void **state)
 static void test_freeing_no_link_is_allowed(void **state)
 {
     (void)state;
-    outbox_paho_link_free(NULL);
+    outbox_linux_link_free(NULL);
 }
 
 int main(void)
@@ -274,5 +276,5 @@ int main(void)
         TEST(test_options_out_of_range_are_refused_with_a_sentence),
         TEST(test_freeing_no_link_is_allowed),
     };
-    return cmocka_run_group_tests_name("paho_process", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("link_process", tests, NULL, NULL);
 }
