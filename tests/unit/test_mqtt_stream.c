@@ -491,8 +491,13 @@ static void test_a_packet_id_comes_back_late(void **state)
         assert_true(id[0] != 0 || id[1] != 0);
         fake_stream_say(&stream, puback, 4);
         expect_acked(i, 0);
-        fake_stream_say(&stream, puback, 4); /* a second one */
+        assert_int_equal(publish(i, &hello), OUTBOX_LINK_OK);
+        fake_stream_say(&stream, puback, 4); /* a second one, which is not for this publish */
         take_nothing();
+        flush();
+        id = stream.out + stream.out_size - 8;
+        fake_stream_say(&stream, (const uint8_t[]){0x40, 2, id[0], id[1]}, 4);
+        expect_acked(i, 0);
         stream.out_size = stream.out_seen = 0;
     }
 }
@@ -673,6 +678,28 @@ static void test_whatever_comes_after_a_ping_is_a_sign_of_life(void **state)
     }
     wait_ms(8000);
     (void)expect_closed(0, 0, "lost");
+}
+
+/* Packets for the connection itself have room where no publish has. */
+static void test_a_full_buffer_has_room_for_two_pings_and_a_goodbye(void **state)
+{
+    (void)state;
+    config.keep_alive_seconds = 8;
+    config.send_buffer = 256;
+    (void)GO_ONLINE(CONNACK);
+    for (size_t length = 200; length > 0; length--) { /* not a byte is left */
+        static const char payload[200];
+        const outbox_message sized = {.topic = "t", .payload = payload, .payload_len = length - 1};
+        stream.room = 0;
+        (void)publish((uint32_t)length, &sized);
+    }
+    wait_ms(6000);
+    take_nothing();
+    assert_int_equal(probe(), OUTBOX_LINK_OK);
+    stream.room = SIZE_MAX;
+    link->methods->close(link);
+    static const char last[] = PINGREQ PINGREQ "\xe0\x00";
+    assert_memory_equal(stream.out + stream.out_size - 6, last, 6);
 }
 
 /* [stream-5] Where the stream takes nothing, the ping waits, but the time runs. */
@@ -1029,6 +1056,7 @@ int main(void)
         TEST(test_the_server_may_ask_for_a_shorter_keep_alive_only),
         TEST(test_a_server_that_takes_all_and_says_nothing_is_given_up),
         TEST(test_whatever_comes_after_a_ping_is_a_sign_of_life),
+        TEST(test_a_full_buffer_has_room_for_two_pings_and_a_goodbye),
         TEST(test_a_stream_that_is_stuck_is_given_up),
         TEST(test_alive_is_the_answer_to_the_probe_and_to_no_earlier_ping),
         TEST(test_a_probe_follows_the_publishes_before_it),
