@@ -576,7 +576,7 @@ static void test_fire_and_forget_is_qos_0_and_beside_the_window(void **state)
     rig *r = *state;
     begin(r, &obedient);
     for (int version = 4; version <= 5; version++) {
-        outbox_paho_link_free(r->link);
+        outbox_linux_link_free(r->link);
         r->options.protocol = version;
         r->options.window = 1;
         make_link_to(r, scripted_broker_port(r->broker));
