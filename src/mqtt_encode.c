@@ -124,6 +124,7 @@ size_t ob_mqtt_connect_size(const outbox_stream_link_config *config, int version
     return put_connect(&out, config, version, 0) ? out.size : 0;
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): it is written to, through `out`
 void ob_mqtt_connect(uint8_t *to, const outbox_stream_link_config *config, int version,
                      unsigned keep_alive_seconds)
 {
@@ -187,6 +188,7 @@ size_t ob_mqtt_publish_size(const outbox_message *message, int version, int qos)
     return 1 + length.size + lengths.remaining;
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): it is written to, through `out`
 void ob_mqtt_publish(uint8_t *to, const outbox_message *message, int version, int qos, uint16_t id)
 {
     struct lengths lengths;

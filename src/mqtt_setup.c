@@ -77,12 +77,12 @@ static size_t size_of(const outbox_stream_link_config *config)
            align(config->send_buffer) + align(config->receive_buffer);
 }
 
-size_t outbox_stream_link_size(const outbox_stream_link_config *given)
+size_t outbox_stream_link_size(const outbox_stream_link_config *config)
 {
-    if (!given)
+    if (!config)
         return 0;
-    outbox_stream_link_config config = with_defaults(given);
-    return wrong_in(&config) ? 0 : size_of(&config);
+    outbox_stream_link_config full = with_defaults(config);
+    return wrong_in(&full) ? 0 : size_of(&full);
 }
 
 static struct ob_mqtt_link *lay_out(void *memory, const outbox_stream_link_config *config)
@@ -119,29 +119,29 @@ static int check(const void *memory, size_t size, const outbox_stream *stream,
 }
 
 int outbox_stream_link_init(void *memory, size_t size, outbox_stream *stream,
-                            const outbox_port *port, const outbox_stream_link_config *given,
-                            outbox_link **made, char *sentence, size_t sentence_size)
+                            const outbox_port *port, const outbox_stream_link_config *config,
+                            outbox_link **link, char *sentence, size_t sentence_size)
 {
     struct ob_error error = {OUTBOX_MISUSE, "config or link is NULL"};
-    outbox_stream_link_config config;
+    outbox_stream_link_config full;
     int code = OUTBOX_MISUSE;
-    if (made)
-        *made = NULL;
-    if (given && made) {
-        config = with_defaults(given);
-        code = check(memory, size, stream, port, &config, &error);
+    if (link)
+        *link = NULL;
+    if (config && link) {
+        full = with_defaults(config);
+        code = check(memory, size, stream, port, &full, &error);
     }
     if (code != OUTBOX_OK) {
         if (sentence && sentence_size > 0)
             sqlite3_snprintf((int)sentence_size, sentence, "%s", error.sentence);
         return code;
     }
-    struct ob_mqtt_link *link = lay_out(memory, &config);
-    link->base.methods = &ob_mqtt_methods;
-    link->stream = stream;
-    link->port = port;
-    link->version = config.protocol ? config.protocol : 5;
-    ob_mqtt_forget(link);
-    *made = &link->base;
+    struct ob_mqtt_link *new_link = lay_out(memory, &full);
+    new_link->base.methods = &ob_mqtt_methods;
+    new_link->stream = stream;
+    new_link->port = port;
+    new_link->version = full.protocol ? full.protocol : 5;
+    ob_mqtt_forget(new_link);
+    *link = &new_link->base;
     return OUTBOX_OK;
 }
