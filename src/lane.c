@@ -25,7 +25,10 @@
 /* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
 #define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"
 
-/* LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is
+/* ENTOMB: no two tombstones may be alike. A settle that a power cut undoes is repeated; were its page
+ * the same again, its frame of the WAL would be too, and what lay behind it, a commit that was undone
+ * with it, would be valid again at the next recovery.
+ * LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is
  * pending. */
 #define SQL_OF(lane, table)                                                                        \
     {                                                                                              \
@@ -38,7 +41,7 @@
         [OB_SQL_ENTOMB] =                                                                          \
             "UPDATE main." table " SET topic = NULL, payload = NULL, created = NULL,"              \
             " retain = NULL, type = NULL, content_type = NULL, key = NULL,"                        \
-            " expires = NULL, keep_last = NULL, headers = NULL, ledger = ?2 WHERE id = ?1",        \
+            " expires = random(), keep_last = NULL, headers = NULL, ledger = ?2 WHERE id = ?1",    \
         [OB_SQL_BURY] =                                                                            \
             "INSERT INTO main.outbox_dead(lane, id, epoch, " COLUMNS ", reason, died)"             \
             " SELECT '" lane "', id, " EPOCH_OF(lane) ", " COLUMNS ", ?3, ?4"                      \
