@@ -3,7 +3,7 @@
 #
 # run.sh - runs test programs and scripts, says of each how it went, and counts.
 #
-#   usage: [JOBS=2] [TEST_TIMEOUT=900] [BUILD=build] tests/run.sh PROGRAM[@LINK]...
+#   usage: [JOBS=2] [TEST_TIMEOUT=1800] [BUILD=build] tests/run.sh PROGRAM[@LINK]...
 #
 # With @LINK a program is run over that link, paho or stream, in the environment as OUTBOX_TEST_LINK.
 # A program (cmocka) counts with each of its tests, a script (*.sh) as one. A test that was planned
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY # Paho before 1.3.14 would use them
 jobs=${JOBS:-2}
-limit=${TEST_TIMEOUT:-900}
+limit=${TEST_TIMEOUT:-1800}
 export BUILD=${BUILD:-build}
 logs=$BUILD/logs
 mkdir -p "$logs"
