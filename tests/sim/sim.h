@@ -192,7 +192,9 @@ struct model_transaction {
     enum fate fate;
     unsigned writer;
     bool has_ledger; /* a row in the application's own table tells whether it is there */
-    uint32_t first;  /* event, index + 1 */
+    uint64_t
+        written;    /* the disk's last operation behind its COMMIT; 0: that failed or is unknown */
+    uint32_t first; /* event, index + 1 */
 };
 
 enum { SOURCES = 32 };
@@ -323,6 +325,7 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled, is_probed;
+    bool was_left;    /* the core has ended the last connection, which still held */
     bool hangs_up;    /* the broker, as soon as it can */
     uint64_t ends_at; /* the other side ends it for no reason; NEVER: it does not */
     struct talk talk;
