@@ -96,7 +96,7 @@ static void check_fate(struct sim *sim, uint32_t event)
                e->transaction);
     else if (e->order > model->lanes[e->lane].durable)
         model->lanes[e->lane].durable = e->order; /* from now on it must not vanish */
-    else if (is_only_written(sim, e))
+    if (e->fate == COMMITTED && is_only_written(sim, e))
         breaks(sim, NO_PHANTOM, EVENT " is sent and a power cut may undo its transaction %u",
                EVENT_OF(e), e->transaction);
     if (e->body == BODY_UNFIT)
