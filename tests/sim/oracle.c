@@ -235,6 +235,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
         check_fate(sim, event);
         check_order(sim, talk, event);
         check_previous(sim, talk, event, wire.previous);
+        model_event(&sim->model, event)->names = wire.previous;
     }
     (void)sqlite3_reset(sim->reads_document);
     return event;
@@ -316,6 +317,7 @@ void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
     struct model_lane *lane = &model->lanes[e->lane];
     if (e->fate != COMMITTED)
         return; /* said already */
+    e->told = e->names;
     pass_others(sim, lane, e->order);
     if (e->order == lane->next) {
         e->is_accepted = true;

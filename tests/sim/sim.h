@@ -175,6 +175,8 @@ struct model_event {
     uint64_t since;       /* when that was known */
     uint32_t connection;  /* in which it was sent last; 0: never */
     bool is_accepted;     /* by the broker, in order */
+    int64_t names;        /* the one before it, as it was sent last */
+    int64_t told;         /* the same, as the broker took it last */
     uint64_t passed_by;   /* start of the forwarder in which a later one was accepted first */
     enum outcome outcome; /* as the ledger has counted it */
     enum outcome leaves;  /* as a transaction wants that is not seen to be committed yet */
