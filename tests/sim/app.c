@@ -82,6 +82,7 @@ static bool commits_are_durable(const struct sim *sim, const struct writer *writ
 static void committed(struct sim *sim, struct writer *writer, uint32_t transaction)
 {
     model_commit(&sim->model, transaction, sim->device.now_us);
+    model_transaction(&sim->model, transaction)->written = sim->device.disk.number;
     if (commits_are_durable(sim, writer))
         model_all_durable(&sim->model);
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);

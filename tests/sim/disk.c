@@ -95,6 +95,7 @@ static void add_pending(struct disk *disk, struct pending operation)
         if (!disk->pending)
             abort();
     }
+    operation.number = ++disk->number;
     disk->pending[disk->pending_count++] = operation;
 }
 
@@ -266,6 +267,15 @@ static void flush(struct disk *disk, const struct inode *inode)
         }
     }
     disk->pending_count = kept;
+}
+
+bool disk_waits(const struct disk *disk, const struct inode *inode, uint64_t number)
+{
+    for (size_t i = 0; i < disk->pending_count; i++)
+        if (disk->pending[i].inode == inode && !is_of_directory(&disk->pending[i]) &&
+            disk->pending[i].number <= number)
+            return true;
+    return false;
 }
 
 void disk_sync_directory(struct disk *disk)

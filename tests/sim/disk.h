@@ -40,6 +40,7 @@ struct pending {
     enum disk_operation operation;
     struct inode *inode;
     struct disk_name *name;
+    uint64_t number; /* of all that ever waited, from 1 */
     uint64_t offset; /* for a truncation: the new size */
     uint8_t *bytes;
     size_t length;
@@ -64,6 +65,7 @@ struct disk {
     bool powersafe;  /* a write changes no byte beside its own */
     bool syncs_lie;  /* teeth: a sync does nothing */
     uint64_t bytes_written, syncs;
+    uint64_t number; /* of the last operation */
 };
 
 void disk_init(struct disk *disk);
@@ -82,6 +84,8 @@ void disk_truncate(struct disk *disk, struct inode *inode, uint64_t size);
 void disk_sync(struct disk *disk, struct inode *inode);
 void disk_unlink(struct disk *disk, const char *name);
 void disk_sync_directory(struct disk *disk);
+/* Whether an operation on it up to that number waits for a sync. */
+bool disk_waits(const struct disk *disk, const struct inode *inode, uint64_t number);
 uint64_t disk_used(const struct disk *disk); /* bytes of all files as programs see them */
 
 /* The power is cut and comes back. No file may be open. */

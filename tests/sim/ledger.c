@@ -249,6 +249,16 @@ static void say_off(struct sim *sim, outbox_lane number, const struct tombstone 
            text);
 }
 
+/* Whoever has got it waits for the one before it. */
+static void check_chain(struct sim *sim, const struct model_event *e)
+{
+    uint32_t before = model_owner(&sim->model, e->lane, e->told);
+    if (before && e->is_accepted && !sim->was_meddled_with &&
+        !model_event(&sim->model, before)->is_accepted)
+        breaks(sim, ORDER, EVENT " is done and names %lld as the one before, which no broker has",
+               EVENT_OF(e), (long long)e->told);
+}
+
 static void take_leave(struct sim *sim, struct model_event *e, enum outcome as)
 {
     if (as == STAYS && e->fate == IN_DOUBT)
@@ -259,6 +269,8 @@ static void take_leave(struct sim *sim, struct model_event *e, enum outcome as)
     e->outcome = as;
     e->leaves = STAYS;
     trace_event(sim, "left", (uint64_t)e->id, (uint64_t)as);
+    if (as == DELIVERED)
+        check_chain(sim, e);
     if (as > DELIVERED)
         tell(sim, EVENT " leaves, %s", EVENT_OF(e), outcome_name(as));
 }

@@ -366,6 +366,7 @@ static void on_close(outbox_link *base)
     struct link *link = (struct link *)base;
     if (link->is_open)
         trace_event(link->sim, "close", link->talk.connection, 0);
+    link->was_left = link->is_up;
     end(link->sim);
 }
 

@@ -76,6 +76,15 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
 
 enum { STEP_MS = 500 /* may pass between the look at the clock and the send */ };
 
+/* Whether the WAL was not synced since the transaction of the event. */
+static bool is_only_written(struct sim *sim, const struct model_event *e)
+{
+    struct disk *disk = &sim->device.disk;
+    uint64_t written = model_transaction(&sim->model, e->transaction)->written;
+    const struct inode *wal = sim->settings.is_wal ? disk_find(disk, "app.db-wal") : NULL;
+    return wal && written > 0 && !disk->syncs_lie && disk_waits(disk, wal, written);
+}
+
 static void check_fate(struct sim *sim, uint32_t event)
 {
     struct model *model = &sim->model;
@@ -87,6 +96,9 @@ static void check_fate(struct sim *sim, uint32_t event)
                e->transaction);
     else if (e->order > model->lanes[e->lane].durable)
         model->lanes[e->lane].durable = e->order; /* from now on it must not vanish */
+    if (e->fate == COMMITTED && is_only_written(sim, e))
+        breaks(sim, NO_PHANTOM, EVENT " is sent and a power cut may undo its transaction %u",
+               EVENT_OF(e), e->transaction);
     if (e->body == BODY_UNFIT)
         breaks(sim, NO_INVENTION, EVENT " is not fit to be sent", EVENT_OF(e));
     if (age_is_over(sim, e, STEP_MS))
@@ -226,6 +238,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
         check_order(sim, talk, event);
         check_previous(sim, talk, event, wire.previous);
         recipient_told(sim, event, &wire);
+        model_event(&sim->model, event)->names = wire.previous;
     }
     (void)sqlite3_reset(sim->reads_document);
     return event;
@@ -308,6 +321,7 @@ void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
     struct model_lane *lane = &model->lanes[e->lane];
     if (e->fate != COMMITTED)
         return; /* said already */
+    e->told = e->names;
     pass_others(sim, lane, e->order);
     if (e->order == lane->next) {
         e->is_accepted = true;

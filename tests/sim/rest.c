@@ -90,11 +90,13 @@ void rest_check_open(struct sim *sim)
         breaks(sim, CALM, "the forwarder connects for %lld events", (long long)waiting);
 }
 
-/* What was lost on the way is sent again without another wait. */
+/* Where the connection was lost the batch goes on: it is connected again without another wait, also for
+ * what is put before that. */
 void rest_after_step(struct sim *sim, outbox_state state)
 {
     bool was_online = sim->node.state == OUTBOX_STATE_ONLINE;
-    if (was_online && state == OUTBOX_STATE_RESTING && sim->node.gate == OUTBOX_GATE_OPEN)
+    if (was_online && state == OUTBOX_STATE_RESTING && sim->node.gate == OUTBOX_GATE_OPEN &&
+        sim->link.was_left && count_waiting(sim, OUTBOX_NORMAL) == 0)
         sim->node.batch_runs = false;
     sim->node.state = state;
 }

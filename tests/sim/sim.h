@@ -176,6 +176,8 @@ struct model_event {
     uint64_t since;       /* when that was known */
     uint32_t connection;  /* in which it was sent last; 0: never */
     bool is_accepted;     /* by the broker, in order */
+    int64_t names;        /* the one before it, as it was sent last */
+    int64_t told;         /* the same, as the broker took it last */
     uint64_t passed_by;   /* start of the forwarder in which a later one was accepted first */
     enum outcome outcome; /* as the ledger has counted it */
     enum outcome leaves;  /* as a transaction wants that is not seen to be committed yet */
@@ -197,7 +199,9 @@ struct model_transaction {
     enum fate fate;
     unsigned writer;
     bool has_ledger; /* a row in the application's own table tells whether it is there */
-    uint32_t first;  /* event, index + 1 */
+    uint64_t
+        written;    /* the disk's last operation behind its COMMIT; 0: that failed or is unknown */
+    uint32_t first; /* event, index + 1 */
 };
 
 enum { SOURCES = 32 };
@@ -328,6 +332,7 @@ struct link {
     struct sim *sim;
     bool is_open, is_up; /* between open and close; CONNACK was given */
     bool is_stalled, is_probed;
+    bool was_left;    /* the core has ended the last connection, which still held */
     bool hangs_up;    /* the broker, as soon as it can */
     uint64_t ends_at; /* the other side ends it for no reason; NEVER: it does not */
     struct talk talk;
