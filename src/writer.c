@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * writer.c - attach, put, detach: the application's side, on the application's connection.
+ * writer.c - puts events into the application's transaction, and hears how that ends.
  *
  * A put is one INSERT into outbox_event inside the application's transaction, so a crash leaves
  * the event if and only if it leaves that transaction. All else here is memory: when the commit is
@@ -12,16 +12,11 @@
 #include "writer.h"
 
 #include "expiry.h"
-#include "schema.h"
 #include "sql.h"
 #include "text.h"
 
 #include <assert.h>
 #include <string.h>
-
-#define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
-
-enum { FIRE_BYTES_MIN = 256, FIRE_BYTES_MAX = 1 << 24 };
 
 /* ---- The transaction as SQLite tells it ------------------------------------------------------ */
 
@@ -124,7 +119,7 @@ static void on_closed(void *context)
     ob_stage_drop(&box->stage);
 }
 
-static const struct ob_wakeup_methods on_wakeup = {
+const struct ob_wakeup_methods ob_writer_wakeup = {
     .statements_table = "outbox_statements",
     .commit_table = "outbox_commit",
     .began = on_began,
@@ -137,7 +132,7 @@ static const struct ob_wakeup_methods on_wakeup = {
     .closed = on_closed,
 };
 
-/* ---- Attach ---------------------------------------------------------------------------------- */
+/* ---- What its commit can promise ------------------------------------------------------------- */
 
 static const char *warning_of(enum ob_journal journal, int synchronous)
 {
@@ -159,8 +154,7 @@ static const char *warning_of(enum ob_journal journal, int synchronous)
            "events were sent; use FULL";
 }
 
-/* Reads what a commit of the connection can promise. */
-static int judge_settings(sqlite3 *db, outbox *box)
+int ob_writer_judge(sqlite3 *db, outbox *box)
 {
     struct ob_error ignored; /* what cannot be read is not durable */
     int synchronous;
@@ -172,157 +166,6 @@ static int judge_settings(sqlite3 *db, outbox *box)
     box->is_durable = ob_sql_is_durable(journal, synchronous);
     box->warning = warning_of(journal, synchronous);
     return OUTBOX_OK;
-}
-
-static int check_connection(sqlite3 *db, outbox *box)
-{
-    if (sqlite3_libversion_number() < OB_OLDEST_SQLITE)
-        return ob_error_set(&box->error, OUTBOX_OLD_SQLITE,
-                            "this is SQLite %s; link 3.34.0 or newer", sqlite3_libversion());
-    if (!sqlite3_get_autocommit(db))
-        return ob_error_set(&box->error, OUTBOX_MISUSE,
-                            "a transaction is open; attach before it or after it");
-    if (sqlite3_db_readonly(db, "main") == 1)
-        return ob_error_set(&box->error, OUTBOX_READONLY,
-                            "the database was opened read-only; open it for writing");
-    return judge_settings(db, box);
-}
-
-static int check_config(const outbox_config *config, outbox *box)
-{
-    if (config->device && !ob_text_is_device(config->device, strlen(config->device)))
-        return ob_error_set(&box->error, OUTBOX_MISUSE,
-                            "a device name has 1 to %d of the characters A-Z a-z 0-9 . _ ~ -",
-                            OUTBOX_ATTRIBUTE_MAX);
-    if (config->payload_max > OUTBOX_PAYLOAD_CAP)
-        return ob_error_set(&box->error, OUTBOX_MISUSE, "payload_max is over %d bytes",
-                            OUTBOX_PAYLOAD_CAP);
-    if (config->fire_bytes > FIRE_BYTES_MAX ||
-        (config->fire_bytes > 0 && config->fire_bytes < FIRE_BYTES_MIN))
-        return ob_error_set(&box->error, OUTBOX_MISUSE, "fire_bytes is not from %d to %d",
-                            FIRE_BYTES_MIN, FIRE_BYTES_MAX);
-    for (int i = 0; i < OUTBOX_LANES; i++) {
-        const outbox_limit *limit = &config->limits[i];
-        if (limit->max_events < OUTBOX_UNLIMITED || limit->max_events > OUTBOX_ID_MAX ||
-            limit->max_bytes < OUTBOX_UNLIMITED || limit->max_bytes > OUTBOX_ID_MAX ||
-            (limit->when_full != OUTBOX_REJECT && limit->when_full != OUTBOX_EVICT_OLDEST))
-            return ob_error_set(&box->error, OUTBOX_MISUSE,
-                                "a limit of the %s lane is out of range: 0 to 2^48, or "
-                                "OUTBOX_UNLIMITED",
-                                ob_lane_name((outbox_lane)i));
-    }
-    return OUTBOX_OK;
-}
-
-/* Whether the device's name or a limit is to be another one than is stored. */
-static int has_wishes(sqlite3 *db, const outbox_config *config, outbox *box, bool *wishes)
-{
-    char stored[OUTBOX_ATTRIBUTE_MAX + 1];
-    int code = OUTBOX_OK;
-    *wishes = false;
-    if (config->device) {
-        code = ob_schema_device(db, stored, &box->error);
-        *wishes = code == OUTBOX_CORRUPT || strcmp(stored, config->device) != 0;
-        if (code == OUTBOX_CORRUPT) /* it gets this name */
-            code = OUTBOX_OK;
-    }
-    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
-        struct ob_limit limit;
-        code = ob_limit_load(db, (outbox_lane)i, &limit, &box->error);
-        *wishes = *wishes || ob_limit_apply(&config->limits[i], &limit);
-    }
-    return code;
-}
-
-/* Does the tables' work only where there is some, so that a second attach writes nothing. */
-static int ensure_schema(sqlite3 *db, const outbox_config *config, outbox *box)
-{
-    enum ob_schema_found found;
-    bool wishes = true;
-    int code = ob_schema_find(db, &found, &box->error);
-    if (code == OUTBOX_OK && found == OB_SCHEMA_PRESENT)
-        code = has_wishes(db, config, box, &wishes);
-    if (code == OUTBOX_OK && wishes)
-        code = ob_schema_make(db, config->device, config->limits, &box->error);
-    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
-        code = ob_limit_load(db, (outbox_lane)i, &box->limit[i], &box->error);
-    return code;
-}
-
-static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
-{
-    int code = check_config(config, box);
-    if (code == OUTBOX_OK)
-        code = check_connection(db, box);
-    if (code != OUTBOX_OK)
-        return code;
-    box->payload_max = config->payload_max ? config->payload_max : OUTBOX_PAYLOAD_MAX;
-    box->stage.size = config->fire_bytes ? config->fire_bytes : OUTBOX_FIRE_BYTES;
-    box->vfs = ob_sql_vfs(db);
-    /* Registered first: it fails on a connection that is attached already, and takes back nothing
-     * but itself when the tables cannot be made. */
-    code = ob_wakeup_register(&box->wakeup, db, &on_wakeup, box, &box->error);
-    if (code == OUTBOX_OK)
-        code = ensure_schema(db, config, box);
-    if (code != OUTBOX_OK)
-        ob_wakeup_unregister(&box->wakeup);
-    return code;
-}
-
-static void say(const outbox_config *config, const char *sentence)
-{
-    if (config->sentence && config->sentence_size > 0)
-        sqlite3_snprintf((int)config->sentence_size, config->sentence, "%s", sentence);
-}
-
-int outbox_attach(sqlite3 *db, const outbox_config *config, outbox **box)
-{
-    static const outbox_config defaults;
-    if (!box)
-        return OUTBOX_MISUSE;
-    *box = NULL;
-    if (!db)
-        return OUTBOX_MISUSE;
-    if (!config)
-        config = &defaults;
-    outbox *made = sqlite3_malloc((int)sizeof *made);
-    if (!made) {
-        say(config, outbox_strerror(OUTBOX_NO_MEMORY));
-        return OUTBOX_NO_MEMORY;
-    }
-    memset(made, 0, sizeof *made);
-    int code = attach(made, db, config);
-    if (code != OUTBOX_OK) {
-        say(config, made->error.sentence);
-        sqlite3_free(made);
-        return code;
-    }
-    *box = made;
-    return OUTBOX_OK;
-}
-
-const char *outbox_errmsg(const outbox *box)
-{
-    if (!box || box->error.code == OUTBOX_OK)
-        return outbox_strerror(OUTBOX_OK);
-    return box->error.sentence;
-}
-
-const char *outbox_warning(const outbox *box)
-{
-    return box ? box->warning : NULL;
-}
-
-void outbox_detach(outbox *box)
-{
-    if (!box)
-        return;
-    if (box->service)
-        (void)outbox_stop(box); /* fails only when nothing runs */
-    assert(!box->service);
-    ob_wakeup_unregister(&box->wakeup);
-    sqlite3_free(box->stage.bytes);
-    sqlite3_free(box);
 }
 
 /* ---- Put ------------------------------------------------------------------------------------- */
@@ -635,7 +478,7 @@ static int get_ready(outbox *box, bool alone)
 {
     int code = prepare_put(box);
     if (code == OUTBOX_OK && !box->is_judged)
-        code = judge_settings(box->wakeup.db, box);
+        code = ob_writer_judge(box->wakeup.db, box);
     if (code == OUTBOX_OK && !alone && is_alone(box->wakeup.db))
         code = ob_error_set(&box->error, OUTBOX_SQLITE,
                             "the journal mode and synchronous could not be read, and SQLite has "
@@ -754,105 +597,4 @@ int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, s
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id)
 {
     return ob_writer_put(box, event, NULL, 0, id);
-}
-
-/* ---- The service behind the handle ----------------------------------------------------------- */
-
-int outbox_bind(outbox *box, const outbox_service *service, void *context)
-{
-    if (!box || !service || service->version != 1)
-        return OUTBOX_MISUSE;
-    if (box->service)
-        return ob_error_set(&box->error, OUTBOX_MISUSE, "a forwarder runs on this handle already");
-    box->service = service;
-    box->service_context = context;
-    return OUTBOX_OK;
-}
-
-int outbox_stop(outbox *box)
-{
-    if (!box)
-        return OUTBOX_MISUSE;
-    ob_error_clear(&box->error);
-    if (!box->service)
-        return ob_error_set(&box->error, OUTBOX_NOT_STARTED, "no forwarder runs on this handle");
-    const outbox_service *service = box->service;
-    box->service = NULL; /* a commit during the stop is nobody's to hear */
-    service->stop(box->service_context);
-    box->service_context = NULL;
-    return OUTBOX_OK;
-}
-
-int outbox_gate(outbox *box, outbox_gate_state gate)
-{
-    if (!box)
-        return OUTBOX_MISUSE;
-    ob_error_clear(&box->error);
-    if (gate != OUTBOX_GATE_OPEN && gate != OUTBOX_GATE_CLOSED && gate != OUTBOX_GATE_URGENT_ONLY)
-        return ob_error_set(&box->error, OUTBOX_MISUSE, "there is no state %d of the gate",
-                            (int)gate);
-    if (!box->wakeup.db)
-        return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
-    if (!box->service)
-        return ob_error_set(&box->error, OUTBOX_NOT_STARTED, "no forwarder runs on this handle");
-    box->service->gate(box->service_context, gate);
-    return OUTBOX_OK;
-}
-
-/* The last pending event of each lane, 0 where there is none. */
-static int find_last(outbox *box, int64_t last[OUTBOX_LANES])
-{
-    int code = OUTBOX_OK;
-    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
-        code = ob_sql_number(box->wakeup.db, ob_lane_sql((outbox_lane)i, OB_SQL_LAST_PENDING),
-                             OUTBOX_ID_MAX, 0, 0, &last[i], &box->error);
-    return code;
-}
-
-int outbox_flush(outbox *box, unsigned timeout_ms)
-{
-    int64_t last[OUTBOX_LANES] = {0};
-    if (!box)
-        return OUTBOX_MISUSE;
-    ob_error_clear(&box->error);
-    if (!box->wakeup.db)
-        return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
-    if (!box->service)
-        return ob_error_set(&box->error, OUTBOX_NOT_STARTED, "no forwarder runs on this handle");
-    if (!sqlite3_get_autocommit(box->wakeup.db))
-        return ob_error_set(&box->error, OUTBOX_MISUSE,
-                            "a transaction is open on this connection; its events cannot be sent "
-                            "before it ends, so flush after it");
-    int code = find_last(box, last);
-    if (code != OUTBOX_OK || (last[OUTBOX_NORMAL] == 0 && last[OUTBOX_URGENT] == 0))
-        return code;
-    code = box->service->flush(box->service_context, last, timeout_ms);
-    if (code != OUTBOX_OK)
-        ob_error_set(&box->error, code, "events that were put before are not settled yet: %s",
-                     outbox_strerror(code));
-    return code;
-}
-
-sqlite3 *outbox_connection(const outbox *box)
-{
-    return box ? box->wakeup.db : NULL;
-}
-
-size_t outbox_payload_max(const outbox *box)
-{
-    return box ? box->payload_max : 0;
-}
-
-size_t outbox_fire_bytes(const outbox *box)
-{
-    return box ? box->stage.size : 0;
-}
-
-int outbox_fail(outbox *box, int code, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    ob_error_vset(&box->error, code, format, arguments);
-    va_end(arguments);
-    return code;
 }

@@ -56,6 +56,12 @@ struct outbox {
     const char *warning;
 };
 
+/* What SQLite tells of the connection's transactions; the context is the handle. */
+extern const struct ob_wakeup_methods ob_writer_wakeup;
+
+/* Reads what a commit of the connection can promise. */
+int ob_writer_judge(sqlite3 *db, outbox *box);
+
 /* outbox_put() of an event whose headers were joined and checked before, as they are in a row; NULL:
  * they are the event's. */
 int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,

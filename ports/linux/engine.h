@@ -24,6 +24,11 @@ struct outbox_linux_plan {
     void *wake_context;
 };
 
+/* Checks what is wanted and finds the rest on the handle's connection. Returns an outbox_code, and then
+ * the handle has the sentence. plan.c */
+int outbox_linux_plan_make(outbox *box, const outbox_forwarding *wanted,
+                           struct outbox_linux_plan *plan);
+
 struct outbox_linux_engine {
     outbox_forwarder *forwarder; /* NULL: standing by */
     outbox_link *link;

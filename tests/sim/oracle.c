@@ -300,13 +300,18 @@ static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order
     }
 }
 
+/* The clock may be set back, the newer one may be gone; and of each lane the forwarder remembers only
+ * the last that must die. */
+bool oracle_may_come_late(const struct model_event *e)
+{
+    return e->was_too_old || e->keep_last || e->may_die;
+}
+
 /* It was passed, and comes all the same: that it was to leave otherwise is memory until it is settled.
  * So another start of the forwarder may send it, and the recipient takes it for stale. */
 static void accept_late(struct sim *sim, struct model_event *e)
 {
-    /* The clock may be set back, the newer one may be gone; and of each lane the forwarder remembers
-     * only the last that must die. */
-    bool may_change = e->was_too_old || e->keep_last || e->may_die;
+    bool may_change = oracle_may_come_late(e);
     if (e->passed_by == sim->node.starts && !sim->was_meddled_with && !may_change &&
         !sim->model.lanes[e->lane].epoch_changes)
         breaks(sim, ORDER, EVENT " is accepted behind later ones", EVENT_OF(e));

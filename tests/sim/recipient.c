@@ -68,11 +68,13 @@ static void apply(struct sim *sim, struct model_event *e, const inbox_result *re
     e->applied_in = e->told_source;
 }
 
-/* Where the very first event is refused, and another one is the first that arrives, the stream begins
- * there: nobody can tell it from one that went elsewhere. */
+/* What the recipient was told to pass over may come later, see oracle.c. Where the very first event is
+ * refused, and another one is the first that arrives, the stream begins there: nobody can tell it from
+ * one that went elsewhere. */
 static bool may_miss(const struct sim *sim, const struct model_event *e)
 {
-    return e->came_late || e->order < sim->recipient.first_order[e->lane];
+    bool was_passed = e->order < sim->recipient.last_order[e->lane] && oracle_may_come_late(e);
+    return e->came_late || was_passed || e->order < sim->recipient.first_order[e->lane];
 }
 
 void recipient_takes(struct sim *sim, const struct talk *talk, uint32_t event)

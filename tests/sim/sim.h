@@ -556,6 +556,8 @@ void oracle_sent(struct sim *sim, uint32_t event);
 /* The first forwarder has heard that the broker has it. */
 void oracle_heard(struct sim *sim, uint32_t event);
 /* By the broker. */
+/* Whether it may be passed over once and sent later, by another start. */
+bool oracle_may_come_late(const struct model_event *e);
 void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event);
 /* All events of the lane `number` up to `id` have left the table. */
 void oracle_left(struct sim *sim, outbox_lane number, int64_t id);
