@@ -12,6 +12,7 @@
 #include <outbox/outbox.h>
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -34,7 +35,7 @@ int cli_usage(const struct cli_verb *verb, const char *format, ...)
 int cli_other_option(const struct cli_verb *verb, int option);
 
 /* A whole number in min..max. */
-bool cli_number(const char *text, long min, long max, long *number);
+bool cli_number(const char *text, int64_t min, int64_t max, int64_t *number);
 
 /* Opens a database file: with `flags` of sqlite3_open_v2(), and a wait of some seconds where
  * another process holds it. Without SQLITE_OPEN_CREATE a missing file is a failure. Prints what is

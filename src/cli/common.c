@@ -47,11 +47,11 @@ int cli_other_option(const struct cli_verb *verb, int option)
     return CLI_OK;
 }
 
-bool cli_number(const char *text, long min, long max, long *number)
+bool cli_number(const char *text, int64_t min, int64_t max, int64_t *number)
 {
     char *end;
     errno = 0;
-    *number = strtol(text, &end, 10);
+    *number = strtoll(text, &end, 10);
     return errno == 0 && end != text && *end == '\0' && *number >= min && *number <= max;
 }
 

@@ -9,7 +9,6 @@
 #include "cli.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,7 +41,7 @@ const struct cli_verb cli_dead = {
 
 struct job {
     const char *path;
-    long number;
+    int64_t number;
     bool all, json;
     sqlite3 *db;
     outbox *box;
@@ -292,7 +291,7 @@ static int parse_words(int count, char **words, const struct action *action, str
                          : action->takes_all   ? " and NUMBER or --all"
                                                : " and NUMBER");
     job->path = words[0];
-    if (has_number && !cli_number(words[1], 1, LONG_MAX, &job->number))
+    if (has_number && !cli_number(words[1], 1, INT64_MAX, &job->number))
         return cli_usage(&cli_dead, "'%s' is no number of a dead letter", words[1]);
     return -1;
 }

@@ -58,7 +58,7 @@ struct job {
     const char *path, *password_file;
     outbox_forwarding forwarding;
     bool drain, quiet, verbose, progress;
-    long timeout_s; /* 0: none */
+    int64_t timeout_s; /* 0: none */
     char password[CLI_PASSWORD_SIZE];
     sqlite3 *db;
     outbox *box;
@@ -258,7 +258,7 @@ static bool find_mode(const char *name, outbox_mode *mode)
 /* Options whose value has to be understood. Returns -1, or an exit status. */
 static int parse_value(struct job *job, int option)
 {
-    long number;
+    int64_t number;
     switch (option) {
     case WINDOW:
         if (!cli_number(optarg, 1, 1000, &number))

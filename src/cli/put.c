@@ -253,7 +253,7 @@ static const char **text_of(outbox_event *event, int option)
 static int parse_one(struct job *job, int option)
 {
     const char **text = text_of(&job->event, option);
-    long seconds;
+    int64_t seconds;
     if (text) {
         *text = optarg;
         return -1;
@@ -277,7 +277,7 @@ static int parse_one(struct job *job, int option)
     case TTL:
         if (!cli_number(optarg, 1, TTL_SECONDS_MAX, &seconds))
             return cli_usage(&cli_put, "--ttl wants a number of seconds, from 1");
-        job->event.ttl_ms = (int64_t)seconds * 1000;
+        job->event.ttl_ms = seconds * 1000;
         return -1;
     case 'H':
         return add_header(job, optarg);

@@ -64,7 +64,7 @@ enum { WEEK_S = 604800, GIVE_UP_LOOK_MS = 1000 };
 struct job {
     outbox_receiver_options options;
     const char *broker, *path, *password_file;
-    long session_s, count, skip_after_s; /* 0: a week, no end, never */
+    int64_t session_s, count, skip_after_s; /* 0: a week, no end, never */
     bool quiet, verbose;
     outbox_url url;
     char client_id[24];
@@ -153,7 +153,7 @@ static bool is_done(struct job *job)
     lock(job);
     bool done = job->count > 0 && job->received.applied >= job->count;
     if (!done && job->skip_after_s > 0 &&
-        !received_give_up(&job->received, received_now() - 1000 * (int64_t)job->skip_after_s))
+        !received_give_up(&job->received, received_now() - 1000 * job->skip_after_s))
         give_up_at_once();
     unlock(job);
     return done;
@@ -247,7 +247,7 @@ static const char **text_of(struct job *job, int option)
 /* Options whose value has to be understood. Returns -1, or an exit status. */
 static int parse_value(struct job *job, int option)
 {
-    long number;
+    int64_t number;
     switch (option) {
     case SESSION:
         if (!cli_number(optarg, 1, 4294967295, &job->session_s))
