@@ -21,7 +21,19 @@ struct shrinker {
     unsigned runs;
 };
 
-/* Takes the candidate's own record, which lacks what was never asked for. */
+/* Keeps what is known to break: the candidate, or its record, where that is shorter as it lacks what was
+ * never asked for. A record that is cut to the candidate's length may be neither. */
+static void keep(struct shrinker *shrinker, const struct tape *candidate, struct tape *record)
+{
+    tape_free(&shrinker->best);
+    if (record->count >= candidate->count) {
+        tape_copy(&shrinker->best, candidate);
+        return;
+    }
+    shrinker->best = *record;
+    memset(record, 0, sizeof *record);
+}
+
 static bool try_tape(struct shrinker *shrinker, const struct tape *candidate)
 {
     struct run_result result;
@@ -31,13 +43,8 @@ static bool try_tape(struct shrinker *shrinker, const struct tape *candidate)
     shrinker->options.tape = candidate;
     run_once(&shrinker->options, &result);
     bool breaks_the_same = result.broken == shrinker->target;
-    if (breaks_the_same) {
-        size_t count = candidate->count < result.tape.count ? candidate->count : result.tape.count;
-        result.tape.count = count;
-        tape_free(&shrinker->best);
-        shrinker->best = result.tape;
-        memset(&result.tape, 0, sizeof result.tape);
-    }
+    if (breaks_the_same)
+        keep(shrinker, candidate, &result.tape);
     run_result_free(&result);
     return breaks_the_same;
 }
