@@ -155,6 +155,14 @@ static size_t split_source(const inbox_text *source, size_t start,
     return (size_t)(lane_end - source->bytes);
 }
 
+/* Fire-and-forget events: the sender keeps none of them, so it names none as the one before. */
+static bool is_unstored(const inbox_text *name)
+{
+    static const char lane[] = "/unstored";
+    const size_t len = sizeof lane - 1;
+    return name->len > len && memcmp(name->bytes + name->len - len, lane, len) == 0;
+}
+
 static bool is_number(const inbox_text *text, int64_t number)
 {
     char digits[24];
@@ -199,7 +207,8 @@ static int take_event(inbox *in, const inbox_event *event, struct ob_arrival *ar
         if (name->len == 0)
             return ob_error_set(&in->error, OUTBOX_BAD_ATTRIBUTE,
                                 "the source is not of the form outbox://DEVICE/LANE/EPOCH");
-        if (!event->has_sequence || !event->has_previous || !is_number(&event->id, event->sequence))
+        if (!event->has_sequence || (!event->has_previous && !is_unstored(name)) ||
+            !is_number(&event->id, event->sequence))
             return ob_error_set(&in->error, OUTBOX_BAD_ATTRIBUTE,
                                 "an event of an outbox has previous and sequence, which is its id");
     }

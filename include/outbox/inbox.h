@@ -235,15 +235,17 @@ typedef struct inbox_result {
  * in ascending order, STALE or DUPLICATE else, and nobody knows whether one is missing. Without
  * `sequence` only the last id of each source is remembered: the same one again is a DUPLICATE, any other
  * is NEW, also an older one that is repeated. `unproven` is non-zero then. [accept-6]
+ * Fire-and-forget events are such events with `sequence` but without `previous`: a stream of their own,
+ * outbox://DEVICE/unstored, with a new epoch at each start of the sender. [accept-8]
  *
  * Returns OUTBOX_OK and fills `result`. OUTBOX_MISUSE (NULL; a statement that writes runs on the
  * connection outside of BEGIN), OUTBOX_CLOSED, OUTBOX_BAD_ATTRIBUTE (source or id is missing or too
- * long; a source that begins with outbox:// and has not its form, or lacks `previous` or a `sequence`
- * that is the id), OUTBOX_BAD_ID (a number out of range: 1 to 2^48 and previous below it, or negative
- * where it is another sender's), OUTBOX_CORRUPT (the stream's row holds what no inbox wrote) or an error
- * of the database: nothing was judged, and nothing changed, unless SQLite has rolled the whole
- * transaction back. A transaction of its own that cannot be rolled back is as with inbox_open().
- * [accept-7] */
+ * long; a source that begins with outbox:// and has not its form, or lacks a `sequence` that is the
+ * id, or, but for fire and forget, `previous`), OUTBOX_BAD_ID (a number out of range: 1 to 2^48 and
+ * previous below it, or negative where it is another sender's), OUTBOX_CORRUPT (the stream's row holds
+ * what no inbox wrote) or an error of the database: nothing was judged, and nothing changed, unless
+ * SQLite has rolled the whole transaction back. A transaction of its own that cannot be rolled back is
+ * as with inbox_open(). [accept-7] */
 int inbox_accept(inbox *in, const inbox_event *event, inbox_result *result);
 
 /* The same, but where the verdict would be INBOX_GAP it goes on behind the gap: the verdict is INBOX_NEW

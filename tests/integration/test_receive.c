@@ -397,6 +397,37 @@ static void test_mqtt_3_1_1_and_messages_that_are_no_events_are_stored_too(void 
     expect_sound(s, "received.db");
 }
 
+/* [accept-8] in all three modes of the sender, beside what it stores */
+static void test_each_mode_and_fire_and_forget_are_events_to_the_receiver(void **state)
+{
+    static const outbox_mode modes[] = {OUTBOX_BINARY, OUTBOX_PLAIN, OUTBOX_STRUCTURED};
+    scene *s = *state;
+
+    broker_start(&s->broker, BROKER_OPEN);
+    pid_t receiver = start_receiver(s, "--topic|#");
+    app *a = app_open(s, "WAL");
+    for (int i = 0; i < 3; i++) {
+        const outbox_event fired = {
+            .topic = "f", .payload = "x", .payload_len = 1, .fire_and_forget = 1};
+        app_start_with(a, &(outbox_forwarding){.broker = s->url, .mode = modes[i]});
+        (void)app_await(a, is_online);
+        assert_int_equal(outbox_put(a->box, &fired, NULL), OUTBOX_OK);
+        app_put_numbers(a, i + 1, 1);
+        app_flush(a);
+        await_received(s, ALL, 2 * (i + 1));
+        assert_int_equal(outbox_stop(a->box), OUTBOX_OK);
+    }
+    assert_int_equal(child_stop(receiver, SIGTERM), 0);
+    assert_int_equal(received_number(s, "SELECT count(*) FROM received WHERE stream IS NULL"), 0);
+    assert_int_equal(received_number(s, "SELECT count(*) FROM received WHERE topic = 'f'"
+                                        " AND stream GLOB '*/unstored' AND previous IS NULL"),
+                     3);
+    assert_int_equal(received_number(s, "SELECT count(*) FROM received WHERE topic <> 'f'"
+                                        " AND stream GLOB '*/normal' AND verdict <> 'skipped'"),
+                     3);
+    expect_sound(s, "received.db");
+}
+
 /* [accept-2] it is not acknowledged, so the broker sends it again */
 static void test_what_cannot_be_stored_is_not_acknowledged(void **state)
 {
@@ -573,6 +604,7 @@ int main(void)
         SCENE_TEST(test_a_gap_that_does_not_close_is_given_up_when_that_is_asked_for),
         SCENE_TEST(test_an_epoch_begins_behind_what_waits_of_the_one_before),
         SCENE_TEST(test_mqtt_3_1_1_and_messages_that_are_no_events_are_stored_too),
+        SCENE_TEST(test_each_mode_and_fire_and_forget_are_events_to_the_receiver),
         SCENE_TEST(test_what_cannot_be_stored_is_not_acknowledged),
         SCENE_TEST(test_verify_names_what_is_wrong_with_a_recipient),
         SCENE_TEST(test_wrong_calls_end_with_2_and_broken_files_with_1),

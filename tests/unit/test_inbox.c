@@ -442,6 +442,36 @@ static void test_a_real_copy_that_gets_another_name_is_not_taken_for_a_duplicate
     rig_stop(&rig);
 }
 
+/* ---- Fire and forget --------------------------------------------------------------------------- */
+
+/* [accept-8] */
+static void test_fire_and_forget_events_are_a_stream_without_proof(void **state)
+{
+    static const char first[] = "outbox://pump-7/unstored/00000000000000aa";
+    static const char second[] = "outbox://pump-7/unstored/00000000000000bb";
+    (void)state;
+    expect(first, 1, -1, INBOX_NEW_EPOCH);
+    assert_true(result.unproven);
+    expect(first, 2, -1, INBOX_NEW);
+    expect(first, 2, -1, INBOX_DUPLICATE);
+    expect(first, 5, -1, INBOX_NEW);
+    expect(first, 4, -1, INBOX_STALE);
+    expect(second, 1, -1, INBOX_NEW_EPOCH);
+    expect(first, 6, -1, INBOX_STALE);
+    expect(A, 1, 0, INBOX_NEW_EPOCH); /* the stored ones are another stream */
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM inbox_stream"), 2);
+}
+
+/* [accept-7] */
+static void test_a_stored_event_without_previous_is_refused(void **state)
+{
+    inbox_event event = event_of(A, 1, -1);
+    (void)state;
+    assert_int_equal(inbox_accept(in, &event, &result), OUTBOX_BAD_ATTRIBUTE);
+    event = event_of("outbox://pump-7/stored-unstored/00000000000000aa", 1, -1);
+    assert_int_equal(inbox_accept(in, &event, &result), OUTBOX_BAD_ATTRIBUTE);
+}
+
 /* ---- Other senders ----------------------------------------------------------------------------- */
 
 /* [accept-5] [accept-6] */
@@ -915,6 +945,8 @@ int main(void)
         CASE(test_each_lane_has_an_epoch_and_a_mark_of_its_own),
         CASE(test_a_copy_under_another_device_name_is_another_stream),
         CASE(test_a_real_copy_that_gets_another_name_is_not_taken_for_a_duplicate),
+        CASE(test_fire_and_forget_events_are_a_stream_without_proof),
+        CASE(test_a_stored_event_without_previous_is_refused),
         CASE(test_other_senders_with_a_sequence_are_new_in_ascending_order),
         CASE(test_of_senders_without_numbers_the_last_id_is_known),
         CASE(test_a_rollback_undoes_the_verdict),
