@@ -9,9 +9,10 @@
 --   -- where `apply` is true: your own writes
 --   COMMIT;  -- then acknowledge the message to the broker
 --
--- `source`, `sequence` and `previous` are the event's attributes; an announcement (type
--- outbox.dropped) gives `count`, `from` and `to` of its data as well. The row of the stream is locked
--- until the transaction ends, so recipients that run beside each other judge one after the other.
+-- `source`, `sequence` and `previous` (NULL in fire and forget) are the event's attributes; an
+-- announcement (type outbox.dropped) gives `count`, `from` and `to` of its data as well. The row of the
+-- stream is locked until the transaction ends, so recipients that run beside each other judge one after
+-- the other.
 
 CREATE TABLE inbox_stream(
     stream      text PRIMARY KEY,                       -- outbox://DEVICE/LANE
@@ -59,7 +60,10 @@ DECLARE
     gone bigint;                                        -- numbers that are given up
     known bigint := 0;                                  -- of an announcement, what never was applied
 BEGIN
-    IF part IS NULL OR sequence NOT BETWEEN 1 AND 281474976710656
+    IF part[1] LIKE '%/unstored' THEN                   -- fire and forget: names none before it
+        previous := coalesce(previous, 0);
+    END IF;
+    IF part IS NULL OR previous IS NULL OR sequence NOT BETWEEN 1 AND 281474976710656
         OR previous < 0 OR previous >= sequence THEN
         RAISE EXCEPTION 'this is no event of an outbox: % % %', source, sequence, previous
             USING ERRCODE = 'data_exception';

@@ -201,14 +201,20 @@ static void next_event(uint64_t *seed, sender *one, inbox_event *event, int *epo
 
 static void judge_one(postgres *p, uint64_t *seed, sender *senders)
 {
-    char source[64], id[24];
-    int lane = dice(seed, 2), epoch, skip = dice(seed, 40) == 0;
+    static const char *const lanes[] = {"normal", "urgent", "unstored"};
+    char source[64], id[24], previous[24] = "NULL";
+    int lane = dice(seed, 3), epoch, skip = dice(seed, 40) == 0;
     inbox_result result;
     inbox_event event = {.has_sequence = 1, .has_previous = 1};
 
     next_event(seed, &senders[lane], &event, &epoch);
-    (void)snprintf(source, sizeof source, "outbox://pump/%s/%016d", lane ? "urgent" : "normal",
-                   epoch);
+    if (lane == 2) { /* fire and forget */
+        event.has_previous = 0;
+        event.previous = 0;
+    } else {
+        (void)snprintf(previous, sizeof previous, "%" PRId64, event.previous);
+    }
+    (void)snprintf(source, sizeof source, "outbox://pump/%s/%016d", lanes[lane], epoch);
     (void)snprintf(id, sizeof id, "%" PRId64, event.sequence);
     event.source = (inbox_text){source, strlen(source)};
     event.id = (inbox_text){id, strlen(id)};
@@ -217,11 +223,11 @@ static void judge_one(postgres *p, uint64_t *seed, sender *senders)
         fail_msg("%d: %s", code, inbox_errmsg(p->in));
     }
     (void)fprintf(p->script,
-                  "SELECT verify('%s', %" PRId64 ", %" PRId64 ", %s, %" PRId64 ", %" PRId64
-                  ", %" PRId64 ", '%s', %" PRId64 ", %" PRId64 ");\n",
-                  source, event.sequence, event.previous, skip ? "true" : "false",
-                  event.drops.count, event.drops.from, event.drops.to, word(result.verdict),
-                  result.missing_from, result.missing_to);
+                  "SELECT verify('%s', %" PRId64 ", %s, %s, %" PRId64 ", %" PRId64 ", %" PRId64
+                  ", '%s', %" PRId64 ", %" PRId64 ");\n",
+                  source, event.sequence, previous, skip ? "true" : "false", event.drops.count,
+                  event.drops.from, event.drops.to, word(result.verdict), result.missing_from,
+                  result.missing_to);
     if (result.apply) {
         senders[lane] = (sender){event.sequence, epoch};
     }
@@ -265,12 +271,12 @@ static void copy_example(FILE *to)
     assert_int_equal(fclose(from), 0);
 }
 
-/* [accept-1] [skip-1] */
+/* [accept-1] [accept-8] [skip-1] */
 static void test_postgres_judges_as_the_inbox_does(void **state)
 {
     postgres *p = *state;
     char path[128], log[4000] = "";
-    sender senders[2] = {{0, 0}, {0, 0}};
+    sender senders[3] = {{0, 0}, {0, 0}, {0, 0}};
 
     if (p->pid == 0) {
         skip();
@@ -314,6 +320,8 @@ static void test_postgres_refuses_what_is_no_event_of_an_outbox(void **state)
     write_file(p, "wrong.sql", "SELECT inbox_accept('outbox://a/b', 2, 1);");
     assert_int_not_equal(psql(p, "wrong.sql", "wrong.out"), 0);
     write_file(p, "wrong.sql", "SELECT inbox_accept('outbox://a/b/c', 2, 2);");
+    assert_int_not_equal(psql(p, "wrong.sql", "wrong.out"), 0);
+    write_file(p, "wrong.sql", "SELECT inbox_accept('outbox://a/b/c', 2, NULL);");
     assert_int_not_equal(psql(p, "wrong.sql", "wrong.out"), 0);
     write_file(p, "right.sql", "SELECT inbox_accept('outbox://a/b/c', 2, 1);");
     assert_int_equal(psql(p, "right.sql", "right.out"), 0);
