@@ -156,19 +156,22 @@ static void test_the_largest_payload_arrives_whole(void **state)
 
 static void test_the_broker_keeps_a_retained_event_for_later_subscribers(void **state)
 {
+    static const char kept[] = "SELECT count(*) FROM arrival WHERE topic = 'kept'";
     scene *s = *state;
     app *a = scene_begin(s);
 
     put(a, &(outbox_event){.topic = "kept", .payload = "1", .payload_len = 1, .retain = 1});
     put(a, &(outbox_event){.topic = "gone", .payload = "2", .payload_len = 1});
-    expect_arrivals(s->recorder, 2);
-    expect_number(s->recorder, "SELECT retain FROM arrival WHERE topic = 'kept'", 1);
-    expect_number(s->recorder, "SELECT retain FROM arrival WHERE topic = 'gone'", 0);
+    /* The recorder's client may subscribe once more behind them, and then gets what is retained twice. */
+    recorder_await(s->recorder, "SELECT count(DISTINCT topic) FROM arrival", 2);
+    expect_number(s->recorder, "SELECT min(retain) FROM arrival WHERE topic = 'kept'", 1);
+    expect_number(s->recorder, "SELECT max(retain) FROM arrival WHERE topic = 'gone'", 0);
 
     /* A new subscription gets what is retained, and nothing else. */
+    int64_t before = recorder_number(s->recorder, kept);
     recorder_subscribe_again(s->recorder);
-    recorder_await(s->recorder, "SELECT count(*) FROM arrival", 3);
-    expect_text(s->recorder, "SELECT topic FROM arrival WHERE n = 3", "kept");
+    recorder_await(s->recorder, kept, before + 1);
+    expect_number(s->recorder, "SELECT count(*) FROM arrival WHERE topic = 'gone'", 1);
 }
 
 /* ---- Plain -------------------------------------------------------------------------------------- */
