@@ -265,6 +265,7 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     if (lane->refusal.alone_id)
         ob_refusal_passed(f, lane); /* if it is still there, it will be refused again */
     lane->flushed_id = 0;
+    lane->group = (struct ob_group){0, 0};
     if (in_flight)
         ob_machine_back_off(f);
     lane->cursor = ob_machine_head(f, lane)->id;

@@ -74,6 +74,10 @@ struct ob_lane {
     char *announce_topic; /* where drops are announced; NULL or empty: nowhere (yet) */
     uint64_t announce_not_before;
 
+    /* All transactions up to `last` were whole when that was looked at; `first` is the first event behind
+     * the point before. For changes, change.h. */
+    struct ob_group group;
+
     struct ob_refusal refusal;
     struct ob_damage damage;
 };

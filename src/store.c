@@ -125,6 +125,8 @@ void ob_store_close(struct ob_store *store)
     }
     for (int i = 0; i < OUTBOX_LANES; i++)
         ob_table_close(&store->table[i]);
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        ob_change_close(&store->change[i]);
     (void)sqlite3_finalize(store->identity_statement);
     (void)sqlite3_finalize(store->epoch_statement);
     store->identity_statement = store->epoch_statement = NULL;
