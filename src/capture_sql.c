@@ -75,6 +75,12 @@ static void put_is_row(const struct ob_plan *plan, sqlite3_str *sql, const char 
         sqlite3_str_appendall(sql, i > 0 ? " AND " : "");
         put_name(plan, sql, row, name);
         sqlite3_str_appendf(sql, " = %s%d", prefix, i);
+        if (plan->rowid)
+            continue;
+        /* The key's own collation may take another text for the same; the first one finds it. */
+        sqlite3_str_appendall(sql, " AND ");
+        put_name(plan, sql, row, name);
+        sqlite3_str_appendf(sql, " = %s%d COLLATE BINARY", prefix, i);
     }
 }
 
@@ -384,27 +390,46 @@ static int end(struct ob_plan *plan, sqlite3_str *sql)
 
 /* ---- The three operations -------------------------------------------------------------------- */
 
-/* In brackets that nest little, for SQLite bounds the depth of an expression. */
-static void put_changed(const struct ob_plan *plan, sqlite3_str *sql, int from, int to,
-                        bool of_key)
+/* Which columns an update is compared by. */
+enum compared { OF_KEY, NOT_OF_KEY };
+
+static bool is_compared(const struct ob_plan *plan, int value, enum compared which)
 {
-    if (to - from > 1) {
-        int middle = from + (to - from) / 2;
+    bool is_key = plan->columns[plan->values[value].column].key > 0;
+    return is_key == (which == OF_KEY);
+}
+
+static int count_compared(const struct ob_plan *plan, int from, int to, enum compared which)
+{
+    int count = 0;
+    for (int i = from; i < to; i++)
+        count += is_compared(plan, i, which);
+    return count;
+}
+
+/* In brackets that nest little, for SQLite bounds the depth of an expression. Equal is only what has the
+ * same bytes and the same type: 1 is not 1.0. */
+static void put_changed(const struct ob_plan *plan, sqlite3_str *sql, int from, int to,
+                        enum compared which)
+{
+    int middle = from + (to - from) / 2;
+    int left = count_compared(plan, from, middle, which);
+    int right = count_compared(plan, middle, to, which);
+    if (left > 0 && right > 0) {
         sqlite3_str_appendchar(sql, 1, '(');
-        put_changed(plan, sql, from, middle, of_key);
+        put_changed(plan, sql, from, middle, which);
         sqlite3_str_appendall(sql, " OR ");
-        put_changed(plan, sql, middle, to, of_key);
+        put_changed(plan, sql, middle, to, which);
         sqlite3_str_appendchar(sql, 1, ')');
-        return;
-    }
-    const struct ob_column *column = &plan->columns[plan->values[from].column];
-    if (of_key && column->key == 0)
-        sqlite3_str_appendchar(sql, 1, '0');
-    else
+    } else if (to - from > 1) {
+        put_changed(plan, sql, left > 0 ? from : middle, left > 0 ? middle : to, which);
+    } else {
+        const char *name = plan->columns[plan->values[from].column].name;
         sqlite3_str_appendf(sql,
                             "(OLD.\"%w\" IS NOT NEW.\"%w\" COLLATE BINARY OR"
                             " typeof(OLD.\"%w\") <> typeof(NEW.\"%w\"))",
-                            column->name, column->name, column->name, column->name);
+                            name, name, name, name);
+    }
 }
 
 static int write_insert(struct ob_plan *plan)
@@ -418,24 +443,27 @@ static int write_insert(struct ob_plan *plan)
     return end(plan, sql);
 }
 
-static int write_update(struct ob_plan *plan)
+static int write_same_key(struct ob_plan *plan)
 {
-    if (!ob_plan_captures(plan, OUTBOX_CAPTURE_UPDATE))
+    int count = plan->value_count;
+    if (count_compared(plan, 0, count, NOT_OF_KEY) == 0)
         return OUTBOX_OK;
     sqlite3_str *sql = begin(plan, "au", "AFTER UPDATE");
-    sqlite3_str_appendall(sql, " WHEN NOT ");
-    put_changed(plan, sql, 0, plan->value_count, true);
-    sqlite3_str_appendall(sql, " AND ");
-    put_changed(plan, sql, 0, plan->value_count, false);
+    sqlite3_str_appendall(sql, " WHEN ");
+    put_changed(plan, sql, 0, count, NOT_OF_KEY);
+    sqlite3_str_appendall(sql, " AND NOT ");
+    put_changed(plan, sql, 0, count, OF_KEY);
     put_if(plan, sql, " AND ", "NEW", "OLD");
     sqlite3_str_appendall(sql, " BEGIN ");
     put_event(plan, sql, 'u', new_row(plan), "OLD");
-    int code = end(plan, sql);
-    if (code != OUTBOX_OK)
-        return code;
-    sql = begin(plan, "ak", "AFTER UPDATE");
+    return end(plan, sql);
+}
+
+static int write_other_key(struct ob_plan *plan)
+{
+    sqlite3_str *sql = begin(plan, "ak", "AFTER UPDATE");
     sqlite3_str_appendall(sql, " WHEN ");
-    put_changed(plan, sql, 0, plan->value_count, true);
+    put_changed(plan, sql, 0, plan->value_count, OF_KEY);
     put_if(plan, sql, " AND ", "NEW", "OLD");
     sqlite3_str_appendall(sql, " BEGIN ");
     put_event(plan, sql, 'D', "OLD", new_row(plan));
@@ -664,8 +692,10 @@ int ob_plan_write(struct ob_plan *plan)
 {
     struct clashes clashes;
     int code = write_insert(plan);
-    if (code == OUTBOX_OK)
-        code = write_update(plan);
+    if (code == OUTBOX_OK && ob_plan_captures(plan, OUTBOX_CAPTURE_UPDATE))
+        code = write_same_key(plan);
+    if (code == OUTBOX_OK && ob_plan_captures(plan, OUTBOX_CAPTURE_UPDATE))
+        code = write_other_key(plan);
     if (code == OUTBOX_OK)
         code = write_delete(plan);
     if (code != OUTBOX_OK || !ob_plan_captures(plan, OUTBOX_CAPTURE_DELETE))

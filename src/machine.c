@@ -128,6 +128,10 @@ void ob_machine_clear_trouble(outbox_forwarder *f)
         ob_machine_trouble(f, OUTBOX_CORRUPT, "%s", f->lane[i].damage.error.sentence);
         return;
     }
+    if (f->drift.code != OUTBOX_OK) {
+        ob_machine_trouble(f, f->drift.code, "%s", f->drift.sentence);
+        return;
+    }
     ob_error_clear(&f->error);
     ob_error_clear(&f->logged);
 }

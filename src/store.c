@@ -36,6 +36,7 @@ static const char *const sql[OB_STORE_STATEMENTS] = {
     [OB_SQL_COMMIT] = "COMMIT",
     [OB_SQL_ROLLBACK] = "ROLLBACK",
     [OB_SQL_VERSION] = "PRAGMA main.data_version",
+    [OB_SQL_SCHEMA_VERSION] = "PRAGMA main.schema_version",
 };
 
 /* ---- Open and close -------------------------------------------------------------------------------- */

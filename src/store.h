@@ -23,6 +23,7 @@ enum ob_store_statement {
     OB_SQL_COMMIT,
     OB_SQL_ROLLBACK,
     OB_SQL_VERSION,
+    OB_SQL_SCHEMA_VERSION,
     OB_STORE_STATEMENTS
 };
 

@@ -11,6 +11,7 @@
  */
 #include "writer.h"
 
+#include "capture_check.h"
 #include "expiry.h"
 #include "schema.h"
 #include "sql.h"
@@ -221,7 +222,9 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
     code = ob_wakeup_register(&box->wakeup, db, &on_wakeup, box, &box->error);
     if (code == OUTBOX_OK)
         code = ensure_schema(db, config, box);
-    if (code != OUTBOX_OK)
+    if (code == OUTBOX_OK)
+        ob_capture_note_drift(box);
+    else
         ob_wakeup_unregister(&box->wakeup);
     return code;
 }
@@ -267,7 +270,10 @@ const char *outbox_errmsg(const outbox *box)
 
 const char *outbox_warning(const outbox *box)
 {
-    return box ? box->warning : NULL;
+    if (!box || box->warning || !box->has_drift)
+        return box ? box->warning : NULL;
+    return "a captured table or its triggers have changed, so its changes may not be captured; call "
+           "outbox_capture_doctor(), then outbox_capture_resume()";
 }
 
 void outbox_detach(outbox *box)

@@ -47,6 +47,7 @@ struct outbox {
 
     struct ob_error error;
     const char *warning;
+    bool has_drift; /* a captured table was found to be another than it was */
 };
 
 #endif
