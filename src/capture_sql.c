@@ -15,8 +15,8 @@
  *     row is read back, so that the newest image is the last one that is logged.
  *
  * A trigger's frame costs by the size of its program, also where its WHEN is false. So what happens
- * seldom is moved into triggers on two small tables, outbox_clash_N and outbox_gone_N, which are called by
- * an INSERT and are empty again behind it. Of two triggers of one kind SQLite runs the newer one first.
+ * seldom is moved into a trigger on a table of one row, outbox_gone_N, which is called by an INSERT and
+ * is empty again behind it. Of two triggers of one kind SQLite runs the newer one first.
  */
 #include "capture_plan.h"
 
@@ -82,15 +82,6 @@ static void put_is_row(const struct ob_plan *plan, sqlite3_str *sql, const char 
         put_name(plan, sql, row, name);
         sqlite3_str_appendf(sql, " = %s%d COLLATE BINARY", prefix, i);
     }
-}
-
-static void put_same(const struct ob_plan *plan, sqlite3_str *sql, const char *a, const char *b)
-{
-    const char *name = NULL;
-    sqlite3_str_appendchar(sql, 1, '(');
-    for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++)
-        sqlite3_str_appendf(sql, "%s%s%d IS %s%d", i > 0 ? " AND " : "", a, i, b, i);
-    sqlite3_str_appendchar(sql, 1, ')');
 }
 
 /* The row of the table whose key is NEW's. */
@@ -303,23 +294,6 @@ static void free_clashes(struct clashes *clashes)
     sqlite3_free(clashes->uses);
 }
 
-/* The names of what a clash is compared by; the columns of outbox_clash_N. */
-static void put_compared(const struct clashes *clashes, sqlite3_str *sql, const char *row)
-{
-    const struct ob_plan *plan = clashes->plan;
-    const char *between = "";
-    if (plan->rowid && ob_plan_find(plan, plan->rowid, strlen(plan->rowid)) < 0) {
-        sqlite3_str_appendf(sql, "%s%s", row, plan->rowid);
-        between = ", ";
-    }
-    for (int i = 0; i < plan->column_count; i++) {
-        if (!clashes->uses[i])
-            continue;
-        sqlite3_str_appendf(sql, "%s%s\"%w\"", between, row, plan->columns[i].name);
-        between = ", ";
-    }
-}
-
 static void put_exists(const struct clashes *clashes, sqlite3_str *sql)
 {
     sqlite3_str_appendchar(sql, 1, '(');
@@ -484,7 +458,7 @@ static int write_delete(struct ob_plan *plan)
 
 /* ---- Replaced rows --------------------------------------------------------------------------- */
 
-static int write_tables(struct ob_plan *plan, const struct clashes *clashes)
+static int write_tables(struct ob_plan *plan)
 {
     long long number = (long long)plan->definition->number;
     sqlite3_str *sql = sqlite3_str_new(plan->db);
@@ -497,24 +471,14 @@ static int write_tables(struct ob_plan *plan, const struct clashes *clashes)
     if (code != OUTBOX_OK)
         return code;
     sql = sqlite3_str_new(plan->db);
-    sqlite3_str_appendf(sql, "outbox_clash_%lld(", number);
-    put_compared(clashes, sql, "");
-    sqlite3_str_appendall(sql, ", ");
-    put_places(plan, sql, "outbox_old_");
-    sqlite3_str_appendchar(sql, 1, ')');
-    code = add_object(plan, false, sql);
-    if (code != OUTBOX_OK)
-        return code;
-    sql = sqlite3_str_new(plan->db);
     sqlite3_str_appendf(sql, "outbox_gone_%lld(", number);
-    put_places(plan, sql, "n");
-    sqlite3_str_appendall(sql, ", ");
-    put_places(plan, sql, "o");
+    put_places(plan, sql, "k");
     sqlite3_str_appendchar(sql, 1, ')');
     return add_object(plan, false, sql);
 }
 
-/* An index is compared by what it says, so which columns an expression reads is not known. */
+/* Whether an update may make the row clash. Of what an index of the application's own is made is not
+ * looked at, it may be an expression. */
 static void put_compared_changed(const struct clashes *clashes, sqlite3_str *sql)
 {
     const struct ob_plan *plan = clashes->plan;
@@ -538,121 +502,112 @@ static void put_compared_changed(const struct clashes *clashes, sqlite3_str *sql
     sqlite3_str_appendall(sql, ") AND ");
 }
 
-/* Calls outbox_clash_N. */
+/* The row is not the one that is updated. */
+static void put_is_other(const struct ob_plan *plan, sqlite3_str *sql)
+{
+    const char *name = NULL;
+    sqlite3_str_appendall(sql, " AND NOT (");
+    for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++) {
+        sqlite3_str_appendall(sql, i > 0 ? " AND " : "");
+        put_name(plan, sql, "outbox_row", name);
+        sqlite3_str_appendall(sql, " IS ");
+        put_name(plan, sql, "OLD", name);
+    }
+    sqlite3_str_appendchar(sql, 1, ')');
+}
+
+/* Copies the rows that clash. */
 static int write_before(struct ob_plan *plan, const struct clashes *clashes, bool is_update)
 {
+    long long number = (long long)plan->definition->number;
     sqlite3_str *sql = is_update ? begin(plan, "bu", "BEFORE UPDATE")
                                  : begin(plan, "bi", "BEFORE INSERT");
     sqlite3_str_appendall(sql, " WHEN ");
     if (is_update)
         put_compared_changed(clashes, sql);
     put_exists(clashes, sql);
-    sqlite3_str_appendf(sql, " BEGIN INSERT INTO outbox_clash_%lld(",
-                        (long long)plan->definition->number);
-    put_compared(clashes, sql, "");
-    if (is_update) {
-        sqlite3_str_appendall(sql, ", ");
-        put_places(plan, sql, "outbox_old_");
-    }
-    sqlite3_str_appendall(sql, ") VALUES(");
-    put_compared(clashes, sql, "NEW.");
-    if (is_update) {
-        sqlite3_str_appendall(sql, ", ");
-        put_row_key(plan, sql, "OLD");
-    }
-    sqlite3_str_appendall(sql, "); ");
-    return end(plan, sql);
-}
-
-/* Copies the rows that clash. */
-static int write_clash(struct ob_plan *plan, const struct clashes *clashes)
-{
-    long long number = (long long)plan->definition->number;
-    sqlite3_str *sql = sqlite3_str_new(plan->db);
     sqlite3_str_appendf(sql,
-                        "outbox_capture_%lld_clash AFTER INSERT ON outbox_clash_%lld BEGIN"
-                        " DELETE FROM outbox_replaced_%lld;"
+                        " BEGIN DELETE FROM outbox_replaced_%lld;"
                         " INSERT INTO outbox_replaced_%lld SELECT ",
-                        number, number, number, number);
+                        number, number);
     put_row_key(plan, sql, "outbox_row");
     sqlite3_str_appendall(sql, ", ");
     ob_plan_put_values(plan, sql, "outbox_row");
     sqlite3_str_appendf(sql, " FROM \"%w\" AS outbox_row WHERE (", plan->table);
     for (int i = 0; i < clashes->count; i++)
         sqlite3_str_appendf(sql, "%s(%s)", i > 0 ? " OR " : "", clashes->terms[i]);
-    sqlite3_str_appendall(sql, ") AND (NEW.outbox_old_0 IS NULL OR NOT (");
-    put_is_row(plan, sql, "outbox_row", "NEW.outbox_old_");
-    sqlite3_str_appendall(sql, "))");
+    sqlite3_str_appendchar(sql, 1, ')');
+    if (is_update)
+        put_is_other(plan, sql);
     put_if(plan, sql, " AND ", "outbox_row", "outbox_row");
-    sqlite3_str_appendf(sql, "; DELETE FROM outbox_clash_%lld; ", number);
+    sqlite3_str_appendall(sql, "; ");
     return end(plan, sql);
 }
 
-/* Calls outbox_gone_N. It comes behind the trigger that logs the change, so it runs before that. */
+/* row.a IS k0 AND row.b IS k1 */
+static void put_key_is(const struct ob_plan *plan, sqlite3_str *sql, const char *row)
+{
+    const char *name = NULL;
+    for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++) {
+        sqlite3_str_appendf(sql, "%sk%d IS ", i > 0 ? " AND " : "", i);
+        put_name(plan, sql, row, name);
+        sqlite3_str_appendall(sql, " COLLATE BINARY");
+    }
+}
+
+/* Names those of the copies that are gone: nobody has their key any more, or the new row has it, which
+ * then was another's or nobody's. It comes behind the trigger that logs the change, so it runs before
+ * that. A copy of the row that is updated is left over from an UPSERT. Where the application has triggers,
+ * copies of rows that are there stay, for it may be another statement's turn. */
 static int write_after(struct ob_plan *plan, bool is_update)
 {
     long long number = (long long)plan->definition->number;
     sqlite3_str *sql =
         is_update ? begin(plan, "ub", "AFTER UPDATE") : begin(plan, "ib", "AFTER INSERT");
-    sqlite3_str_appendf(sql,
-                        " WHEN EXISTS(SELECT 1 FROM outbox_replaced_%lld)"
-                        " BEGIN INSERT INTO outbox_gone_%lld(",
-                        number, number);
-    put_places(plan, sql, "n");
+    sqlite3_str_appendf(sql, " WHEN EXISTS(SELECT 1 FROM outbox_replaced_%lld) BEGIN ", number);
     if (is_update) {
-        sqlite3_str_appendall(sql, ", ");
-        put_places(plan, sql, "o");
+        sqlite3_str_appendf(sql, "DELETE FROM outbox_replaced_%lld WHERE ", number);
+        put_key_is(plan, sql, "OLD");
+        sqlite3_str_appendall(sql, "; ");
     }
-    sqlite3_str_appendall(sql, ") VALUES(");
-    put_row_key(plan, sql, "NEW");
-    if (is_update) {
-        sqlite3_str_appendall(sql, ", ");
-        put_row_key(plan, sql, "OLD");
-    }
+    sqlite3_str_appendf(sql, "INSERT INTO outbox_gone_%lld SELECT ", number);
+    put_places(plan, sql, "k");
+    sqlite3_str_appendf(sql, " FROM outbox_replaced_%lld WHERE (", number);
+    put_key_is(plan, sql, "NEW");
+    sqlite3_str_appendf(sql, ") OR NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
+                        plan->table);
+    put_is_row(plan, sql, "outbox_row", "k");
     sqlite3_str_appendall(sql, "); ");
+    if (!plan->has_triggers)
+        sqlite3_str_appendf(sql, "DELETE FROM outbox_replaced_%lld; ", number);
     return end(plan, sql);
 }
 
-/* Which of the copied rows are gone: their key is the new row's, which was another row's or nobody's,
- * or nobody's any more. */
-static void put_is_gone(const struct ob_plan *plan, sqlite3_str *sql, const char *copy)
-{
-    char prefix[40];
-    sqlite3_snprintf((int)sizeof prefix, prefix, "%s.k", copy);
-    sqlite3_str_appendall(sql, " WHERE (NOT ");
-    put_same(plan, sql, "NEW.n", "NEW.o");
-    sqlite3_str_appendall(sql, " AND ");
-    put_same(plan, sql, prefix, "NEW.n");
-    sqlite3_str_appendf(sql, ") OR NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
-                        plan->table);
-    put_is_row(plan, sql, "outbox_row", prefix);
-    sqlite3_str_appendchar(sql, 1, ')');
-}
-
-/* Logs those rows. A copy of the row that was updated itself is left over from an UPSERT. Where the
- * application has triggers, copies that were not replaced stay: it may be another statement's turn. */
+/* Logs a row that is gone. This trigger must not name the table: it would be there still when that is
+ * dropped, and SQLite would then refuse to rename another one to its name. */
 static int write_gone(struct ob_plan *plan)
 {
-    char copy[40];
+    const char *name = NULL;
     long long number = (long long)plan->definition->number;
+    sqlite3_str *where = sqlite3_str_new(plan->db);
+    for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++)
+        sqlite3_str_appendf(where, "%sk%d IS NEW.k%d", i > 0 ? " AND " : "", i, i);
+    char *key = sqlite3_str_finish(where);
+    if (!key)
+        return ob_plan_no_memory(plan->error);
     sqlite3_str *sql = sqlite3_str_new(plan->db);
-    sqlite3_snprintf((int)sizeof copy, copy, "outbox_replaced_%lld", number);
     sqlite3_str_appendf(sql,
                         "outbox_capture_%lld_gone AFTER INSERT ON outbox_gone_%lld BEGIN"
-                        " DELETE FROM %s WHERE ",
-                        number, number, copy);
-    put_same(plan, sql, "k", "NEW.o");
-    sqlite3_str_appendf(sql, "; INSERT INTO %s(payload, type, ",
-                        ob_lane_table(plan->definition->lane));
+                        " INSERT INTO %s(payload, type, ",
+                        number, number, ob_lane_table(plan->definition->lane));
     ob_plan_put_places(plan, sql, 1);
     sqlite3_str_appendf(sql, ") SELECT %lld, 'd', ", (long long)plan->definition->shape);
     ob_plan_put_places(plan, sql, 1);
-    sqlite3_str_appendf(sql, " FROM %s", copy);
-    put_is_gone(plan, sql, copy);
-    sqlite3_str_appendf(sql, " ORDER BY %s.rowid; DELETE FROM %s", copy, copy);
-    if (plan->has_triggers)
-        put_is_gone(plan, sql, copy);
-    sqlite3_str_appendf(sql, "; DELETE FROM outbox_gone_%lld; ", number);
+    sqlite3_str_appendf(sql,
+                        " FROM outbox_replaced_%lld WHERE %s;"
+                        " DELETE FROM outbox_replaced_%lld WHERE %s; DELETE FROM outbox_gone_%lld; ",
+                        number, key, number, key, number);
+    sqlite3_free(key);
     return end(plan, sql);
 }
 
@@ -660,25 +615,19 @@ static int write_gone(struct ob_plan *plan)
 static int write_forget(struct ob_plan *plan)
 {
     long long number = (long long)plan->definition->number;
-    const char *name = NULL;
     sqlite3_str *sql = begin(plan, "db", "AFTER DELETE");
     sqlite3_str_appendf(sql,
                         " WHEN EXISTS(SELECT 1 FROM outbox_replaced_%lld)"
                         " BEGIN DELETE FROM outbox_replaced_%lld WHERE ",
                         number, number);
-    for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++) {
-        sqlite3_str_appendf(sql, "%sk%d IS ", i > 0 ? " AND " : "", i);
-        put_name(plan, sql, "OLD", name);
-    }
+    put_key_is(plan, sql, "OLD");
     sqlite3_str_appendall(sql, "; ");
     return end(plan, sql);
 }
 
 static int write_replaced(struct ob_plan *plan, const struct clashes *clashes)
 {
-    int code = write_tables(plan, clashes);
-    if (code == OUTBOX_OK)
-        code = write_clash(plan, clashes);
+    int code = write_tables(plan);
     if (code == OUTBOX_OK)
         code = write_gone(plan);
     for (int i = 0; i < 2 && code == OUTBOX_OK; i++)

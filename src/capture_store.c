@@ -195,7 +195,7 @@ int ob_capture_drop(sqlite3 *db, int64_t number, struct ob_error *error)
                              "SELECT type, name FROM main.sqlite_master WHERE"
                              " (type = 'trigger' AND name GLOB 'outbox_capture_' || ?1 || '_*') OR"
                              " (type = 'table' AND name IN ('outbox_replaced_' || ?1,"
-                             " 'outbox_clash_' || ?1, 'outbox_gone_' || ?1))"
+                             " 'outbox_gone_' || ?1))"
                              " ORDER BY type DESC", /* a trigger goes before its table */
                              digits, NULL, take_drop, &drops);
     int ran = run_and_free(db, drops.sql, error, "dropping the triggers of a capture");

@@ -4,7 +4,7 @@
  *
  *   outbox_capture     a row for each captured table
  *   outbox_shape       what the values of captured changes mean, change.h
- *   outbox_replaced_N, outbox_clash_N, outbox_gone_N
+ *   outbox_replaced_N, outbox_gone_N
  *                      of table N, empty but inside a statement, capture_sql.c
  *
  * They are made with the first capture. Everything here runs in the caller's transaction.
