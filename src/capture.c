@@ -98,9 +98,10 @@ static int check_condition(outbox *box, const char *condition)
     }
     if (code != OUTBOX_OK || (*at == '\0' && depth == 0))
         return code;
-    return ob_error_set(&box->error, OUTBOX_MISUSE,
-                        "the condition is no SQL expression: its brackets do not match, or it has a "
-                        "comment, a parameter or a ;");
+    return ob_error_set(
+        &box->error, OUTBOX_MISUSE,
+        "the condition is no SQL expression: its brackets do not match, or it has a "
+        "comment, a parameter or a ;");
 }
 
 /* Compiles what others will run: SQLite does not look at a trigger before. */
@@ -113,9 +114,6 @@ static int try_statement(struct ob_plan *plan, const char *format, const char *c
     int result = sqlite3_prepare_v2(plan->db, sql, -1, &statement, NULL);
     sqlite3_free(sql);
     (void)sqlite3_finalize(statement); /* it never ran */
-    if (result == SQLITE_ERROR && plan->definition->condition)
-        return ob_error_set(plan->error, OUTBOX_MISUSE, "the condition cannot be used: %s",
-                            sqlite3_errmsg(plan->db));
     return result == SQLITE_OK
                ? OUTBOX_OK
                : ob_error_sqlite(plan->error, plan->db, result, "trying the triggers");
@@ -128,9 +126,8 @@ static int try_triggers(struct ob_plan *plan)
     int code = try_statement(plan, "INSERT INTO main.\"%w\" DEFAULT VALUES", "");
     if (code == OUTBOX_OK)
         code = try_statement(plan, "DELETE FROM main.\"%w\"", "");
-    return code == OUTBOX_OK
-               ? try_statement(plan, "UPDATE main.\"%w\" SET \"%w\" = \"%w\"", key)
-               : code;
+    return code == OUTBOX_OK ? try_statement(plan, "UPDATE main.\"%w\" SET \"%w\" = \"%w\"", key)
+                             : code;
 }
 
 /* ---- Add ------------------------------------------------------------------------------------- */
@@ -144,6 +141,10 @@ static int install(outbox *box, struct ob_definition *definition)
         code = ob_capture_install(&plan, definition);
     if (code == OUTBOX_OK)
         code = try_triggers(&plan);
+    /* Without a condition our SQL has no mistake. */
+    if (code == OUTBOX_SQLITE && definition->condition && sqlite3_errcode(db) == SQLITE_ERROR)
+        code = ob_error_set(&box->error, OUTBOX_MISUSE, "the condition cannot be used: %s",
+                            sqlite3_errmsg(db));
     definition->is_suspended = false;
     if (code == OUTBOX_OK)
         code = ob_capture_save(db, definition, &box->error);
@@ -188,9 +189,9 @@ static int add(outbox *box, const outbox_capture *capture)
         .table = sqlite3_mprintf("%s", capture->table),
         .topic = sqlite3_mprintf("%s", capture->topic),
         .condition = capture->condition ? sqlite3_mprintf("%s", capture->condition) : NULL,
-        .operations = capture->operations ? capture->operations
-                                          : OUTBOX_CAPTURE_INSERT | OUTBOX_CAPTURE_UPDATE |
-                                                OUTBOX_CAPTURE_DELETE,
+        .operations = capture->operations
+                          ? capture->operations
+                          : OUTBOX_CAPTURE_INSERT | OUTBOX_CAPTURE_UPDATE | OUTBOX_CAPTURE_DELETE,
         .lane = capture->lane,
         .integers_as_text = capture->integers_as_text != 0};
     int code = definition.table && definition.topic && (!capture->condition || definition.condition)

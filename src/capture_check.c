@@ -53,11 +53,12 @@ static int compare_objects(const struct ob_plan *plan, struct ob_error *drift)
                          plan->table, comparison.object->name);
             return OUTBOX_OK;
         }
-        if (code == OUTBOX_OK && !comparison.is_same)
-            ob_error_set(drift, OUTBOX_DRIFT,
-                         "%s, its indexes or its triggers have changed, its capture has not; resume "
-                         "it",
-                         plan->table);
+        if (code == OUTBOX_OK && !comparison.is_same && drift->code == OUTBOX_OK)
+            ob_error_set(
+                drift, OUTBOX_DRIFT,
+                "%s, its indexes or its triggers have changed, its capture has not; resume "
+                "it",
+                plan->table);
     }
     return code;
 }
@@ -67,10 +68,9 @@ static int compare_shape(const struct ob_plan *plan, struct ob_error *drift)
     char number[24];
     bool is_same = false;
     sqlite3_snprintf((int)sizeof number, number, "%lld", (long long)plan->definition->shape);
-    int code =
-        ob_plan_query(plan->db, plan->error,
-                      "SELECT 1 FROM main.outbox_shape WHERE shape = ?1 + 0 AND text = ?2", number,
-                      plan->shape, take_same, &is_same);
+    int code = ob_plan_query(plan->db, plan->error,
+                             "SELECT 1 FROM main.outbox_shape WHERE shape = ?1 + 0 AND text = ?2",
+                             number, plan->shape, take_same, &is_same);
     if (code == OUTBOX_OK && !is_same)
         ob_error_set(drift, OUTBOX_DRIFT,
                      "the columns of %s have changed, its capture has not; resume it", plan->table);
@@ -96,12 +96,13 @@ static int find_name(sqlite3 *db, const struct ob_definition *definition, char *
     char digits[24];
     struct name found = {NULL, error};
     sqlite3_snprintf((int)sizeof digits, digits, "%lld", (long long)definition->number);
-    int code = ob_plan_query(db, error,
-                             "SELECT tbl_name FROM main.sqlite_master WHERE type = 'trigger'"
-                             " AND name GLOB 'outbox_capture_' || ?1 || '_*'"
-                             " AND tbl_name NOT GLOB 'outbox_*' AND NOT EXISTS(SELECT 1 FROM"
-                             " main.sqlite_master WHERE type = 'table' AND name = ?2 COLLATE NOCASE)",
-                             digits, definition->table, take_name, &found);
+    int code =
+        ob_plan_query(db, error,
+                      "SELECT tbl_name FROM main.sqlite_master WHERE type = 'trigger'"
+                      " AND name GLOB 'outbox_capture_' || ?1 || '_*'"
+                      " AND tbl_name NOT GLOB 'outbox_*' AND NOT EXISTS(SELECT 1 FROM"
+                      " main.sqlite_master WHERE type = 'table' AND name = ?2 COLLATE NOCASE)",
+                      digits, definition->table, take_name, &found);
     *name = found.text;
     return code;
 }
@@ -231,7 +232,7 @@ static int tell_capture(const struct list *list, const struct ob_definition *def
                                     .integers_as_text = definition->integers_as_text};
     bool failed = (definition->columns && !memory[0]) || (definition->key_columns && !memory[1]) ||
                   (definition->json_columns && !memory[2]);
-    outbox_capture_state state = definition->is_suspended       ? OUTBOX_CAPTURE_SUSPENDED
+    outbox_capture_state state = definition->is_suspended      ? OUTBOX_CAPTURE_SUSPENDED
                                  : drift->code == OUTBOX_DRIFT ? OUTBOX_CAPTURE_DRIFTED
                                                                : OUTBOX_CAPTURE_ACTIVE;
     if (!failed)
@@ -327,11 +328,12 @@ int outbox_capture_doctor(sqlite3 *db, outbox_finding found, void *context)
                              " AND tbl_name IN ('outbox_event', 'outbox_urgent')",
                              NULL, NULL, take_trigger, &doctor);
     if (code == OUTBOX_OK)
-        code = ob_plan_query(db, &doctor.error,
-                             "SELECT i.name, s.name FROM main.sqlite_master AS s"
-                             " JOIN pragma_index_list(s.name, 'main') AS i WHERE i.\"unique\""
-                             " AND s.type = 'table' AND s.name IN ('outbox_event', 'outbox_urgent')",
-                             NULL, NULL, take_index, &doctor);
+        code =
+            ob_plan_query(db, &doctor.error,
+                          "SELECT i.name, s.name FROM main.sqlite_master AS s"
+                          " JOIN pragma_index_list(s.name, 'main') AS i WHERE i.\"unique\""
+                          " AND s.type = 'table' AND s.name IN ('outbox_event', 'outbox_urgent')",
+                          NULL, NULL, take_index, &doctor);
     if (code != OUTBOX_OK)
         return code;
     return doctor.findings > 0 ? OUTBOX_DRIFT : OUTBOX_OK;

@@ -194,8 +194,9 @@ static int look_at_table(struct ob_plan *plan)
     if (!plan->table)
         return ob_error_set(plan->error, OUTBOX_MISUSE, "there is no table %s in this file", name);
     if (found.is_view || found.is_virtual)
-        return ob_error_set(plan->error, OUTBOX_MISUSE, "%s is a %s, on which SQLite runs no trigger",
-                            name, found.is_view ? "view" : "virtual table");
+        return ob_error_set(plan->error, OUTBOX_MISUSE,
+                            "%s is a %s, on which SQLite runs no trigger", name,
+                            found.is_view ? "view" : "virtual table");
     if (sqlite3_strnicmp(name, "outbox_", 7) == 0 || sqlite3_strnicmp(name, "sqlite_", 7) == 0)
         return ob_error_set(plan->error, OUTBOX_MISUSE, "%s is an internal table", name);
     code = ob_plan_query(plan->db, plan->error,
@@ -237,8 +238,8 @@ static int add_value(struct ob_plan *plan, int column, bool is_hidden)
     plan->values = values;
     const char *name = plan->columns[column].name;
     if (strpbrk(name, "\n\r"))
-        return ob_error_set(plan->error, OUTBOX_MISUSE, "a column of %s has a line break in its name",
-                            plan->table);
+        return ob_error_set(plan->error, OUTBOX_MISUSE,
+                            "a column of %s has a line break in its name", plan->table);
     values[plan->value_count++] =
         (struct ob_captured){column, is_hidden, is_listed(plan->definition->json_columns, name)};
     return OUTBOX_OK;

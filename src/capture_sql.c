@@ -231,8 +231,9 @@ static int add_clash(struct clashes *clashes)
         return ob_plan_no_memory(clashes->plan->error);
     if (clashes->count == CLASHES) {
         sqlite3_free(term);
-        return ob_error_set(clashes->plan->error, OUTBOX_MISUSE, "%s has more than %d UNIQUE indexes",
-                            clashes->plan->table, CLASHES - 1);
+        return ob_error_set(clashes->plan->error, OUTBOX_MISUSE,
+                            "%s has more than %d UNIQUE indexes", clashes->plan->table,
+                            CLASHES - 1);
     }
     clashes->terms[clashes->count++] = term;
     return OUTBOX_OK;
@@ -280,11 +281,12 @@ static int find_clashes(struct ob_plan *plan, struct clashes *clashes)
         if (code != OUTBOX_OK)
             return code;
     }
-    return ob_plan_query(plan->db, plan->error,
-                         "SELECT i.name, s.sql FROM pragma_index_list(?1, 'main') AS i"
-                         " LEFT JOIN main.sqlite_master AS s ON s.type = 'index' AND s.name = i.name"
-                         " WHERE i.\"unique\" ORDER BY i.name",
-                         plan->table, NULL, take_index, clashes);
+    return ob_plan_query(
+        plan->db, plan->error,
+        "SELECT i.name, s.sql FROM pragma_index_list(?1, 'main') AS i"
+        " LEFT JOIN main.sqlite_master AS s ON s.type = 'index' AND s.name = i.name"
+        " WHERE i.\"unique\" ORDER BY i.name",
+        plan->table, NULL, take_index, clashes);
 }
 
 static void free_clashes(struct clashes *clashes)
@@ -520,8 +522,8 @@ static void put_is_other(const struct ob_plan *plan, sqlite3_str *sql)
 static int write_before(struct ob_plan *plan, const struct clashes *clashes, bool is_update)
 {
     long long number = (long long)plan->definition->number;
-    sqlite3_str *sql = is_update ? begin(plan, "bu", "BEFORE UPDATE")
-                                 : begin(plan, "bi", "BEFORE INSERT");
+    sqlite3_str *sql =
+        is_update ? begin(plan, "bu", "BEFORE UPDATE") : begin(plan, "bi", "BEFORE INSERT");
     sqlite3_str_appendall(sql, " WHEN ");
     if (is_update)
         put_compared_changed(clashes, sql);
@@ -603,10 +605,11 @@ static int write_gone(struct ob_plan *plan)
     ob_plan_put_places(plan, sql, 1);
     sqlite3_str_appendf(sql, ") SELECT %lld, 'd', ", (long long)plan->definition->shape);
     ob_plan_put_places(plan, sql, 1);
-    sqlite3_str_appendf(sql,
-                        " FROM outbox_replaced_%lld WHERE %s;"
-                        " DELETE FROM outbox_replaced_%lld WHERE %s; DELETE FROM outbox_gone_%lld; ",
-                        number, key, number, key, number);
+    sqlite3_str_appendf(
+        sql,
+        " FROM outbox_replaced_%lld WHERE %s;"
+        " DELETE FROM outbox_replaced_%lld WHERE %s; DELETE FROM outbox_gone_%lld; ",
+        number, key, number, key, number);
     sqlite3_free(key);
     return end(plan, sql);
 }

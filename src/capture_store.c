@@ -62,8 +62,8 @@ void ob_definition_free(struct ob_definition *definition)
 static int take_definition(void *context, sqlite3_stmt *row)
 {
     struct definitions *definitions = context;
-    struct ob_definition *all = sqlite3_realloc(
-        definitions->all, (definitions->count + 1) * (int)sizeof *definitions->all);
+    struct ob_definition *all =
+        sqlite3_realloc(definitions->all, (definitions->count + 1) * (int)sizeof *definitions->all);
     if (!all)
         return ob_plan_no_memory(definitions->error);
     definitions->all = all;

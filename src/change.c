@@ -187,7 +187,8 @@ static void put_text(struct render *r, int column, bool is_json)
 
 static void put_integer(struct render *r, int64_t number)
 {
-    bool is_text = r->shape->integers_as_text && (number > INTEGER_EXACT || number < -INTEGER_EXACT);
+    bool is_text =
+        r->shape->integers_as_text && (number > INTEGER_EXACT || number < -INTEGER_EXACT);
     sqlite3_str_appendf(r->text, is_text ? "{\"$integer\":\"%lld\"}" : "%lld", (long long)number);
 }
 
@@ -389,14 +390,10 @@ struct kind {
 static const struct kind *find_kind(const struct ob_row *row)
 {
     static const struct kind kinds[] = {
-        {'c', 'c', -1, 0, NULL, "false"},
-        {'u', 'u', 1, 0, NULL, "false"},
-        {'d', 'd', 0, -1, NULL, "false"},
-        {'D', 'd', 0, -1, "key_to", "false"},
-        {'C', 'c', -1, 0, "key_from", "false"},
-        {'r', 'r', -1, 0, NULL, "true"},
-        {'f', 'r', -1, 0, NULL, "first"},
-        {'l', 'r', -1, 0, NULL, "last"},
+        {'c', 'c', -1, 0, NULL, "false"},          {'u', 'u', 1, 0, NULL, "false"},
+        {'d', 'd', 0, -1, NULL, "false"},          {'D', 'd', 0, -1, "key_to", "false"},
+        {'C', 'c', -1, 0, "key_from", "false"},    {'r', 'r', -1, 0, NULL, "true"},
+        {'f', 'r', -1, 0, NULL, "first"},          {'l', 'r', -1, 0, NULL, "last"},
         {'o', 'r', -1, 0, NULL, "first_and_last"},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -434,8 +431,7 @@ static void put_document(struct render *r, const struct kind *kind, const struct
     put_source(r, kind, device);
     put_number_or_null(r->text, "ts_ms", row->has_created != 0, row->created);
     if (group->last >= row->id && group->first > 0)
-        sqlite3_str_appendf(r->text,
-                            ",\"transaction\":{\"id\":%lld,\"index\":%lld,\"last\":%s}}",
+        sqlite3_str_appendf(r->text, ",\"transaction\":{\"id\":%lld,\"index\":%lld,\"last\":%s}}",
                             (long long)group->last, (long long)(row->id - group->first),
                             row->id == group->last ? "true" : "false");
     else
@@ -488,9 +484,9 @@ static int open_change(struct ob_change *change, sqlite3 *db, outbox_lane lane, 
     int64_t tables = 1;
     int code = OUTBOX_OK;
     if (!change->statement)
-        code = ob_sql_number(db,
-                             "SELECT count(*) FROM main.sqlite_master WHERE name = 'outbox_shape'",
-                             0, 0, 0, &tables, error);
+        code =
+            ob_sql_number(db, "SELECT count(*) FROM main.sqlite_master WHERE name = 'outbox_shape'",
+                          0, 0, 0, &tables, error);
     *found = tables > 0;
     return code == OUTBOX_OK && *found ? ob_sql_prepare(db, sql[lane], &change->statement, error)
                                        : code;

@@ -84,7 +84,7 @@ static uint64_t lead(const struct whole *whole, int tens, int *exponent)
     uint32_t next = 0;
     for (int i = whole->count - 1; i >= 0; i--) {
         uint32_t unit = LIMB / 10, rest = whole->limb[i];
-        for (int j = 0; j < 9; j++, rest %= unit, unit = unit > 1 ? unit / 10 : 1) {
+        for (int j = 0; j<9; j++, rest %= unit, unit = unit> 1 ? unit / 10 : 1) {
             uint32_t digit = rest / unit;
             if (digits == 0 && digit == 0)
                 continue;

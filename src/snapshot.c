@@ -139,9 +139,8 @@ static int mark(struct snapshot *snapshot, const struct ob_plan *plan, int64_t c
             return code;
         ob_sql_bind_number(statement, 1, marks[i].id);
         int bound = sqlite3_bind_text(statement, 2, marks[i].letter, 1, SQLITE_STATIC);
-        code = bound == SQLITE_OK
-                   ? ob_sql_step(statement, NULL, plan->error, "marking a snapshot")
-                   : ob_error_sqlite(plan->error, plan->db, bound, "binding a mark");
+        code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, plan->error, "marking a snapshot")
+                                  : ob_error_sqlite(plan->error, plan->db, bound, "binding a mark");
         (void)sqlite3_finalize(statement); /* repeats what step said */
     }
     return code;

@@ -70,9 +70,10 @@ typedef struct outbox_capture {
      * level, and never a wildcard. A topic over OUTBOX_TOPIC_MAX bytes is cut. [capture-8] */
     const char *topic;
     /* Each list is of names and ends in NULL; a list that is NULL is the default. */
-    const char *const *columns;      /* in events; default: all, generated ones too */
-    const char *const *key_columns;  /* of the event's key; default: the primary key */
-    const char *const *json_columns; /* their text travels as the JSON value that it is; default: none.
+    const char *const *columns;     /* in events; default: all, generated ones too */
+    const char *const *key_columns; /* of the event's key; default: the primary key */
+    const char *const
+        *json_columns; /* their text travels as the JSON value that it is; default: none.
                                         Text in them that is no JSON is {"$text":...} [capture-9] */
     unsigned operations;
     /* An SQL expression over NEW.column and OLD.column of built-in functions: only rows for which it is

@@ -37,14 +37,16 @@ static void prepare_way(sqlite3 *db, outbox *box, const char *way)
         " 'state', NEW.state";
     char sql[512] = "SELECT 1";
     if (strcmp(way, "constant") == 0)
-        (void)snprintf(sql, sizeof sql,
-                       "CREATE TRIGGER c AFTER INSERT ON reading BEGIN INSERT INTO"
-                       " outbox_event(topic, payload) VALUES('plant/reading', '{\"op\":\"c\"}'); END");
+        (void)snprintf(
+            sql, sizeof sql,
+            "CREATE TRIGGER c AFTER INSERT ON reading BEGIN INSERT INTO"
+            " outbox_event(topic, payload) VALUES('plant/reading', '{\"op\":\"c\"}'); END");
     else if (strcmp(way, "json_object") == 0)
-        (void)snprintf(sql, sizeof sql,
-                       "CREATE TRIGGER c AFTER INSERT ON reading BEGIN INSERT INTO"
-                       " outbox_event(topic, payload) VALUES('plant/reading', json_object(%s)); END",
-                       columns);
+        (void)snprintf(
+            sql, sizeof sql,
+            "CREATE TRIGGER c AFTER INSERT ON reading BEGIN INSERT INTO"
+            " outbox_event(topic, payload) VALUES('plant/reading', json_object(%s)); END",
+            columns);
     else if (strcmp(way, "captured, read back") == 0)
         (void)snprintf(sql, sizeof sql,
                        "CREATE TRIGGER own AFTER DELETE ON reading BEGIN SELECT 1; END");
@@ -82,8 +84,8 @@ void write_rows(sqlite3 *db, sqlite3_stmt *const *statements, int transactions)
 static void run(const char *way)
 {
     static const char *const sql[] = {
-        "BEGIN IMMEDIATE", "INSERT INTO reading(sensor, name, value, at, state) VALUES(?, ?, ?, ?, ?)",
-        "COMMIT"};
+        "BEGIN IMMEDIATE",
+        "INSERT INTO reading(sensor, name, value, at, state) VALUES(?, ?, ?, ?, ?)", "COMMIT"};
     sqlite3_stmt *statements[3];
     char path[64], sentence[256] = "";
     sqlite3 *db;
@@ -150,8 +152,9 @@ int main(int argc, char **argv)
         (void)printf("  %-20s %8.0f instructions  %5.2f x\n", ways[i], instructions,
                      instructions / plain);
     }
-    (void)puts("  constant: a trigger that stores a fixed text. json_object: a trigger that stores the\n"
-               "  row as JSON, in which reals, blobs and bad UTF-8 are not exact and a REPLACE loses\n"
-               "  deletes. read back: the table has triggers of the application's.");
+    (void)puts(
+        "  constant: a trigger that stores a fixed text. json_object: a trigger that stores the\n"
+        "  row as JSON, in which reals, blobs and bad UTF-8 are not exact and a REPLACE loses\n"
+        "  deletes. read back: the table has triggers of the application's.");
     return 0;
 }

@@ -139,8 +139,8 @@ void run_recursively(void (*test)(struct bench *bench, bool recursive))
         void *state = NULL;
         assert_int_equal(bench_open(&state), 0);
         struct bench *bench = state;
-        bench_sql(bench->db, i == 1 ? "PRAGMA recursive_triggers = ON"
-                                    : "PRAGMA recursive_triggers = OFF");
+        bench_sql(bench->db,
+                  i == 1 ? "PRAGMA recursive_triggers = ON" : "PRAGMA recursive_triggers = OFF");
         test(bench, i == 1);
         assert_int_equal(bench_close(&state), 0);
     }

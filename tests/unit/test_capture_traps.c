@@ -53,16 +53,19 @@ static void replace_through_unique(struct bench *bench, bool recursive)
     bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4)");
     after = 4;
     bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(9, 'a', 5)");
-    expect_changes(bench, &after, "d {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                                  "c {\"id\":9,\"name\":\"a\",\"x\":5}\n");
+    expect_changes(bench, &after,
+                   "d {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+                   "c {\"id\":9,\"name\":\"a\",\"x\":5}\n");
     bench_sql(bench->db, "UPDATE OR REPLACE t SET name = 'b' WHERE id = 3");
-    expect_changes(bench, &after, "d {\"id\":2,\"name\":\"b\",\"x\":2}\n"
-                                  "u {\"id\":3,\"name\":\"c\",\"x\":3} -> "
-                                  "{\"id\":3,\"name\":\"b\",\"x\":3}\n");
+    expect_changes(bench, &after,
+                   "d {\"id\":2,\"name\":\"b\",\"x\":2}\n"
+                   "u {\"id\":3,\"name\":\"c\",\"x\":3} -> "
+                   "{\"id\":3,\"name\":\"b\",\"x\":3}\n");
     bench_sql(bench->db, "UPDATE OR REPLACE t SET id = 4 WHERE id = 3");
-    expect_changes(bench, &after, "d {\"id\":4,\"name\":\"d\",\"x\":4}\n"
-                                  "d {\"id\":3,\"name\":\"b\",\"x\":3}\n"
-                                  "c {\"id\":4,\"name\":\"b\",\"x\":3}\n");
+    expect_changes(bench, &after,
+                   "d {\"id\":4,\"name\":\"d\",\"x\":4}\n"
+                   "d {\"id\":3,\"name\":\"b\",\"x\":3}\n"
+                   "c {\"id\":4,\"name\":\"b\",\"x\":3}\n");
     /* Two rows at once, one of them by the key. */
     bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(9, 'b', 6)");
     assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd'"
@@ -86,17 +89,18 @@ static void outer_conflict_clause(struct bench *bench, bool recursive)
     bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
     for (size_t i = 0; i < sizeof clauses / sizeof clauses[0]; i++) {
         char sql[160];
-        snprintf(sql, sizeof sql, "INSERT OR %s INTO t(name, x) VALUES('n%d', 1), ('a', 2), ('m%d', 3)",
-                 clauses[i], (int)i, (int)i);
+        snprintf(sql, sizeof sql,
+                 "INSERT OR %s INTO t(name, x) VALUES('n%d', 1), ('a', 2), ('m%d', 3)", clauses[i],
+                 (int)i, (int)i);
         (void)sqlite3_exec(bench->db, sql, NULL, NULL, NULL); /* some fail, and keep rows */
         expect_replica(bench);
     }
     /* Nothing in the lane's table can fail, so no clause can swallow that. */
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(*) FROM pragma_index_list('outbox_event')"), 0);
     assert_int_equal(bench_number(bench->db,
-                                  "SELECT count(*) FROM pragma_index_list('outbox_event')"),
-                     0);
-    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM pragma_table_info('outbox_event')"
-                                             " WHERE \"notnull\""),
+                                  "SELECT count(*) FROM pragma_table_info('outbox_event')"
+                                  " WHERE \"notnull\""),
                      0);
 }
 
@@ -113,8 +117,9 @@ static void upsert_and_ignore(struct bench *bench, bool recursive)
     capture_open(bench, plain, &all);
     bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
     bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 2) ON CONFLICT(id) DO UPDATE SET x = 2");
-    expect_changes(bench, &after, "u {\"id\":1,\"name\":\"a\",\"x\":1} -> "
-                                  "{\"id\":1,\"name\":\"a\",\"x\":2}\n");
+    expect_changes(bench, &after,
+                   "u {\"id\":1,\"name\":\"a\",\"x\":1} -> "
+                   "{\"id\":1,\"name\":\"a\",\"x\":2}\n");
     bench_sql(bench->db, "INSERT OR IGNORE INTO t VALUES(1, 'a', 3);"
                          "INSERT INTO t VALUES(1, 'a', 4) ON CONFLICT DO NOTHING");
     expect_changes(bench, &after, "");
@@ -122,13 +127,15 @@ static void upsert_and_ignore(struct bench *bench, bool recursive)
     expect_changes(bench, &after, "d {\"id\":1,\"name\":\"a\",\"x\":2}\n");
     /* What was copied before must not come up again. */
     bench_sql(bench->db, "INSERT INTO t VALUES(2, 'b', 1); INSERT INTO t VALUES(1, 'a', 5)");
-    expect_changes(bench, &after, "c {\"id\":2,\"name\":\"b\",\"x\":1}\n"
-                                  "c {\"id\":1,\"name\":\"a\",\"x\":5}\n");
+    expect_changes(bench, &after,
+                   "c {\"id\":2,\"name\":\"b\",\"x\":1}\n"
+                   "c {\"id\":1,\"name\":\"a\",\"x\":5}\n");
     bench_sql(bench->db, "INSERT OR IGNORE INTO t VALUES(1, 'z', 3);"
                          "UPDATE t SET id = 7 WHERE id = 1; INSERT INTO t VALUES(8, 'c', 1)");
-    expect_changes(bench, &after, "d {\"id\":1,\"name\":\"a\",\"x\":5}\n"
-                                  "c {\"id\":7,\"name\":\"a\",\"x\":5}\n"
-                                  "c {\"id\":8,\"name\":\"c\",\"x\":1}\n");
+    expect_changes(bench, &after,
+                   "d {\"id\":1,\"name\":\"a\",\"x\":5}\n"
+                   "c {\"id\":7,\"name\":\"a\",\"x\":5}\n"
+                   "c {\"id\":8,\"name\":\"c\",\"x\":1}\n");
     expect_replica(bench);
 }
 
@@ -145,8 +152,9 @@ static void automatic_key(struct bench *bench, bool recursive)
     capture_open(bench, plain, &all);
     /* NEW.id is -1 before an insert that gets its key by itself. */
     bench_sql(bench->db, "INSERT INTO t VALUES(-1, 'minus', 0); INSERT INTO t(name) VALUES('a')");
-    expect_changes(bench, &after, "c {\"id\":-1,\"name\":\"minus\",\"x\":0}\n"
-                                  "c {\"id\":0,\"name\":\"a\",\"x\":null}\n");
+    expect_changes(bench, &after,
+                   "c {\"id\":-1,\"name\":\"minus\",\"x\":0}\n"
+                   "c {\"id\":0,\"name\":\"a\",\"x\":null}\n");
     expect_replica(bench);
 }
 
@@ -165,12 +173,13 @@ static void null_and_no_op(struct bench *bench, bool recursive)
     bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', NULL); UPDATE t SET x = 1;"
                          "UPDATE t SET x = NULL; UPDATE t SET x = NULL, name = 'a';"
                          "UPDATE t SET x = 1; UPDATE t SET x = 1.0; UPDATE t SET x = '1'");
-    expect_changes(bench, &after,
-                   "u {\"id\":1,\"name\":\"a\",\"x\":null} -> {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                   "u {\"id\":1,\"name\":\"a\",\"x\":1} -> {\"id\":1,\"name\":\"a\",\"x\":null}\n"
-                   "u {\"id\":1,\"name\":\"a\",\"x\":null} -> {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                   "u {\"id\":1,\"name\":\"a\",\"x\":1} -> {\"id\":1,\"name\":\"a\",\"x\":1.0}\n"
-                   "u {\"id\":1,\"name\":\"a\",\"x\":1.0} -> {\"id\":1,\"name\":\"a\",\"x\":\"1\"}\n");
+    expect_changes(
+        bench, &after,
+        "u {\"id\":1,\"name\":\"a\",\"x\":null} -> {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+        "u {\"id\":1,\"name\":\"a\",\"x\":1} -> {\"id\":1,\"name\":\"a\",\"x\":null}\n"
+        "u {\"id\":1,\"name\":\"a\",\"x\":null} -> {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+        "u {\"id\":1,\"name\":\"a\",\"x\":1} -> {\"id\":1,\"name\":\"a\",\"x\":1.0}\n"
+        "u {\"id\":1,\"name\":\"a\",\"x\":1.0} -> {\"id\":1,\"name\":\"a\",\"x\":\"1\"}\n");
 }
 
 static void test_t6_an_update_from_or_to_null_is_one_and_a_no_op_is_none(void **state)
@@ -189,16 +198,18 @@ static void without_rowid(struct bench *bench, bool recursive)
                  &all);
     bench_sql(bench->db, "INSERT INTO t VALUES('k', 1, 'x'), ('l', 1, 'y');"
                          "REPLACE INTO t VALUES('K', 1, 'z'); REPLACE INTO t VALUES('m', 2, 'y')");
-    expect_changes(bench, &after, "c {\"a\":\"k\",\"b\":1,\"x\":\"x\"}\n"
-                                  "c {\"a\":\"l\",\"b\":1,\"x\":\"y\"}\n"
-                                  "d {\"a\":\"k\",\"b\":1,\"x\":\"x\"}\n"
-                                  "c {\"a\":\"K\",\"b\":1,\"x\":\"z\"}\n"
-                                  "d {\"a\":\"l\",\"b\":1,\"x\":\"y\"}\n"
-                                  "c {\"a\":\"m\",\"b\":2,\"x\":\"y\"}\n");
+    expect_changes(bench, &after,
+                   "c {\"a\":\"k\",\"b\":1,\"x\":\"x\"}\n"
+                   "c {\"a\":\"l\",\"b\":1,\"x\":\"y\"}\n"
+                   "d {\"a\":\"k\",\"b\":1,\"x\":\"x\"}\n"
+                   "c {\"a\":\"K\",\"b\":1,\"x\":\"z\"}\n"
+                   "d {\"a\":\"l\",\"b\":1,\"x\":\"y\"}\n"
+                   "c {\"a\":\"m\",\"b\":2,\"x\":\"y\"}\n");
     bench_sql(bench->db, "UPDATE t SET x = 'w' WHERE b = 2; DELETE FROM t WHERE b = 1");
-    expect_changes(bench, &after, "u {\"a\":\"m\",\"b\":2,\"x\":\"y\"} -> "
-                                  "{\"a\":\"m\",\"b\":2,\"x\":\"w\"}\n"
-                                  "d {\"a\":\"K\",\"b\":1,\"x\":\"z\"}\n");
+    expect_changes(bench, &after,
+                   "u {\"a\":\"m\",\"b\":2,\"x\":\"y\"} -> "
+                   "{\"a\":\"m\",\"b\":2,\"x\":\"w\"}\n"
+                   "d {\"a\":\"K\",\"b\":1,\"x\":\"z\"}\n");
 }
 
 static void test_t7_a_table_without_rowid_is_known_by_its_primary_key(void **state)
@@ -237,9 +248,10 @@ static void generated(struct bench *bench, bool recursive)
 {
     int64_t after = 0;
     (void)recursive;
-    capture_open(bench,
-                 "CREATE TABLE t(id INTEGER PRIMARY KEY, a, v AS (a * 2), s AS (a + 1) STORED UNIQUE)",
-                 &all);
+    capture_open(
+        bench,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a, v AS (a * 2), s AS (a + 1) STORED UNIQUE)",
+        &all);
     bench_sql(bench->db, "INSERT INTO t(id, a) VALUES(1, 4); UPDATE t SET a = 5;"
                          "INSERT OR REPLACE INTO t(id, a) VALUES(2, 5)");
     expect_changes(bench, &after,
@@ -296,9 +308,10 @@ static void add_column(struct bench *bench, bool recursive)
     expect_drift(bench);
     bench_sql(bench->db, "INSERT INTO t VALUES(3, 'c', 3, 4)");
     /* Those that wait are read as the table was. */
-    expect_changes(bench, &after, "c {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                                  "c {\"id\":2,\"name\":\"b\",\"x\":2}\n"
-                                  "c {\"id\":3,\"name\":\"c\",\"x\":3,\"y\":4}\n");
+    expect_changes(bench, &after,
+                   "c {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+                   "c {\"id\":2,\"name\":\"b\",\"x\":2}\n"
+                   "c {\"id\":3,\"name\":\"c\",\"x\":3,\"y\":4}\n");
 }
 
 static void test_t10_an_added_column_is_drift(void **state)
@@ -319,10 +332,11 @@ static void renamed(struct bench *bench, bool recursive)
     bench_sql(bench->db, "INSERT INTO u VALUES(3, 'c', 3)");
     expect_drift(bench);
     bench_sql(bench->db, "INSERT INTO u VALUES(4, 'd', 4)");
-    expect_changes(bench, &after, "c {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                                  "c {\"id\":2,\"name\":\"b\",\"y\":2}\n"
-                                  "c {\"id\":3,\"name\":\"c\",\"y\":3}\n"
-                                  "c {\"id\":4,\"name\":\"d\",\"y\":4}\n");
+    expect_changes(bench, &after,
+                   "c {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+                   "c {\"id\":2,\"name\":\"b\",\"y\":2}\n"
+                   "c {\"id\":3,\"name\":\"c\",\"y\":3}\n"
+                   "c {\"id\":4,\"name\":\"d\",\"y\":4}\n");
     char *document = change_document(bench, OUTBOX_NORMAL, 4);
     assert_non_null(strstr(document, "\"table\":\"u\""));
     sqlite3_free(document);
@@ -369,12 +383,14 @@ static void rebuilt(struct bench *bench, bool recursive)
                          "INSERT INTO new SELECT * FROM t; DROP TABLE t;"
                          "ALTER TABLE new RENAME TO t; INSERT INTO t VALUES(2, 'b', 2); COMMIT");
     expect_drift(bench);
-    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_DRIFT); /* what was missed */
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL),
+                     OUTBOX_DRIFT); /* what was missed */
     assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_OK);
     assert_int_equal(count, 2);
     assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
-    expect_changes(bench, &after, "r {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                                  "r {\"id\":2,\"name\":\"b\",\"x\":2}\n");
+    expect_changes(bench, &after,
+                   "r {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+                   "r {\"id\":2,\"name\":\"b\",\"x\":2}\n");
     bench_sql(bench->db, "DROP TABLE t");
     assert_int_equal(state_of(bench), OUTBOX_CAPTURE_DRIFTED);
 }
@@ -610,8 +626,9 @@ static void changed_key(struct bench *bench, bool recursive)
     (void)recursive;
     capture_open(bench, plain, &all);
     bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1); UPDATE t SET id = 5, x = 2");
-    expect_changes(bench, &after, "d {\"id\":1,\"name\":\"a\",\"x\":1}\n"
-                                  "c {\"id\":5,\"name\":\"a\",\"x\":2}\n");
+    expect_changes(bench, &after,
+                   "d {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+                   "c {\"id\":5,\"name\":\"a\",\"x\":2}\n");
     char *gone = change_document(bench, OUTBOX_NORMAL, 2);
     char *come = change_document(bench, OUTBOX_NORMAL, 3);
     assert_non_null(strstr(gone, ",\"key_to\":{\"id\":5},\"source\""));
@@ -619,8 +636,9 @@ static void changed_key(struct bench *bench, bool recursive)
     sqlite3_free(gone);
     sqlite3_free(come);
     bench_sql(bench->db, "UPDATE t SET rowid = 6");
-    expect_changes(bench, &after, "d {\"id\":5,\"name\":\"a\",\"x\":2}\n"
-                                  "c {\"id\":6,\"name\":\"a\",\"x\":2}\n");
+    expect_changes(bench, &after,
+                   "d {\"id\":5,\"name\":\"a\",\"x\":2}\n"
+                   "c {\"id\":6,\"name\":\"a\",\"x\":2}\n");
 }
 
 static void test_t23_a_changed_key_is_a_delete_and_a_create_that_name_each_other(void **state)
@@ -680,10 +698,11 @@ static void undone(struct bench *bench, bool recursive)
                          "BEGIN; INSERT INTO t VALUES(2, 'b', 2); SAVEPOINT s;"
                          "INSERT INTO t VALUES(3, 'c', 3); ROLLBACK TO s; COMMIT;"
                          "INSERT INTO t VALUES(4, 'd', 4); DELETE FROM t");
-    expect_changes(bench, &after, "c {\"id\":2,\"name\":\"b\",\"x\":2}\n"
-                                  "c {\"id\":4,\"name\":\"d\",\"x\":4}\n"
-                                  "d {\"id\":2,\"name\":\"b\",\"x\":2}\n"
-                                  "d {\"id\":4,\"name\":\"d\",\"x\":4}\n");
+    expect_changes(bench, &after,
+                   "c {\"id\":2,\"name\":\"b\",\"x\":2}\n"
+                   "c {\"id\":4,\"name\":\"d\",\"x\":4}\n"
+                   "d {\"id\":2,\"name\":\"b\",\"x\":2}\n"
+                   "d {\"id\":4,\"name\":\"d\",\"x\":4}\n");
     assert_int_equal(after, 4); /* no id was lost */
 }
 
@@ -698,9 +717,10 @@ static void no_burnt_id(struct bench *bench, bool recursive)
     (void)recursive;
     capture_open(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, x)",
                  &all);
-    bench_sql(bench->db, "INSERT INTO t(name) VALUES('a'); INSERT OR IGNORE INTO t(name) VALUES('a');"
-                         "INSERT INTO t(name) VALUES('a') ON CONFLICT DO NOTHING;"
-                         "INSERT INTO t(name) VALUES('b')");
+    bench_sql(bench->db,
+              "INSERT INTO t(name) VALUES('a'); INSERT OR IGNORE INTO t(name) VALUES('a');"
+              "INSERT INTO t(name) VALUES('a') ON CONFLICT DO NOTHING;"
+              "INSERT INTO t(name) VALUES('b')");
     assert_int_equal(bench_number(bench->db, "SELECT max(id) FROM outbox_event"), 2);
 }
 
@@ -740,14 +760,16 @@ static void another_connection(struct bench *bench, bool recursive)
     sqlite3 *other = bench_connect(bench);
     capture_open(bench, plain, &all);
     assert_int_equal(sqlite3_db_config(other, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL), SQLITE_OK);
-    bench_sql(other, recursive ? "PRAGMA recursive_triggers = ON" : "PRAGMA recursive_triggers = 0");
+    bench_sql(other,
+              recursive ? "PRAGMA recursive_triggers = ON" : "PRAGMA recursive_triggers = 0");
     bench_sql(other, "INSERT INTO t VALUES(1, 'a', 1); UPDATE t SET x = 2;"
                      "INSERT OR REPLACE INTO t VALUES(2, 'a', 3); DELETE FROM t");
-    expect_changes(bench, &after, "u {\"id\":1,\"name\":\"a\",\"x\":1} -> "
-                                  "{\"id\":1,\"name\":\"a\",\"x\":2}\n"
-                                  "d {\"id\":1,\"name\":\"a\",\"x\":2}\n"
-                                  "c {\"id\":2,\"name\":\"a\",\"x\":3}\n"
-                                  "d {\"id\":2,\"name\":\"a\",\"x\":3}\n");
+    expect_changes(bench, &after,
+                   "u {\"id\":1,\"name\":\"a\",\"x\":1} -> "
+                   "{\"id\":1,\"name\":\"a\",\"x\":2}\n"
+                   "d {\"id\":1,\"name\":\"a\",\"x\":2}\n"
+                   "c {\"id\":2,\"name\":\"a\",\"x\":3}\n"
+                   "d {\"id\":2,\"name\":\"a\",\"x\":3}\n");
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
 }
 
@@ -761,7 +783,8 @@ static void test_t29_a_connection_that_knows_nothing_of_us_is_captured(void **st
 static void attached_database(struct bench *bench, bool recursive)
 {
     (void)recursive;
-    bench_sql(bench->db, "ATTACH ':memory:' AS other; CREATE TABLE other.t(id INTEGER PRIMARY KEY)");
+    bench_sql(bench->db,
+              "ATTACH ':memory:' AS other; CREATE TABLE other.t(id INTEGER PRIMARY KEY)");
     assert_int_equal(outbox_capture_add(bench->box, &all), OUTBOX_MISUSE);
     bench_sql(bench->db, "CREATE TEMP TABLE t(id INTEGER PRIMARY KEY)");
     assert_int_equal(outbox_capture_add(bench->box, &all), OUTBOX_MISUSE);
@@ -784,7 +807,8 @@ static void test_t30_a_table_of_another_database_is_refused(void **state)
 static void virtual_table(struct bench *bench, bool recursive)
 {
     (void)recursive;
-    if (sqlite3_exec(bench->db, "CREATE VIRTUAL TABLE t USING fts5(a)", NULL, NULL, NULL) != SQLITE_OK)
+    if (sqlite3_exec(bench->db, "CREATE VIRTUAL TABLE t USING fts5(a)", NULL, NULL, NULL) !=
+        SQLITE_OK)
         return;
     assert_int_equal(outbox_capture_add(bench->box, &inserts), OUTBOX_MISUSE);
     assert_non_null(strstr(outbox_errmsg(bench->box), "virtual table"));
@@ -878,7 +902,8 @@ static void random_rowid(struct bench *bench, bool recursive)
 static void random_without_rowid(struct bench *bench, bool recursive)
 {
     (void)recursive;
-    run_random(bench, "CREATE TABLE t(id INT NOT NULL PRIMARY KEY, name TEXT UNIQUE, x) WITHOUT ROWID");
+    run_random(bench,
+               "CREATE TABLE t(id INT NOT NULL PRIMARY KEY, name TEXT UNIQUE, x) WITHOUT ROWID");
 }
 
 static void random_indexes(struct bench *bench, bool recursive)
@@ -937,7 +962,8 @@ int main(void)
         cmocka_unit_test(test_t23_a_changed_key_is_a_delete_and_a_create_that_name_each_other),
         cmocka_unit_test(test_t24_a_cascade_deletes_the_child_before_the_parent),
         cmocka_unit_test(test_t25_a_blob_that_is_written_in_place_gives_no_event),
-        cmocka_unit_test(test_t26_what_is_rolled_back_leaves_no_trace_and_a_truncate_gives_each_row),
+        cmocka_unit_test(
+            test_t26_what_is_rolled_back_leaves_no_trace_and_a_truncate_gives_each_row),
         cmocka_unit_test(test_t27_an_ignored_insert_burns_no_id),
         cmocka_unit_test(test_t28_no_id_is_given_out_again_when_all_is_sent),
         cmocka_unit_test(test_t29_a_connection_that_knows_nothing_of_us_is_captured),
