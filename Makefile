@@ -4,6 +4,7 @@
 #
 #   make CC=clang BUILD=build/clang       another compiler, a folder of its own
 #   make SANITIZE=thread                  another build of everything, in build/tsan
+#   make SQLITE='-L/x -Wl,-rpath,/x -lsqlite3'  another SQLite than the system's
 #   make NO_DEPS=1                        installs nothing; the libraries come from elsewhere
 #   make V=1                              shows each command in full
 #
@@ -28,7 +29,9 @@ WARNINGS := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -Wsign-conver
             -Wformat=2 -Wvla
 ALL_CFLAGS = -std=c11 -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZER)
 LINK = $(CC) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
-LIBS := -lpaho-mqtt3as -lsqlite3 -pthread
+# Another SQLite, to build and test with: SQLITE='-L/where/it/is -Wl,-rpath,/where/it/is -lsqlite3'.
+SQLITE ?= -lsqlite3
+LIBS := -lpaho-mqtt3as $(SQLITE) -pthread
 
 ifneq ($(SANITIZE),)
 SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -168,7 +171,7 @@ $(call programs,$(FUZZERS)): %: %.o $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/un
 $(BUILD)/faults: $(call objects,$(FAULTS) $(addprefix tests/sim/,vfs.c disk.c choose.c tape.c)) \
                  $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ -lsqlite3 -pthread
+	$(Q)$(LINK) -o $@ $^ $(SQLITE) -pthread
 
 .PHONY: faults
 faults: $(BUILD)/faults ## let every call fail once and for good, and every one in a recovery
@@ -178,7 +181,7 @@ faults: $(BUILD)/faults ## let every call fail once and for good, and every one 
 
 $(BUILD)/sim: $(call objects,$(SIM)) $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ -lsqlite3 -pthread
+	$(Q)$(LINK) -o $@ $^ $(SQLITE) -pthread
 
 .PHONY: sim sim-soak sim-probe sim-enumerate sim-same mutants
 sim: $(BUILD)/sim ## run SEEDS=500 simulated devices of each profile
