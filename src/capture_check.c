@@ -181,7 +181,8 @@ int ob_captures_drifted(sqlite3 *db, struct ob_error *drift, struct ob_error *er
 
 void ob_capture_note_drift(outbox *box)
 {
-    struct ob_error drift, ignored; /* what cannot be read now, the forwarder reads later */
+    struct ob_error drift = {0},
+                    ignored = {0}; /* what cannot be read now, the forwarder reads later */
     if (ob_captures_drifted(box->wakeup.db, &drift, &ignored) == OUTBOX_OK)
         box->has_drift = drift.code != OUTBOX_OK;
 }

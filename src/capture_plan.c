@@ -36,7 +36,7 @@ int ob_plan_query(sqlite3 *db, struct ob_error *error, const char *sql, const ch
     int bound = SQLITE_OK, code = ob_sql_prepare(db, sql, &statement, error);
     if (code != OUTBOX_OK)
         return code;
-    for (int i = 0; i < sqlite3_bind_parameter_count(statement) && bound == SQLITE_OK; i++)
+    for (int i = 0; i < 2 && i < sqlite3_bind_parameter_count(statement) && bound == SQLITE_OK; i++)
         bound = sqlite3_bind_text(statement, i + 1, texts[i], -1, SQLITE_STATIC);
     if (bound != SQLITE_OK)
         code = ob_error_sqlite(error, db, bound, "binding a name");

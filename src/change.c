@@ -102,7 +102,7 @@ static bool find_place(const struct shape *shape, int place, struct column *colu
 static int find_name(const struct shape *shape, const char *name, size_t len)
 {
     struct span rest = shape->columns;
-    struct column column;
+    struct column column = {0};
     for (int i = 0; i < shape->count && cut_column(&rest, &column); i++)
         if (column.name.len == len && sqlite3_strnicmp(column.name.at, name, (int)len) == 0)
             return i;
@@ -192,9 +192,10 @@ static void put_integer(struct render *r, int64_t number)
     sqlite3_str_appendf(r->text, is_text ? "{\"$integer\":\"%lld\"}" : "%lld", (long long)number);
 }
 
+/* SQLite holds no NaN, but infinity less infinity is one. */
 static bool is_infinite(double number)
 {
-    return number > 1.7976931348623157e308 || number < -1.7976931348623157e308;
+    return number - number != 0;
 }
 
 static void put_real(struct render *r, double number)
@@ -248,7 +249,7 @@ static void put_member(struct render *r, const struct column *column, int value,
 static void put_row(struct render *r, const char *name, int from)
 {
     struct span rest = r->shape->columns;
-    struct column column;
+    struct column column = {0};
     bool is_first = true;
     sqlite3_str_appendf(r->text, ",\"%s\":%s", name, from < 0 ? "null" : "{");
     if (from < 0)
@@ -265,10 +266,10 @@ static void put_row(struct render *r, const char *name, int from)
 static void put_identity(struct render *r, const char *name, int from)
 {
     struct span rest = r->shape->identity;
-    struct column column;
+    struct column column = {0};
     bool is_first = true;
     sqlite3_str_appendf(r->text, ",\"%s\":{", name);
-    for (int place; cut_number(&rest, &place) && find_place(r->shape, place, &column);) {
+    for (int place = 0; cut_number(&rest, &place) && find_place(r->shape, place, &column);) {
         put_member(r, &column, from + place, is_first);
         is_first = false;
     }
@@ -369,7 +370,7 @@ static size_t put_key(struct render *r, int from)
     struct span rest = r->shape->keys;
     size_t start = (size_t)sqlite3_str_length(r->text);
     bool is_first = true;
-    for (int place; cut_number(&rest, &place); is_first = false) {
+    for (int place = 0; cut_number(&rest, &place); is_first = false) {
         if (!is_first)
             put_bounded(&to, "/", 1);
         put_level(r, &to, from + place, false);

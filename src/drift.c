@@ -27,7 +27,7 @@ static int look(outbox_forwarder *f, int64_t *version, struct ob_error *drift)
 void ob_drift_look(outbox_forwarder *f)
 {
     int64_t version = -1;
-    struct ob_error drift;
+    struct ob_error drift = {0};
     if (!f->must_look_for_drift || ob_store_is_blocked(&f->store) ||
         !ob_machine_has_come(f, f->store_not_before))
         return;

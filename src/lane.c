@@ -19,7 +19,7 @@
 #define BYTES_OF(column) " + coalesce(length(CAST(" column " AS BLOB)), 0)"
 #define BYTES                                                                                      \
     "32" BYTES_OF("topic") BYTES_OF("payload") BYTES_OF("type") BYTES_OF("content_type")           \
-        BYTES_OF("key")
+        BYTES_OF("key") OB_SQL_VALUES
 
 #define SQL_OF(lane, table)                                                                                                              \
     {                                                                                                                                    \

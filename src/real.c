@@ -135,8 +135,9 @@ static size_t place(char *text, const char *digits, int whole)
         text[used++] = '.';
         for (; whole < 0; whole++)
             text[used++] = '0';
-        memcpy(text + used, digits, len);
-        return used + len;
+        for (size_t i = 0; i < len; i++)
+            text[used++] = digits[i];
+        return used;
     }
     for (size_t i = 0; i < (size_t)whole; i++)
         text[used++] = digits[i]; /* never more than there are */
@@ -145,8 +146,9 @@ static size_t place(char *text, const char *digits, int whole)
         text[used++] = '0';
         return used;
     }
-    memcpy(text + used, digits + whole, len - (size_t)whole);
-    return used + len - (size_t)whole;
+    for (size_t i = (size_t)whole; i < len; i++)
+        text[used++] = digits[i];
+    return used;
 }
 
 size_t ob_real_print(double value, char text[OB_REAL_TEXT])

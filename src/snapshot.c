@@ -92,7 +92,7 @@ static int prepare(const struct snapshot *snapshot, const struct ob_plan *plan, 
 /* The key of the batch's last row, if there are rows behind it. */
 static int find_end(struct snapshot *snapshot, struct ob_plan *plan)
 {
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statement = NULL;
     bool row = false;
     sqlite3_str *sql = sqlite3_str_new(plan->db);
     snapshot->has_to = false;
@@ -149,7 +149,7 @@ static int mark(struct snapshot *snapshot, const struct ob_plan *plan, int64_t c
 static int copy_rows(struct snapshot *snapshot, struct ob_plan *plan)
 {
     static const char *const lanes[OUTBOX_LANES] = {"outbox_event", "outbox_urgent"};
-    sqlite3_stmt *statement;
+    sqlite3_stmt *statement = NULL;
     sqlite3_str *sql = sqlite3_str_new(plan->db);
     sqlite3_str_appendf(sql, "INSERT INTO main.%s(payload, type, ", lanes[plan->definition->lane]);
     ob_plan_put_places(plan, sql, 1);

@@ -71,7 +71,7 @@ void write_rows(sqlite3 *db, sqlite3_stmt *const *statements, int transactions)
             must(db, sqlite3_bind_int(insert, 1, j));
             must(db, sqlite3_bind_text(insert, 2, "sensor/7", 8, SQLITE_STATIC));
             must(db, sqlite3_bind_double(insert, 3, 21.5 + j * 0.1));
-            must(db, sqlite3_bind_int64(insert, 4, 1700000000000 + i * ROWS + j));
+            must(db, sqlite3_bind_int64(insert, 4, 1700000000000 + (sqlite3_int64)i * ROWS + j));
             must(db, sqlite3_bind_text(insert, 5, "ok", 2, SQLITE_STATIC));
             must(db, sqlite3_step(insert));
             must(db, sqlite3_reset(insert));

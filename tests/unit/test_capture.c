@@ -426,6 +426,27 @@ static void test_a_change_over_the_forwarder_s_limit_is_a_dead_letter(void **sta
     rig_stop(&rig);
 }
 
+/* [capture-12] [limit-1] */
+static void test_a_limit_in_bytes_counts_captured_values(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_config config = {
+        .limits[OUTBOX_NORMAL] = {.max_bytes = 5000, .when_full = OUTBOX_EVICT_OLDEST}};
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    capture_open(bench, plain, &all);
+    for (int i = 0; i < 20; i++)
+        bench_sql(bench->db, "INSERT INTO t(x) VALUES(zeroblob(1000))");
+    rig_start(&rig, bench, NULL);
+    rig_run(&rig, 2500);
+    assert_in_range(rig_stats(&rig).evicted, 16, 16);
+    outbox_statistics statistics = rig_stats(&rig);
+    assert_in_range(statistics.lanes[OUTBOX_NORMAL].pending_bytes, 4000, 5000);
+    bench_put(bench, "own", "a put measures them too");
+    rig_stop(&rig);
+}
+
 /* ---- Drift ----------------------------------------------------------------------------------- */
 
 /* [capture-19] */
@@ -701,6 +722,7 @@ int main(void)
         TEST(test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters),
         TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
+        TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
         TEST(test_the_doctor_finds_what_makes_captures_incomplete),
         TEST(test_the_list_gives_back_what_was_asked_for),
