@@ -629,15 +629,33 @@ static int write_forget(struct ob_plan *plan)
     return end(plan, sql);
 }
 
+/* The same for an insert where rows can clash by their key alone: a copy of it is the row that is gone.
+ * This program is shorter. */
+static int write_after_insert(struct ob_plan *plan)
+{
+    long long number = (long long)plan->definition->number;
+    sqlite3_str *sql = begin(plan, "ib", "AFTER INSERT");
+    sqlite3_str_appendf(sql, " WHEN EXISTS(SELECT 1 FROM outbox_replaced_%lld WHERE ", number);
+    put_key_is(plan, sql, "NEW");
+    sqlite3_str_appendf(sql, ") BEGIN INSERT INTO outbox_gone_%lld VALUES(", number);
+    put_row_key(plan, sql, "NEW");
+    sqlite3_str_appendall(sql, "); ");
+    return end(plan, sql);
+}
+
 static int write_replaced(struct ob_plan *plan, const struct clashes *clashes)
 {
+    /* The primary key of a table WITHOUT ROWID may take another text for the same. */
+    bool by_rowid = plan->rowid && clashes->count == 1;
     int code = write_tables(plan);
     if (code == OUTBOX_OK)
         code = write_gone(plan);
     for (int i = 0; i < 2 && code == OUTBOX_OK; i++)
         code = write_before(plan, clashes, i == 1);
-    for (int i = 0; i < 2 && code == OUTBOX_OK; i++)
-        code = write_after(plan, i == 1);
+    if (code == OUTBOX_OK)
+        code = by_rowid ? write_after_insert(plan) : write_after(plan, false);
+    if (code == OUTBOX_OK)
+        code = write_after(plan, true);
     return code == OUTBOX_OK ? write_forget(plan) : code;
 }
 

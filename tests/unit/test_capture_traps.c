@@ -901,6 +901,12 @@ static void random_rowid(struct bench *bench, bool recursive)
     run_random(bench, plain);
 }
 
+static void random_key_alone(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    run_random(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x)");
+}
+
 static void random_without_rowid(struct bench *bench, bool recursive)
 {
     (void)recursive;
@@ -931,6 +937,7 @@ static void test_a_replica_of_the_events_is_the_table(void **state)
 {
     (void)state;
     run_recursively(random_rowid);
+    run_recursively(random_key_alone);
     run_recursively(random_without_rowid);
     run_recursively(random_indexes);
     run_recursively(random_own_triggers);
