@@ -46,6 +46,7 @@ HEADERS   := $(wildcard include/outbox/*.h)
 CORE      := $(wildcard src/*.c)
 PORT      := $(wildcard ports/linux/*.c)
 CLI       := $(wildcard src/cli/*.c)
+EXTENSION := $(wildcard src/extension/*.c)
 EXAMPLES  := $(wildcard examples/*.c)
 TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
 HELPERS   := $(filter-out $(TESTS),$(wildcard tests/unit/*.c tests/integration/*.c))
@@ -53,21 +54,21 @@ BENCHES   := $(wildcard tests/bench/*.c)
 SIM       := $(wildcard tests/sim/*.c)
 FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
-PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
+PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXTENSION) $(EXAMPLES)
 TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) tests/fuzz/fuzz.c
 FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
-             $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
+             $(wildcard $(foreach d,src src/cli src/extension ports/linux examples tests tests/*,$(d)/*.h))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))
 
-flags_of = -Iinclude $(if $(filter $(CORE),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
+flags_of = -Iinclude $(if $(filter $(CORE) $(EXTENSION),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
            $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Itests)
 
 # ---- Libraries, command, examples ----------------------------------------------------------------
 
 .PHONY: all
-all: $(BUILD)/liboutbox.a $(BUILD)/liboutbox.so $(if $(CLI),$(BUILD)/outbox) ## build the libraries and the command (default)
+all: $(BUILD)/liboutbox.a $(BUILD)/liboutbox.so $(BUILD)/outbox.so $(if $(CLI),$(BUILD)/outbox) ## build the libraries and the command (default)
 
 $(BUILD)/%.o: %.c Makefile | deps-build
 	@mkdir -p $(@D)
@@ -91,6 +92,18 @@ $(BUILD)/liboutbox.so: $(call objects,$(CORE) $(PORT)) $(BUILD)/exports.map
 	$(Q)$(LINK) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=$(BUILD)/exports.map $(NO_UNDEFINED) \
 	  -o $@ $(filter %.o,$^) $(LIBS)
 	@ln -sf $(@F) $@.0
+
+# The loadable extension is the core compiled once more: it reaches the SQLite that loads it through
+# the table that this hands over, and links none.
+$(BUILD)/loadable/%.o: %.c Makefile | deps-build
+	@mkdir -p $(@D)
+	@echo '  CC    $< (loadable)'
+	$(Q)$(CC) $(ALL_CFLAGS) -fvisibility=hidden -include src/extension/loadable.h $(call flags_of,$<) \
+	  $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/outbox.so: $(patsubst %.c,$(BUILD)/loadable/%.o,$(CORE) $(EXTENSION))
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -shared $(NO_UNDEFINED) -o $@ $^
 
 $(BUILD)/outbox: $(call objects,$(CLI)) $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
@@ -149,6 +162,29 @@ test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, se
 
 test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
 	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+
+# ---- Node and a current SQLite ---------------------------------------------------------------------
+
+# The npm package better-sqlite3 brings the source of a current SQLite. Nothing else needs it; where it
+# is not there, the test of the loadable extension leaves Node out.
+NPM_SQLITE := $(BUILD)/npm/node_modules/better-sqlite3/deps/sqlite3/sqlite3.c
+CURRENT    := $(BUILD)/sqlite/libsqlite3.so.0
+
+.PHONY: npm test-current
+npm: $(NPM_SQLITE) ## install better-sqlite3 for the tests from Node
+
+$(NPM_SQLITE):
+	@mkdir -p $(BUILD)/npm
+	npm install --no-audit --no-fund --prefix $(BUILD)/npm better-sqlite3@12.11.1
+
+$(CURRENT): $(NPM_SQLITE)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -O2 -fPIC -shared -Wl,-soname,$(@F) -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_COLUMN_METADATA \
+	  -o $@ $< -lm -ldl -pthread
+
+test-current: deps $(UNIT_TESTS) $(CURRENT) ## run the tests of captures on a current SQLite
+	@for test in $(filter %test_capture %test_capture_traps,$(UNIT_TESTS)); do \
+	  LD_LIBRARY_PATH=$(dir $(CURRENT)) $$test || exit; done
 
 # ---- Fuzzing -------------------------------------------------------------------------------------
 
@@ -262,7 +298,7 @@ $(BUILD)/%.tidy: %.c $(filter %.h,$(FORMATTED)) .clang-tidy | deps-lint
 	@touch $@
 
 .PHONY: objects
-objects: $(call objects,$(PRODUCT))
+objects: $(call objects,$(filter-out $(EXTENSION),$(PRODUCT)))
 
 format: deps-lint ## bring all C files into form
 	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
@@ -311,4 +347,5 @@ help: ## list the targets
 	  printf '  make %-18s %s\n' "$$target" "$$text"; done
 
 .SECONDARY:
--include $(patsubst %.c,$(BUILD)/%.d,$(PRODUCT) $(TESTING))
+-include $(patsubst %.c,$(BUILD)/%.d,$(PRODUCT) $(TESTING)) \
+  $(patsubst %.c,$(BUILD)/loadable/%.d,$(CORE) $(EXTENSION))

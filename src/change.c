@@ -121,7 +121,7 @@ struct render {
 };
 
 /* RFC 8259, section 7. */
-static void put_string(sqlite3_str *text, const char *bytes, size_t len)
+void ob_json_put_string(sqlite3_str *text, const char *bytes, size_t len)
 {
     size_t done = 0;
     sqlite3_str_appendchar(text, 1, '"');
@@ -182,7 +182,7 @@ static void put_text(struct render *r, int column, bool is_json)
     else if (is_json)
         sqlite3_str_append(r->text, span.at, (int)span.len);
     else
-        put_string(r->text, span.at, span.len);
+        ob_json_put_string(r->text, span.at, span.len);
 }
 
 static void put_integer(struct render *r, int64_t number)
@@ -240,7 +240,7 @@ static void put_member(struct render *r, const struct column *column, int value,
 {
     if (!is_first)
         sqlite3_str_appendchar(r->text, 1, ',');
-    put_string(r->text, column->name.at, column->name.len);
+    ob_json_put_string(r->text, column->name.at, column->name.len);
     sqlite3_str_appendchar(r->text, 1, ':');
     put_value(r, value, column->is_json);
 }
@@ -413,9 +413,9 @@ static void put_source(struct render *r, const struct kind *kind, const char *de
 {
     const struct shape *shape = r->shape;
     sqlite3_str_appendall(r->text, ",\"source\":{\"device\":");
-    put_string(r->text, device, strlen(device));
+    ob_json_put_string(r->text, device, strlen(device));
     sqlite3_str_appendall(r->text, ",\"table\":");
-    put_string(r->text, shape->table.at, shape->table.len);
+    ob_json_put_string(r->text, shape->table.at, shape->table.len);
     sqlite3_str_appendf(r->text, ",\"schema\":\"%.*s\",\"snapshot\":\"%s\"}",
                         (int)shape->schema.len, shape->schema.at, kind->snapshot);
 }

@@ -49,6 +49,9 @@ int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
                      const struct ob_row *row, const char *device, const struct ob_group *group,
                      struct ob_row *event, struct ob_error *error);
 
+/* Appends a text as a JSON string (RFC 8259, section 7). */
+void ob_json_put_string(sqlite3_str *text, const char *bytes, size_t len);
+
 /* Frees what was kept. */
 void ob_change_close(struct ob_change *change);
 

@@ -89,6 +89,18 @@ static void on_closed(void *context)
     outbox *box = context;
     assert(!box->wakeup.db);
     box->touched = false;
+    if (box->is_orphan)
+        sqlite3_free(box);
+}
+
+void ob_writer_leave(outbox *box)
+{
+    if (!box)
+        return;
+    assert(!box->service);
+    box->is_orphan = true;
+    if (!box->wakeup.db)
+        sqlite3_free(box);
 }
 
 static const struct ob_wakeup_methods on_wakeup = {

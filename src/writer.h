@@ -45,9 +45,15 @@ struct outbox {
     const outbox_service *service; /* the forwarder that outbox_start() bound, or NULL */
     void *service_context;
 
+    bool is_orphan; /* it frees itself when the connection closes */
+
     struct ob_error error;
     const char *warning;
     bool has_drift; /* a captured table was found to be another than it was */
 };
+
+/* Leaves the handle to its connection: it is freed when that closes, or now if it is closed. For the
+ * loadable extension, whose functions may be taken away in the midst of a close. */
+void ob_writer_leave(outbox *box);
 
 #endif
