@@ -111,7 +111,7 @@ int outbox_capture_suspend(outbox *box, const char *table);
  * any more; then the old triggers are still there. [capture-16] */
 int outbox_capture_resume(outbox *box, const char *table);
 
-/* Puts an event r for each row that there is, in order of the primary key, in transactions of at most
+/* Puts an event r for each row that there is, in the order in which SQLite keeps them, in transactions of at most
  * `rows` rows (0: 256). Between two of them others may write; what they change is captured behind what
  * was read, so whoever applies the events in order has the table. A row that is inserted meanwhile may
  * come twice, as c and r. If it ends early, events r were put up to there: call again. [capture-17]

@@ -47,10 +47,10 @@ static void release(void *context)
 
 /* ---- The handle ------------------------------------------------------------------------------ */
 
-static int attach(struct extension *extension, const char *device, char *sentence, int size)
+static int attach(struct extension *extension, const char *device, struct ob_error *error)
 {
     const outbox_config config = {
-        .device = device, .sentence = sentence, .sentence_size = (size_t)size};
+        .device = device, .sentence = error->sentence, .sentence_size = sizeof error->sentence};
     return outbox_attach(extension->db, &config, &extension->box);
 }
 
@@ -69,7 +69,7 @@ static outbox *handle(sqlite3_context *context)
         return NULL;
     }
     if (code == OUTBOX_OK && !extension->box)
-        code = attach(extension, NULL, error.sentence, (int)sizeof error.sentence);
+        code = attach(extension, NULL, &error);
     if (code != OUTBOX_OK)
         sqlite3_result_error(context, error.sentence, -1);
     return code == OUTBOX_OK ? extension->box : NULL;
@@ -272,8 +272,7 @@ static void init(sqlite3_context *context, int count, sqlite3_value **values)
     if (extension->box)
         outbox_detach(extension->box);
     extension->box = NULL;
-    code = attach(extension, count > 0 ? text_of(values[0]) : NULL, error.sentence,
-                  (int)sizeof error.sentence);
+    code = attach(extension, count > 0 ? text_of(values[0]) : NULL, &error);
     if (code == OUTBOX_OK)
         code = ob_schema_device(extension->db, device, &error);
     if (code == OUTBOX_OK)
@@ -503,7 +502,7 @@ int sqlite3_outbox_init(sqlite3 *db, char **message, const sqlite3_api_routines 
     /* Later may be inside a transaction, where nothing can be attached. */
     if (result == SQLITE_OK && ob_schema_find(db, &found, &ignored) == OUTBOX_OK &&
         found == OB_SCHEMA_PRESENT)
-        (void)attach(extension, NULL, ignored.sentence, (int)sizeof ignored.sentence);
+        (void)attach(extension, NULL, &ignored);
     release(extension);
     return result;
 }
