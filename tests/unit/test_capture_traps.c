@@ -182,10 +182,20 @@ static void null_and_no_op(struct bench *bench, bool recursive)
         "u {\"id\":1,\"name\":\"a\",\"x\":1.0} -> {\"id\":1,\"name\":\"a\",\"x\":\"1\"}\n");
 }
 
+static void other_case(struct bench *bench, bool recursive)
+{
+    int64_t after = 1;
+    (void)recursive;
+    capture_open(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE)", &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a'); UPDATE t SET name = 'A'");
+    expect_changes(bench, &after, "u {\"id\":1,\"name\":\"a\"} -> {\"id\":1,\"name\":\"A\"}\n");
+}
+
 static void test_t6_an_update_from_or_to_null_is_one_and_a_no_op_is_none(void **state)
 {
     (void)state;
     run_recursively(null_and_no_op);
+    run_recursively(other_case);
 }
 
 static void without_rowid(struct bench *bench, bool recursive)
