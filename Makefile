@@ -4,6 +4,7 @@
 #
 #   make CC=clang BUILD=build/clang       another compiler, a folder of its own
 #   make SANITIZE=thread                  another build of everything, in build/tsan
+#   make SQLITE_LIBS='-L/x -lsqlite3'        another SQLite than the system's
 #   make NO_DEPS=1                        installs nothing; the libraries come from elsewhere
 #   make V=1                              shows each command in full
 #
@@ -28,7 +29,9 @@ WARNINGS := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -Wsign-conver
             -Wformat=2 -Wvla
 ALL_CFLAGS = -std=c11 -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZER)
 LINK = $(CC) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
-LIBS := -lpaho-mqtt3as -lssl -lcrypto -lsqlite3 -pthread
+# Another SQLite, to build and test with: SQLITE_LIBS='-L/where/it/is -Wl,-rpath,/where/it/is -lsqlite3'.
+SQLITE_LIBS ?= -lsqlite3
+LIBS := -lpaho-mqtt3as -lssl -lcrypto $(SQLITE_LIBS) -pthread
 
 ifneq ($(SANITIZE),)
 SANITIZER := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -43,6 +46,7 @@ HEADERS   := $(wildcard include/outbox/*.h)
 CORE      := $(wildcard src/*.c)
 PORT      := $(wildcard ports/linux/*.c)
 CLI       := $(wildcard src/cli/*.c)
+EXTENSION := $(wildcard src/extension/*.c)
 EXAMPLES  := $(wildcard examples/*.c)
 TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
 HELPERS   := $(filter-out $(TESTS),$(wildcard tests/unit/*.c tests/integration/*.c))
@@ -50,21 +54,21 @@ BENCHES   := $(wildcard tests/bench/*.c)
 SIM       := $(wildcard tests/sim/*.c)
 FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
-PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
+PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXTENSION) $(EXAMPLES)
 TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) tests/fuzz/fuzz.c
 FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
-             $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
+             $(wildcard $(foreach d,src src/cli src/extension ports/linux examples tests tests/*,$(d)/*.h))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))
 
-flags_of = -Iinclude $(if $(filter $(CORE),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
+flags_of = -Iinclude $(if $(filter $(CORE) $(EXTENSION),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
            $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Itests)
 
 # ---- Libraries, command, examples ----------------------------------------------------------------
 
 .PHONY: all
-all: $(BUILD)/liboutbox.a $(BUILD)/liboutbox.so $(if $(CLI),$(BUILD)/outbox) ## build the libraries and the command (default)
+all: $(BUILD)/liboutbox.a $(BUILD)/liboutbox.so $(BUILD)/outbox.so $(if $(CLI),$(BUILD)/outbox) ## build the libraries and the command (default)
 
 $(BUILD)/%.o: %.c Makefile | deps-build
 	@mkdir -p $(@D)
@@ -88,6 +92,18 @@ $(BUILD)/liboutbox.so: $(call objects,$(CORE) $(PORT)) $(BUILD)/exports.map
 	$(Q)$(LINK) -shared -Wl,-soname,$(@F).0 -Wl,--version-script=$(BUILD)/exports.map $(NO_UNDEFINED) \
 	  -o $@ $(filter %.o,$^) $(LIBS)
 	@ln -sf $(@F) $@.0
+
+# The loadable extension is the core compiled once more: it reaches the SQLite that loads it through
+# the table that this hands over, and links none.
+$(BUILD)/loadable/%.o: %.c Makefile | deps-build
+	@mkdir -p $(@D)
+	@echo '  CC    $< (loadable)'
+	$(Q)$(CC) $(ALL_CFLAGS) -fvisibility=hidden -include src/extension/loadable.h $(call flags_of,$<) \
+	  $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/outbox.so: $(patsubst %.c,$(BUILD)/loadable/%.o,$(CORE) $(EXTENSION))
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -shared $(NO_UNDEFINED) -o $@ $^
 
 $(BUILD)/outbox: $(call objects,$(CLI)) $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
@@ -160,6 +176,29 @@ test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests agains
 test-stream: deps all examples $(INTEGRATION_TESTS) ## run all of these over the stream link
 	$(RUN) $(addsuffix @stream,$(INTEGRATION_TESTS))
 
+# ---- Node and a current SQLite ---------------------------------------------------------------------
+
+# The npm package better-sqlite3 brings the source of a current SQLite. Nothing else needs it; where it
+# is not there, the test of the loadable extension leaves Node out.
+NPM_SQLITE := $(BUILD)/npm/node_modules/better-sqlite3/deps/sqlite3/sqlite3.c
+CURRENT    := $(BUILD)/sqlite/libsqlite3.so.0
+
+.PHONY: npm test-current
+npm: $(NPM_SQLITE) ## install better-sqlite3 for the tests from Node
+
+$(NPM_SQLITE):
+	@mkdir -p $(BUILD)/npm
+	npm install --no-audit --no-fund --prefix $(BUILD)/npm better-sqlite3@12.11.1
+
+$(CURRENT): $(NPM_SQLITE)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -O2 -fPIC -shared -Wl,-soname,$(@F) -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_COLUMN_METADATA \
+	  -o $@ $< -lm -ldl -pthread
+
+test-current: deps $(UNIT_TESTS) $(CURRENT) ## run the tests of captures on a current SQLite
+	@for test in $(filter %test_capture %test_capture_traps,$(UNIT_TESTS)); do \
+	  LD_LIBRARY_PATH=$(dir $(CURRENT)) $$test || exit; done
+
 # ---- Fuzzing -------------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 60
@@ -181,7 +220,7 @@ $(call programs,$(FUZZERS)): %: %.o $(BUILD)/tests/fuzz/fuzz.o $(BUILD)/tests/un
 $(BUILD)/faults: $(call objects,$(FAULTS) $(addprefix tests/sim/,vfs.c disk.c choose.c tape.c)) \
                  $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ -lsqlite3 -pthread
+	$(Q)$(LINK) -o $@ $^ $(SQLITE_LIBS) -pthread
 
 .PHONY: faults
 faults: $(BUILD)/faults ## let every call fail once and for good, and every one in a recovery
@@ -191,7 +230,7 @@ faults: $(BUILD)/faults ## let every call fail once and for good, and every one 
 
 $(BUILD)/sim: $(call objects,$(SIM)) $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
-	$(Q)$(LINK) -o $@ $^ -lsqlite3 -pthread
+	$(Q)$(LINK) -o $@ $^ $(SQLITE_LIBS) -pthread
 
 .PHONY: sim sim-soak sim-probe sim-enumerate sim-same mutants
 sim: $(BUILD)/sim ## run SEEDS=500 simulated devices of each profile
@@ -272,7 +311,7 @@ $(BUILD)/%.tidy: %.c $(filter %.h,$(FORMATTED)) .clang-tidy | deps-lint
 	@touch $@
 
 .PHONY: objects
-objects: $(call objects,$(PRODUCT))
+objects: $(call objects,$(filter-out $(EXTENSION),$(PRODUCT)))
 
 format: deps-lint ## bring all C files into form
 	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
@@ -322,4 +361,5 @@ help: ## list the targets
 	  printf '  make %-18s %s\n' "$$target" "$$text"; done
 
 .SECONDARY:
--include $(patsubst %.c,$(BUILD)/%.d,$(PRODUCT) $(TESTING))
+-include $(patsubst %.c,$(BUILD)/%.d,$(PRODUCT) $(TESTING)) \
+  $(patsubst %.c,$(BUILD)/loadable/%.d,$(CORE) $(EXTENSION))

@@ -5,6 +5,7 @@
  * What is stored (tables, the device's name, the limits) appears in one transaction of ob_schema_make()'s,
  * so after a crash there is all of it or nothing. The handle itself is memory.
  */
+#include "capture_check.h"
 #include "schema.h"
 #include "sql.h"
 #include "text.h"
@@ -109,7 +110,9 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
     code = ob_wakeup_register(&box->wakeup, db, &ob_writer_wakeup, box, &box->error);
     if (code == OUTBOX_OK)
         code = ensure_schema(db, config, box);
-    if (code != OUTBOX_OK)
+    if (code == OUTBOX_OK)
+        ob_capture_note_drift(box);
+    else
         ob_wakeup_unregister(&box->wakeup);
     return code;
 }
@@ -157,7 +160,10 @@ const char *outbox_errmsg(const outbox *box)
 
 const char *outbox_warning(const outbox *box)
 {
-    return box ? box->warning : NULL;
+    if (!box || box->warning || !box->has_drift)
+        return box ? box->warning : NULL;
+    return "a captured table or its triggers have changed, so its changes may not be captured; call "
+           "outbox_capture_doctor(), then outbox_capture_resume()";
 }
 
 void outbox_detach(outbox *box)
@@ -168,6 +174,15 @@ void outbox_detach(outbox *box)
         (void)outbox_stop(box); /* fails only when nothing runs */
     assert(!box->service);
     ob_wakeup_unregister(&box->wakeup);
-    sqlite3_free(box->stage.bytes);
-    sqlite3_free(box);
+    ob_writer_free(box);
+}
+
+void ob_writer_leave(outbox *box)
+{
+    if (!box)
+        return;
+    assert(!box->service);
+    box->is_orphan = true;
+    if (!box->wakeup.db)
+        ob_writer_free(box);
 }

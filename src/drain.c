@@ -372,6 +372,7 @@ static void look_for_others(outbox_forwarder *f)
     if (changed) {
         f->active_at = f->now;
         f->looks = OB_LOOKS;
+        f->must_look_for_drift = true;
     }
 }
 
@@ -474,6 +475,7 @@ void ob_drain_keep_house(outbox_forwarder *f)
         return;
     if (must_look_for_others(f) && (every_step || ob_machine_has_come(f, look_at(f))))
         look_for_others(f);
+    ob_drift_look(f);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         keep_limit(f, &f->lane[i]);
         announce(f, &f->lane[i]);

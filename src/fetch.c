@@ -160,13 +160,52 @@ static void take_message(struct taking *taking, const struct ob_row *row,
         memcpy(lane->announce_topic, message->topic, row->topic.len + 1);
 }
 
+/* What is read in one transaction was committed as a whole, so all transactions are whole at the
+ * largest id. A point that is known already parts them finer. */
+static int find_group(struct taking *taking, int64_t id)
+{
+    struct ob_lane *lane = taking->lane;
+    sqlite3_stmt *largest = taking->f->store.table[lane->number].statement[OB_SQL_LARGEST];
+    bool row = false;
+    if (id >= lane->group.first && id <= lane->group.last)
+        return OUTBOX_OK;
+    int code = ob_sql_step(largest, &row, &taking->f->store.error, "reading the largest id");
+    if (!row)
+        return code;
+    lane->group = (struct ob_group){id, sqlite3_column_int64(largest, 0)};
+    (void)sqlite3_reset(largest); /* repeats what step said */
+    return OUTBOX_OK;
+}
+
+/* Makes the event of a captured change. False: not in this fetch. */
+static bool render(struct taking *taking, const struct ob_row *row, struct ob_row *event)
+{
+    outbox_forwarder *f = taking->f;
+    struct ob_lane *lane = taking->lane;
+    *event = *row;
+    if (!ob_change_is(row))
+        return true;
+    if (!identify(taking, row->id))
+        return false;
+    int code = find_group(taking, row->id);
+    if (code == OUTBOX_OK)
+        code = ob_change_render(&f->store.change[lane->number], f->store.db, lane->number, row,
+                                lane->identity.device, &lane->group, event, &f->store.error);
+    event->is_too_large = code == OUTBOX_TOO_LARGE;
+    if (code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD)
+        return true; /* who looks at it next finds that it is unfit */
+    taking->code = code;
+    return code == OUTBOX_OK;
+}
+
 /* One row into the window. False ends the fetch. */
-static bool take_row(void *context, const struct ob_row *row)
+static bool take_row(void *context, const struct ob_row *stored)
 {
     struct taking *taking = context;
     struct ob_lane *lane = taking->lane;
     const outbox_message *message = NULL;
-    if (is_misplaced(taking, row->id))
+    struct ob_row event, *row = &event;
+    if (is_misplaced(taking, stored->id) || !render(taking, stored, &event))
         return false;
     enum ob_unfit unfit = check(lane, row);
     if (unfit == OB_FIT && has_expired(taking->f, row)) {

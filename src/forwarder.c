@@ -28,6 +28,7 @@ enum {
 
 static void expect_more(outbox_forwarder *f)
 {
+    f->must_look_for_drift = true;
     for (int i = 0; i < OUTBOX_LANES; i++)
         f->lane[i].more = true;
 }

@@ -54,9 +54,11 @@ int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, i
     int limit = sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : INT_MAX);
     int code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
     (void)sqlite3_clear_bindings(statement); /* the reason is the caller's; cannot fail */
-    (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : limit);
     if (code == OUTBOX_OK)
         *moved = sqlite3_changes(store->db);
+    if (code == OUTBOX_OK && *moved > 0)
+        code = ob_change_complete_dead(store->db, table->lane, *moved, &store->error);
+    (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : limit);
     return code;
 }
 

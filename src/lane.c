@@ -20,7 +20,7 @@
 #define BYTES_OF(column) " + coalesce(length(CAST(" column " AS BLOB)), 0)"
 #define BYTES                                                                                      \
     "32" BYTES_OF("topic") BYTES_OF("payload") BYTES_OF("type") BYTES_OF("content_type")           \
-        BYTES_OF("key") BYTES_OF("headers")
+        BYTES_OF("key") BYTES_OF("headers") OB_SQL_VALUES
 
 /* Somebody else may have written anything into it. What cannot be a sum is taken for missing. */
 #define TOTAL "iif(typeof(total) = 'integer' AND total BETWEEN 0 AND (1 << 56), total, NULL)"

@@ -44,6 +44,9 @@ enum ob_table_sql {
     OB_TABLE_SQL
 };
 
+/* Stands in the SQL that adds up bytes for those of captured values, table.h. To SQLite a comment. */
+#define OB_SQL_VALUES "/*values*/"
+
 const char *ob_lane_sql(outbox_lane lane, enum ob_table_sql which);
 const char *ob_lane_name(outbox_lane lane);  /* as in `source` and in outbox_epoch */
 const char *ob_lane_table(outbox_lane lane); /* outbox_event, outbox_urgent */

@@ -96,8 +96,7 @@ static int add_up(struct ob_table *table, int64_t last, int64_t *total)
 {
     sqlite3_stmt *statement = NULL;
     bool row = false, is_base = false;
-    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_BACKWARDS), &statement,
-                              table->error);
+    int code = ob_table_prepare_measuring(table, OB_SQL_BACKWARDS, &statement);
     if (code != OUTBOX_OK)
         return code;
     ob_sql_bind_number(statement, 1, last);
@@ -133,7 +132,15 @@ static int find_floor(struct ob_table *table, const struct ob_lowest *lowest, in
     *total = lowest->total;
     if (lowest->has_total)
         return OUTBOX_OK;
-    int code = ob_table_number(table, OB_SQL_FIRST_TOTAL, lowest->id, 0, total);
+    sqlite3_stmt *statement = NULL;
+    bool row = false;
+    int code = ob_table_prepare_measuring(table, OB_SQL_FIRST_TOTAL, &statement);
+    if (code == OUTBOX_OK) {
+        ob_sql_bind_number(statement, 1, lowest->id);
+        code = ob_sql_step(statement, &row, table->error, "measuring the first events");
+    }
+    *total = row ? sqlite3_column_int64(statement, 0) : 0;
+    (void)sqlite3_finalize(statement); /* repeats what step said */
     return code == OUTBOX_OK ? ob_table_run(table, OB_SQL_SET_TOTAL, lowest->id, *total) : code;
 }
 
@@ -176,8 +183,7 @@ static int find_cut(struct ob_table *table, const struct ob_limit *limit,
     sqlite3_stmt *statement = NULL;
     int64_t total = fill->floor_total;
     bool row = false;
-    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_TOTALS), &statement,
-                              table->error);
+    int code = ob_table_prepare_measuring(table, OB_SQL_TOTALS, &statement);
     if (code != OUTBOX_OK)
         return code;
     ob_sql_bind_number(statement, 1, fill->floor);

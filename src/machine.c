@@ -129,6 +129,10 @@ void ob_machine_clear_trouble(outbox_forwarder *f)
         ob_machine_trouble(f, OUTBOX_CORRUPT, "%s", f->lane[i].damage.error.sentence);
         return;
     }
+    if (f->drift.code != OUTBOX_OK) {
+        ob_machine_trouble(f, f->drift.code, "%s", f->drift.sentence);
+        return;
+    }
     ob_error_clear(&f->error);
     ob_error_clear(&f->logged);
 }
@@ -302,6 +306,7 @@ void ob_machine_start_over(outbox_forwarder *f, struct ob_lane *lane)
     if (lane->refusal.alone_id)
         ob_refusal_passed(f, lane); /* if it is still there, it will be refused again */
     lane->flushed_id = 0;
+    lane->group = (struct ob_group){0, 0};
     if (in_flight)
         ob_machine_back_off(f);
     lane->cursor = ob_machine_head(f, lane)->id;

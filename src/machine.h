@@ -4,6 +4,7 @@
  *
  *   forwarder.c  what the link says, the step
  *   damage.c     rows that cannot be read
+ *   drift.c      captured tables that are not what they were
  *   rest.c       whether to be connected at all: gate, batches
  *   refusal.c    events that the broker does not want
  *   fetch.c      while online: reads events into the windows
@@ -77,6 +78,10 @@ struct ob_lane {
     char *announce_topic; /* where drops are announced; NULL or empty: nowhere (yet) */
     uint64_t announce_not_before;
 
+    /* All transactions up to `last` were whole when that was looked at; `first` is the first event behind
+     * the point before. For changes, change.h. */
+    struct ob_group group;
+
     struct ob_refusal refusal;
     struct ob_damage damage;
 };
@@ -121,6 +126,10 @@ struct outbox_forwarder {
     unsigned looks;                /* made since somebody was said to have written */
     uint64_t look_from;            /* when that was said */
     uint64_t looked_at, active_at; /* for other writers; when one was seen */
+
+    bool must_look_for_drift;
+    int64_t schema_version; /* when it was looked for drift last, -1: never */
+    struct ob_error drift;  /* what was found; its code is OUTBOX_OK: nothing */
 
     outbox_statistics stats;
     struct ob_error error, logged;
@@ -242,6 +251,12 @@ void ob_damage_release(struct ob_lane *lane);
 bool ob_damage_was_sent(const struct ob_lane *lane, int64_t id);
 void ob_damage_passed(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_damage_forget(struct ob_lane *lane);
+
+/* ---- drift.c ------------------------------------------------------------------------------- */
+
+/* Looks whether captured tables and their triggers are what they were, if somebody may have changed the
+ * schema. */
+void ob_drift_look(outbox_forwarder *f);
 
 /* ---- fetch.c ------------------------------------------------------------------------------- */
 

@@ -170,6 +170,8 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
         outbox_forwarder *f = lay_out(memory, config);
         f->settle_limit = f->config.settle_batch;
         f->looks = OB_LOOKS;
+        f->must_look_for_drift = true;
+        f->schema_version = -1;
         f->link = link;
         f->port = port;
         f->since = f->looked_at = f->active_at = ob_machine_clock(f);

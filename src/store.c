@@ -36,6 +36,7 @@ static const char *const sql[OB_STORE_STATEMENTS] = {
     [OB_SQL_COMMIT] = "COMMIT",
     [OB_SQL_ROLLBACK] = "ROLLBACK",
     [OB_SQL_VERSION] = "PRAGMA main.data_version",
+    [OB_SQL_SCHEMA_VERSION] = "PRAGMA main.schema_version",
 };
 
 /* ---- Open and close -------------------------------------------------------------------------- */
@@ -127,6 +128,8 @@ void ob_store_close(struct ob_store *store)
     }
     for (int i = 0; i < OUTBOX_LANES; i++)
         ob_table_close(&store->table[i]);
+    for (int i = 0; i < OUTBOX_LANES; i++)
+        ob_change_close(&store->change[i]);
     (void)sqlite3_finalize(store->identity_statement);
     (void)sqlite3_finalize(store->epoch_statement);
     store->identity_statement = store->epoch_statement = NULL;

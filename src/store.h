@@ -10,6 +10,7 @@
 #ifndef OB_STORE_H
 #define OB_STORE_H
 
+#include "change.h"
 #include "limit.h"
 #include "message.h"
 #include "sql.h"
@@ -22,6 +23,7 @@ enum ob_store_statement {
     OB_SQL_COMMIT,
     OB_SQL_ROLLBACK,
     OB_SQL_VERSION,
+    OB_SQL_SCHEMA_VERSION,
     OB_STORE_STATEMENTS
 };
 
@@ -42,6 +44,7 @@ struct ob_store {
     struct ob_table table[OUTBOX_LANES];
     struct ob_limit limit[OUTBOX_LANES];
     struct ob_fill fill[OUTBOX_LANES];
+    struct ob_change change[OUTBOX_LANES];
     struct ob_epoch epoch[OUTBOX_LANES]; /* the newest, as it was seen last */
 
     enum ob_journal journal;

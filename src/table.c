@@ -50,7 +50,46 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
                          table->error);
 }
 
-/* ---- The tombstone --------------------------------------------------------------------------- */
+/* ---- Bytes -------------------------------------------------------------------------------------- */
+
+/* The lane's table has columns v1, v2 ... where something is captured, change.h. */
+static int put_values(struct ob_table *table, sqlite3_str *sql)
+{
+    static const char *const count_sql[OUTBOX_LANES] = {
+        "SELECT count(*) FROM pragma_table_info('outbox_event', 'main') WHERE name GLOB 'v[0-9]*'",
+        "SELECT count(*) FROM pragma_table_info('outbox_urgent', 'main') WHERE name GLOB "
+        "'v[0-9]*'"};
+    int64_t count = 0;
+    int code = ob_sql_number(table->db, count_sql[table->lane], 0, 0, 0, &count, table->error);
+    /* Few at a time, for SQLite bounds the depth of an expression. */
+    for (int i = 1; code == OUTBOX_OK && i <= count; i++)
+        sqlite3_str_appendf(sql, "%scoalesce(length(CAST(v%d AS BLOB)), 0)%s",
+                            i % 50 == 1 ? " + (" : " + ", i, i % 50 == 0 || i == count ? ")" : "");
+    return code;
+}
+
+int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
+                               sqlite3_stmt **statement)
+{
+    const char *at = ob_lane_sql(table->lane, which), *mark = strstr(at, OB_SQL_VALUES);
+    sqlite3_str *sql = sqlite3_str_new(table->db);
+    int code = OUTBOX_OK;
+    for (; mark && code == OUTBOX_OK; mark = strstr(at, OB_SQL_VALUES)) {
+        sqlite3_str_append(sql, at, (int)(mark - at));
+        code = put_values(table, sql);
+        at = mark + strlen(OB_SQL_VALUES);
+    }
+    sqlite3_str_appendall(sql, at);
+    char *text = sqlite3_str_finish(sql);
+    if (code == OUTBOX_OK)
+        code = text
+                   ? ob_sql_prepare(table->db, text, statement, table->error)
+                   : ob_error_set(table->error, OUTBOX_NO_MEMORY, "memory ran out while measuring");
+    sqlite3_free(text);
+    return code;
+}
+
+/* ---- The tombstone ------------------------------------------------------------------------------ */
 
 /* A mark for which memory ran out is not a mark that is damaged. */
 int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest)

@@ -37,6 +37,10 @@ int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int
 int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t none,
                     int64_t *number);
 
+/* Prepares one of the texts that add up bytes, so that it counts captured values as well. */
+int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
+                               sqlite3_stmt **statement);
+
 /* The lowest row, or the first that carries a mark. */
 struct ob_lowest {
     bool exists, is_tombstone, is_known_text, has_total;

@@ -117,6 +117,14 @@ static void on_closed(void *context)
     assert(!box->wakeup.db);
     box->touched = false;
     ob_stage_drop(&box->stage);
+    if (box->is_orphan)
+        ob_writer_free(box);
+}
+
+void ob_writer_free(outbox *box)
+{
+    sqlite3_free(box->stage.bytes);
+    sqlite3_free(box);
 }
 
 const struct ob_wakeup_methods ob_writer_wakeup = {

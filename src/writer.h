@@ -52,8 +52,11 @@ struct outbox {
     const outbox_service *service; /* the forwarder that outbox_start() bound, or NULL */
     void *service_context;
 
+    bool is_orphan; /* it frees itself when the connection closes */
+
     struct ob_error error;
     const char *warning;
+    bool has_drift; /* a captured table was found to be another than it was */
 };
 
 /* What SQLite tells of the connection's transactions; the context is the handle. */
@@ -66,5 +69,12 @@ int ob_writer_judge(sqlite3 *db, outbox *box);
  * they are the event's. */
 int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
                   int64_t *id);
+
+/* Leaves the handle to its connection: it is freed when that closes, or now if it is closed. For the
+ * loadable extension, whose functions may be taken away in the midst of a close. */
+void ob_writer_leave(outbox *box);
+
+/* Nothing may use it any more, a connection least. */
+void ob_writer_free(outbox *box);
 
 #endif

@@ -76,7 +76,9 @@ typedef struct outbox outbox;
     X(OUTBOX_FULL, -26,                                                                            \
       "the lane is at its limit; wait until events are sent, or raise the limit")                  \
     X(OUTBOX_MOVED, -27,                                                                           \
-      "the database file was moved, replaced or deleted while it was open; open it anew")
+      "the database file was moved, replaced or deleted while it was open; open it anew")          \
+    X(OUTBOX_DRIFT, -40,                                                                           \
+      "a captured table is not what it was; `outbox capture doctor` tells, resume mends")
 
 typedef enum outbox_code {
 #define OUTBOX_CODE_ENUM(name, value, sentence) name = (value),

@@ -24,7 +24,7 @@ struct cli_verb {
 };
 
 extern const struct cli_verb cli_init, cli_put, cli_forward, cli_status, cli_dead, cli_verify,
-    cli_epoch, cli_receive;
+    cli_epoch, cli_receive, cli_capture;
 
 /* Each prints "outbox: " and the sentence, and returns its exit status. */
 int cli_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -12,7 +12,8 @@
 #include <string.h>
 
 static const struct cli_verb *const verbs[] = {&cli_init, &cli_put,    &cli_forward, &cli_status,
-                                               &cli_dead, &cli_verify, &cli_epoch,   &cli_receive};
+                                               &cli_dead, &cli_verify, &cli_epoch,   &cli_receive,
+                                               &cli_capture};
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
 static int print_help(void)

@@ -1,0 +1,736 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_capture.c - capture.h: what is chosen, what is sent, drift, suspend and resume, snapshots.
+ */
+#include "capture_support.h"
+
+#include "real.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char plain[] = "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, x)";
+static const outbox_capture all = {.table = "t", .topic = "plant/t"};
+
+static int64_t last_id(struct bench *bench)
+{
+    return bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+}
+
+static void expect_document(struct bench *bench, int64_t id, const char *part)
+{
+    char *document = change_document(bench, OUTBOX_NORMAL, id);
+    if (!strstr(document, part))
+        fail_msg("%s does not hold %s", document, part);
+    sqlite3_free(document);
+}
+
+/* ---- What is refused ------------------------------------------------------------------------- */
+
+static void refuse(struct bench *bench, const outbox_capture *capture, const char *why)
+{
+    char *before = bench_text(bench->db, "SELECT group_concat(name || sql) FROM sqlite_master");
+    assert_int_equal(outbox_capture_add(bench->box, capture), OUTBOX_MISUSE);
+    if (!strstr(outbox_errmsg(bench->box), why))
+        fail_msg("%s does not say %s", outbox_errmsg(bench->box), why);
+    char *after = bench_text(bench->db, "SELECT group_concat(name || sql) FROM sqlite_master");
+    assert_string_equal(before, after);
+    sqlite3_free(before);
+    sqlite3_free(after);
+}
+
+static void add_one(sqlite3_context *context, int count, sqlite3_value **values)
+{
+    (void)count;
+    sqlite3_result_int64(context, sqlite3_value_int64(values[0]) + 1);
+}
+
+/* [capture-13] [capture-10] */
+static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **state)
+{
+    struct bench *bench = *state;
+    static const char *const missing[] = {"missing", NULL}, *const only_id[] = {"id", NULL},
+                             *const only_x[] = {"x", NULL};
+    bench_sql(bench->db, plain);
+    assert_int_equal(
+        sqlite3_create_function(bench->db, "add_one", 1, SQLITE_UTF8, NULL, add_one, NULL, NULL),
+        SQLITE_OK);
+    refuse(bench, NULL, "NULL");
+    refuse(bench, &(outbox_capture){.table = "t"}, "NULL");
+    refuse(bench, &(outbox_capture){.table = "no", .topic = "a"}, "no table no");
+    refuse(bench, &(outbox_capture){.table = "outbox_event", .topic = "a"}, "internal");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a/{no}"}, "no column no");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a/{id"}, "bracket");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a/id}"}, "bracket");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a/+"}, "topic");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = ""}, "topic");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a", .columns = missing}, "missing");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a", .key_columns = missing}, "missing");
+    refuse(
+        bench,
+        &(outbox_capture){.table = "t", .topic = "a", .columns = only_id, .json_columns = only_x},
+        "JSON column");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a", .operations = 8}, "operations");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "a", .lane = (outbox_lane)7}, "lane");
+    static const char *const conditions[] = {"1) BEGIN SELECT 1; END; --",
+                                             "(1",
+                                             "NEW.missing > 1",
+                                             "add_one(NEW.x) = 2",
+                                             "NEW.x = ?1",
+                                             "1 /* comment */",
+                                             "no_function(1)",
+                                             "raise(FAIL)",
+                                             ""};
+    for (size_t i = 0; i < sizeof conditions / sizeof conditions[0]; i++)
+        refuse(bench, &(outbox_capture){.table = "t", .topic = "a", .condition = conditions[i]},
+               "condition");
+    capture_open(bench, NULL, &all);
+    refuse(bench, &(outbox_capture){.table = "T", .topic = "a"}, "captured already");
+}
+
+/* [capture-13] [capture-18] [capture-20] */
+static void test_calls_without_a_handle_or_a_table_are_refused(void **state)
+{
+    struct bench *bench = *state;
+    int64_t count;
+    assert_int_equal(outbox_capture_add(NULL, &all), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_remove(NULL, "t"), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_remove(bench->box, NULL), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_suspend(NULL, "t"), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_resume(NULL, "t"), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_snapshot(NULL, "t", 0, &count), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_snapshot(bench->box, NULL, 0, &count), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, NULL), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_remove(bench->box, "t"), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_suspend(bench->box, "t"), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_OK);
+    assert_int_equal(outbox_capture_list(NULL, NULL, NULL), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_doctor(NULL, NULL, NULL), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
+    sqlite3_close(bench->db);
+    bench->db = NULL;
+    assert_int_equal(outbox_capture_add(bench->box, &all), OUTBOX_CLOSED);
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_CLOSED);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, NULL), OUTBOX_CLOSED);
+}
+
+/* [capture-13] what the application undoes is undone */
+static void test_a_capture_is_part_of_the_open_transaction(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, plain);
+    bench_sql(bench->db, "BEGIN");
+    capture_open(bench, NULL, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1); ROLLBACK");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM sqlite_master WHERE"
+                                             " name GLOB 'outbox_capture*'"),
+                     0);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    assert_int_equal(last_id(bench), 0);
+}
+
+/* ---- What is chosen -------------------------------------------------------------------------- */
+
+/* [capture-8] */
+static void test_a_value_is_one_level_of_the_topic(void **state)
+{
+    static const struct {
+        const char *value, *topic;
+    } cases[] = {
+        {"'north'", "north/p/north/t"},
+        {"'K\xc3\xb6ln'", "K\xc3\xb6ln/p/K\xc3\xb6ln/t"},
+        {"7", "7/p/7/t"},
+        {"1.5", "1.5/p/1.5/t"},
+        {"9e999", "Infinity/p/Infinity/t"},
+        {"NULL", "%-/p/%-/t"},
+        {"''", "%/p/%/t"},
+        {"'a/b+c#d%'", "a%2Fb%2Bc%23d%25/p/a%2Fb%2Bc%23d%25/t"},
+        {"'$SYS'", "%24SYS/p/$SYS/t"},
+        {"CAST(x'610a00ff' AS TEXT)", "a%0A%00%FF/p/a%0A%00%FF/t"},
+        {"x'41c3'", "A%C3/p/A%C3/t"},
+    };
+    struct bench *bench = *state;
+    bench_sql(bench->db, plain);
+    capture_open(bench, NULL, &(outbox_capture){.table = "t", .topic = "{x}/p/{X}/t"});
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *sql = sqlite3_mprintf("INSERT INTO t(x) VALUES(%s)", cases[i].value);
+        bench_sql(bench->db, sql);
+        char *topic = change_topic(bench, OUTBOX_NORMAL, last_id(bench));
+        assert_string_equal(topic, cases[i].topic);
+        sqlite3_free(topic);
+        sqlite3_free(sql);
+    }
+    bench_sql(bench->db, "INSERT INTO t(x) VALUES(printf('%2000s', 'x'))");
+    char *topic = change_topic(bench, OUTBOX_NORMAL, last_id(bench));
+    assert_int_equal(strlen(topic), OUTBOX_TOPIC_MAX);
+    sqlite3_free(topic);
+}
+
+/* [capture-7] */
+static void test_the_key_is_the_primary_key_or_the_chosen_columns(void **state)
+{
+    static const char *const keys[] = {"x", "name", NULL};
+    struct bench *bench = *state;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(5, 'a/b', NULL)");
+    char *key = change_key(bench, OUTBOX_NORMAL, last_id(bench));
+    assert_string_equal(key, "5");
+    sqlite3_free(key);
+    assert_int_equal(outbox_capture_remove(bench->box, "t"), OUTBOX_OK);
+    capture_open(bench, NULL,
+                 &(outbox_capture){.table = "t", .topic = "plant/t", .key_columns = keys});
+    bench_sql(bench->db, "UPDATE t SET x = 7");
+    key = change_key(bench, OUTBOX_NORMAL, last_id(bench));
+    assert_string_equal(key, "7/a%2Fb");
+    sqlite3_free(key);
+}
+
+static void test_only_chosen_columns_are_told_and_their_changes(void **state)
+{
+    static const char *const columns[] = {"x", NULL};
+    struct bench *bench = *state;
+    int64_t after = 0;
+    capture_open(bench, plain,
+                 &(outbox_capture){.table = "t", .topic = "plant/t", .columns = columns});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1); UPDATE t SET name = 'b';"
+                         "UPDATE t SET x = 2; UPDATE t SET id = 3; DELETE FROM t");
+    expect_changes(bench, &after,
+                   "c {\"x\":1}\nu {\"x\":1} -> {\"x\":2}\nd {\"x\":2}\nc {\"x\":2}\n"
+                   "d {\"x\":2}\n");
+    expect_document(bench, 3, "\"key_to\":{\"id\":3}");
+}
+
+static void test_only_chosen_operations_are_captured(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0;
+    capture_open(bench, plain,
+                 &(outbox_capture){.table = "t",
+                                   .topic = "plant/t",
+                                   .operations = OUTBOX_CAPTURE_DELETE | OUTBOX_CAPTURE_INSERT,
+                                   .lane = OUTBOX_URGENT});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1); UPDATE t SET x = 2; DELETE FROM t");
+    expect_changes(bench, &after, "");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_urgent"), 1 + 2);
+    char *document = change_document(bench, OUTBOX_URGENT, 2);
+    assert_non_null(strstr(document, "{\"op\":\"d\",\"before\":{\"id\":1,\"name\":\"a\",\"x\":2}"));
+    sqlite3_free(document);
+}
+
+/* [capture-10] */
+static void test_a_condition_chooses_rows_by_old_and_new(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0;
+    capture_open(bench, plain,
+                 &(outbox_capture){.table = "t",
+                                   .topic = "plant/t",
+                                   .condition = "abs(new . x) > 3 AND \"OLD\".x <> 'NEW.x'"});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', -4); UPDATE t SET x = x * 5;"
+                         "UPDATE t SET x = 0; DELETE FROM t; INSERT INTO t VALUES(3, 'c', 4);"
+                         "REPLACE INTO t VALUES(4, 'c', 1)");
+    expect_changes(bench, &after,
+                   "c {\"id\":2,\"name\":\"b\",\"x\":-4}\n"
+                   "u {\"id\":1,\"name\":\"a\",\"x\":1} -> "
+                   "{\"id\":1,\"name\":\"a\",\"x\":5}\n"
+                   "u {\"id\":2,\"name\":\"b\",\"x\":-4} -> "
+                   "{\"id\":2,\"name\":\"b\",\"x\":-20}\n"
+                   "c {\"id\":3,\"name\":\"c\",\"x\":4}\n"
+                   "d {\"id\":3,\"name\":\"c\",\"x\":4}\n");
+}
+
+static void test_odd_names_are_quoted(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0;
+    bench_sql(bench->db,
+              "CREATE TABLE \"a \"\"b\"(\"rowid\" TEXT, \"se\"\"lect\" INTEGER PRIMARY KEY,"
+              " \"x y\" UNIQUE, 'it''s')");
+    capture_open(bench, NULL,
+                 &(outbox_capture){
+                     .table = "a \"b", .topic = "p/{x y}", .condition = "NEW.\"se\"\"lect\" > 0"});
+    bench_sql(bench->db, "INSERT INTO \"a \"\"b\" VALUES('r', 1, 'x', 2);"
+                         "REPLACE INTO \"a \"\"b\" VALUES('r', 2, 'x', 3)");
+    expect_changes(bench, &after,
+                   "c {\"rowid\":\"r\",\"se\\\"lect\":1,\"x y\":\"x\",\"it's\":2}\n"
+                   "d {\"rowid\":\"r\",\"se\\\"lect\":1,\"x y\":\"x\",\"it's\":2}\n"
+                   "c {\"rowid\":\"r\",\"se\\\"lect\":2,\"x y\":\"x\",\"it's\":3}\n");
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
+    int64_t count;
+    assert_int_equal(outbox_capture_snapshot(bench->box, "a \"b", 0, &count), OUTBOX_OK);
+    assert_int_equal(count, 1);
+}
+
+/* [capture-14] */
+static void test_what_was_captured_before_the_end_is_still_sent(void **state)
+{
+    struct bench *bench = *state;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    assert_int_equal(outbox_capture_remove(bench->box, "t"), OUTBOX_OK);
+    bench_sql(bench->db, "INSERT INTO t VALUES(2, 'b', 2)");
+    assert_int_equal(last_id(bench), 1);
+    expect_document(bench, 1, "\"name\":\"a\"");
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM sqlite_master WHERE"
+                                             " name GLOB 'outbox_*_1*'"),
+                     0);
+}
+
+static void test_a_database_in_utf16_is_captured_too(void **state)
+{
+    struct bench *bench = *state;
+    outbox_detach(bench->box);
+    sqlite3_close(bench->db);
+    assert_int_equal(remove(bench->path), 0);
+    bench->db = bench_connect(bench);
+    bench_sql(bench->db, "PRAGMA encoding = 'UTF-16'");
+    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+    int64_t after = 0;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'K\xc3\xb6ln', 1.5)");
+    expect_changes(bench, &after, "c {\"id\":1,\"name\":\"K\xc3\xb6ln\",\"x\":1.5}\n");
+}
+
+/* ---- What is sent ---------------------------------------------------------------------------- */
+
+/* [capture-2] [capture-4] */
+static void test_an_event_says_who_changed_what_and_when(void **state)
+{
+    struct bench *bench = *state;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    bench_sql(bench->db, "UPDATE outbox_event SET created = 1795566353500 WHERE id = 1");
+    char *document = change_document(bench, OUTBOX_NORMAL, 1);
+    char *schema = strstr(document, "\"schema\":\"");
+    assert_non_null(schema);
+    memset(schema + 10, 'f', 16); /* of the columns */
+    assert_string_equal(document, "{\"op\":\"c\",\"before\":null,"
+                                  "\"after\":{\"id\":1,\"name\":\"a\",\"x\":1},"
+                                  "\"source\":{\"device\":\"pump-7\",\"table\":\"t\","
+                                  "\"schema\":\"ffffffffffffffff\",\"snapshot\":\"false\"},"
+                                  "\"ts_ms\":1795566353500,"
+                                  "\"transaction\":{\"id\":1,\"index\":0,\"last\":true}}");
+    sqlite3_free(document);
+}
+
+static void test_the_forwarder_sends_changes_as_json_with_their_key_and_type(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &(outbox_capture){.table = "t", .topic = "p/{name}"});
+    bench_put(bench, "own", "before");
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_string_equal(rig.link.sent[1].topic, "p/a");
+    const char *sent = rig.link.sent[1].payload;
+    assert_non_null(strstr(sent, "\"type\":\"outbox.change\""));
+    assert_non_null(strstr(sent, "\"partitionkey\":\"1\",\"datacontenttype\":\"application/json\","
+                                 "\"data\":{\"op\":\"c\",\"before\":null,\"after\":{\"id\":1,"));
+    rig_ack_from(&rig, 0);
+    outbox_statistics statistics = rig_stats(&rig);
+    assert_int_equal(statistics.delivered, 2);
+    rig_stop(&rig);
+}
+
+/* [capture-3] */
+static void test_no_transaction_is_parted_and_its_last_event_says_so(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_forwarder_config config = {.mode = OUTBOX_PLAIN};
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "BEGIN; INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2); COMMIT;"
+                         "INSERT INTO t VALUES(3, 'c', 3)");
+    rig_start(&rig, bench, &config);
+    rig_connect(&rig, 2); /* a window smaller than what was committed */
+    bench_sql(bench->db, "BEGIN; DELETE FROM t WHERE id > 1; COMMIT");
+    rig_ack_from(&rig, 0);
+    rig_run(&rig, 3000);
+    rig_ack_from(&rig, 2);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 5);
+    static const char *const expected[] = {"\"transaction\":{\"id\":3,\"index\":0,\"last\":false}",
+                                           "\"transaction\":{\"id\":3,\"index\":1,\"last\":false}",
+                                           "\"transaction\":{\"id\":3,\"index\":2,\"last\":true}",
+                                           "\"transaction\":{\"id\":5,\"index\":0,\"last\":false}",
+                                           "\"transaction\":{\"id\":5,\"index\":1,\"last\":true}"};
+    for (int i = 0; i < 5; i++) {
+        if (!strstr(rig.link.sent[i].payload, expected[i]))
+            fail_msg("%s does not hold %s", rig.link.sent[i].payload, expected[i]);
+    }
+    rig_stop(&rig);
+}
+
+/* [capture-12] */
+static void test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    int64_t id;
+    capture_open(bench, plain, &(outbox_capture){.table = "t", .topic = "p/{name}"});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x99);
+    rig_step(&rig);
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 5000);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead WHERE topic = 'p/a'"
+                                             " AND type = 'outbox.change' AND key = '1'"
+                                             " AND content_type = 'application/json'"
+                                             " AND payload LIKE '{\"op\":\"c\",%'"),
+                     1);
+    rig_stop(&rig);
+    assert_int_equal(outbox_requeue(bench->box, 1, &id), OUTBOX_OK);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE topic = 'p/a'"
+                                             " AND type = 'outbox.change'"),
+                     1);
+}
+
+static void test_a_row_that_names_no_shape_is_another_writer_s_slip(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db,
+              "INSERT INTO outbox_event(payload, type) VALUES(99, 'c'), (1, 'q'), (1, NULL);"
+              "INSERT INTO outbox_event(topic, payload) VALUES('t', 1);"
+              "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 1);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 4);
+    rig_stop(&rig);
+}
+
+/* [capture-12] */
+static void test_a_change_over_the_forwarder_s_limit_is_a_dead_letter(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_forwarder_config config = {.payload_max = 1000};
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db,
+              "INSERT INTO t VALUES(1, 'a', zeroblob(1000)), (2, 'b', zeroblob(1000000)),"
+              "(3, 'c', 1)");
+    rig_start(&rig, bench, &config);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 1000);
+    assert_int_equal(rig.link.sent_count, 1);
+    rig_ack_from(&rig, 0);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 2);
+    rig_stop(&rig);
+}
+
+/* [capture-12] [limit-1] */
+static void test_a_limit_in_bytes_counts_captured_values(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_config config = {
+        .limits[OUTBOX_NORMAL] = {.max_bytes = 5000, .when_full = OUTBOX_EVICT_OLDEST}};
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    capture_open(bench, plain, &all);
+    for (int i = 0; i < 20; i++)
+        bench_sql(bench->db, "INSERT INTO t(x) VALUES(zeroblob(1000))");
+    rig_start(&rig, bench, NULL);
+    rig_run(&rig, 2500);
+    assert_in_range(rig_stats(&rig).evicted, 16, 16);
+    outbox_statistics statistics = rig_stats(&rig);
+    assert_in_range(statistics.lanes[OUTBOX_NORMAL].pending_bytes, 4000, 5000);
+    bench_put(bench, "own", "a put measures them too");
+    rig_stop(&rig);
+}
+
+/* ---- Drift ----------------------------------------------------------------------------------- */
+
+/* [capture-19] */
+static void test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    bench_sql(bench->db, "ALTER TABLE t ADD COLUMN y");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_DRIFT);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "columns of t have changed"));
+    fake_link_closed(&rig.link, "lost");
+    rig_step(&rig);
+    rig_reconnect(&rig, 10);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_DRIFT); /* another trouble passed by */
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_OK);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_stop(&rig);
+}
+
+struct findings {
+    int count;
+    char text[2000];
+};
+
+static void find(void *context, const char *lane, const char *sentence)
+{
+    struct findings *findings = context;
+    assert_null(lane);
+    findings->count++;
+    strncat(findings->text, sentence, sizeof findings->text - strlen(findings->text) - 1);
+}
+
+/* [capture-15] [capture-20] */
+static void test_the_doctor_finds_what_makes_captures_incomplete(void **state)
+{
+    struct bench *bench = *state;
+    struct findings findings = {0};
+    capture_open(bench, plain, &all);
+    assert_int_equal(outbox_capture_doctor(bench->db, find, &findings), OUTBOX_OK);
+    bench_sql(bench->db, "CREATE UNIQUE INDEX u ON outbox_event(topic);"
+                         "CREATE TRIGGER own BEFORE INSERT ON outbox_urgent BEGIN SELECT 1; END");
+    assert_int_equal(outbox_capture_suspend(bench->box, NULL), OUTBOX_OK);
+    assert_int_equal(outbox_capture_doctor(bench->db, find, &findings), OUTBOX_DRIFT);
+    assert_int_equal(findings.count, 3);
+    assert_non_null(strstr(findings.text, "UNIQUE index u"));
+    assert_non_null(strstr(findings.text, "trigger own"));
+    assert_non_null(strstr(findings.text, "suspended"));
+    bench_sql(bench->db, "DROP INDEX u; DROP TRIGGER own");
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, NULL), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_resume(bench->box, "t"), OUTBOX_OK);
+    memset(&findings, 0, sizeof findings);
+    assert_int_equal(outbox_capture_doctor(bench->db, find, &findings), OUTBOX_DRIFT);
+    assert_non_null(strstr(findings.text, "take a snapshot"));
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, NULL), OUTBOX_OK);
+    assert_int_equal(outbox_capture_doctor(bench->db, find, NULL), OUTBOX_OK);
+    bench_sql(bench->db, "DROP TRIGGER outbox_capture_1_au");
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_DRIFT);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, NULL), OUTBOX_DRIFT);
+}
+
+static void compare(void *context, const outbox_capture *found, outbox_capture_state state,
+                    const char *sentence)
+{
+    const outbox_capture *expected = context;
+    assert_int_equal(state, OUTBOX_CAPTURE_ACTIVE);
+    assert_null(sentence);
+    assert_string_equal(found->table, expected->table);
+    assert_string_equal(found->topic, expected->topic);
+    assert_string_equal(found->condition, expected->condition);
+    assert_int_equal(found->operations, expected->operations);
+    assert_int_equal(found->lane, expected->lane);
+    assert_int_equal(found->integers_as_text, 1);
+    assert_string_equal(found->columns[0], "x");
+    assert_string_equal(found->columns[1], "id");
+    assert_null(found->columns[2]);
+    assert_string_equal(found->json_columns[0], "x");
+    assert_null(found->json_columns[1]);
+    assert_null(found->key_columns);
+}
+
+/* [capture-18] */
+static void test_the_list_gives_back_what_was_asked_for(void **state)
+{
+    struct bench *bench = *state;
+    static const char *const columns[] = {"x", "id", NULL}, *const json[] = {"x", NULL};
+    outbox_capture capture = {.table = "t",
+                              .topic = "a/{name}",
+                              .columns = columns,
+                              .json_columns = json,
+                              .operations = OUTBOX_CAPTURE_UPDATE,
+                              .condition = "NEW.x > 1",
+                              .lane = OUTBOX_URGENT,
+                              .integers_as_text = 1};
+    capture_open(bench, plain, &capture);
+    assert_int_equal(outbox_capture_list(bench->db, compare, &capture), OUTBOX_OK);
+}
+
+/* ---- Snapshots ------------------------------------------------------------------------------- */
+
+static void expect_snapshot(struct bench *bench, int64_t id, const char *mark)
+{
+    char part[64];
+    snprintf(part, sizeof part, "\"snapshot\":\"%s\"", mark);
+    expect_document(bench, id, part);
+}
+
+/* [capture-17] */
+static void test_a_snapshot_reads_each_row_in_batches(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0, count = 0;
+    bench_sql(bench->db, plain);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (-2, 'b', 2), (5, 'c', 3), (7, 'd', 4)");
+    capture_open(bench, NULL,
+                 &(outbox_capture){.table = "t", .topic = "plant/t", .condition = "NEW.x < 4"});
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, &count), OUTBOX_OK);
+    assert_int_equal(count, 3);
+    expect_changes(bench, &after,
+                   "r {\"id\":-2,\"name\":\"b\",\"x\":2}\n"
+                   "r {\"id\":1,\"name\":\"a\",\"x\":1}\n"
+                   "r {\"id\":5,\"name\":\"c\",\"x\":3}\n");
+    expect_snapshot(bench, 1, "first");
+    expect_snapshot(bench, 2, "true");
+    expect_snapshot(bench, 3, "last");
+    /* A batch that ends with the table is the last one. */
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 3, &count), OUTBOX_OK);
+    assert_int_equal(count, 3);
+    expect_snapshot(bench, 6, "last");
+    bench_sql(bench->db, "DELETE FROM t WHERE id <> 1");
+    after = last_id(bench);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 1, &count), OUTBOX_OK);
+    assert_int_equal(count, 1);
+    expect_snapshot(bench, after + 1, "first_and_last");
+    bench_sql(bench->db, "DELETE FROM t");
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 1, &count), OUTBOX_OK);
+    assert_int_equal(count, 0);
+    bench_sql(bench->db, "BEGIN");
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 1, &count), OUTBOX_MISUSE);
+    bench_sql(bench->db, "ROLLBACK");
+}
+
+static void test_a_snapshot_of_a_table_without_rowid_goes_by_its_whole_key(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0, count = 0;
+    bench_sql(bench->db, "CREATE TABLE t(a, b, PRIMARY KEY(a, b)) WITHOUT ROWID;"
+                         "INSERT INTO t VALUES(1, 'x'), (1, x'00'), (2, 'a'), ('z', 1.5), (1, 7)");
+    capture_open(bench, NULL, &all);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 1, &count), OUTBOX_OK);
+    assert_int_equal(count, 5);
+    expect_changes(bench, &after,
+                   "r {\"a\":1,\"b\":7}\nr {\"a\":1,\"b\":\"x\"}\n"
+                   "r {\"a\":1,\"b\":{\"$blob\":\"AA==\"}}\nr {\"a\":2,\"b\":\"a\"}\n"
+                   "r {\"a\":\"z\",\"b\":1.5}\n");
+}
+
+/* Writes between two batches: the commit hook of the snapshot's connection is a good moment. */
+struct meddler {
+    sqlite3 *db;
+    int turn;
+};
+
+static int meddle(void *context, sqlite3 *db, const char *name, int pages)
+{
+    static const char *const sql[] = {
+        "DELETE FROM t WHERE id = 1; UPDATE t SET x = 'new' WHERE id = 2",
+        "UPDATE t SET id = 100 WHERE id = 9; UPDATE t SET id = 0 WHERE id = 8",
+        "INSERT INTO t VALUES(50, 'in', 1); UPDATE t SET x = 'late' WHERE id = 7",
+        "DELETE FROM t WHERE id IN (3, 50)"};
+    struct meddler *meddler = context;
+    (void)db, (void)name, (void)pages;
+    if (meddler->turn < 4)
+        bench_sql(meddler->db, sql[meddler->turn++]);
+    return SQLITE_OK;
+}
+
+/* [capture-17] */
+static void test_whoever_applies_a_snapshot_and_the_changes_beside_it_has_the_table(void **state)
+{
+    struct bench *bench = *state;
+    struct meddler meddler = {bench_connect(bench), 0};
+    int64_t count;
+    bench_sql(bench->db, plain);
+    for (int i = 1; i < 10; i++) {
+        char *sql = sqlite3_mprintf("INSERT INTO t VALUES(%d, 'n%d', %d)", i, i, i);
+        bench_sql(bench->db, sql);
+        sqlite3_free(sql);
+    }
+    capture_open(bench, NULL, &all);
+    (void)sqlite3_wal_hook(bench->db, meddle, &meddler);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, &count), OUTBOX_OK);
+    (void)sqlite3_wal_hook(bench->db, NULL, NULL);
+    assert_int_equal(meddler.turn, 4);
+    expect_replica(bench);
+    assert_int_equal(sqlite3_close(meddler.db), SQLITE_OK);
+}
+
+/* ---- Reals ----------------------------------------------------------------------------------- */
+
+/* [capture-4] */
+static void test_a_printed_real_is_read_again_as_the_same_bits(void **state)
+{
+    uint64_t dice = 88172645463325252u;
+    (void)state;
+    for (int i = 0; i < 200000; i++) {
+        char text[OB_REAL_TEXT];
+        double value, again;
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        memcpy(&value, &dice, sizeof value);
+        if (i % 2 == 1)
+            value = (double)(dice % 2000000) / 1000;
+        if (value != value || value > 1.7976931348623157e308 || value < -1.7976931348623157e308)
+            continue;
+        size_t len = ob_real_print(value, text);
+        assert_int_equal(len, strlen(text));
+        again = strtod(text, NULL);
+        assert_memory_equal(&value, &again, sizeof value);
+        if (i % 2 == 1)
+            assert_true(len <= 8); /* nobody wants to read 21.300000000000001 */
+    }
+}
+
+static void test_zero_has_a_sign_and_tiny_numbers_all_their_digits(void **state)
+{
+    static const struct {
+        double value;
+        const char *text;
+    } cases[] = {{0.0, "0.0"},
+                 {-0.0, "-0.0"},
+                 {5e-324, "4.9406564584124654e-324"},
+                 {1.7976931348623157e308, "1.7976931348623157e+308"},
+                 {1e22, "1.0e+22"},
+                 {1e15, "1000000000000000.0"},
+                 {99999999999999999.0, "1.0e+17"},
+                 {0.00001, "0.00001"},
+                 {-0.25, "-0.25"}};
+    char text[OB_REAL_TEXT];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        (void)ob_real_print(cases[i].value, text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_what_cannot_be_captured_is_refused_and_changes_nothing),
+        TEST(test_calls_without_a_handle_or_a_table_are_refused),
+        TEST(test_a_capture_is_part_of_the_open_transaction),
+        TEST(test_a_value_is_one_level_of_the_topic),
+        TEST(test_the_key_is_the_primary_key_or_the_chosen_columns),
+        TEST(test_only_chosen_columns_are_told_and_their_changes),
+        TEST(test_only_chosen_operations_are_captured),
+        TEST(test_a_condition_chooses_rows_by_old_and_new),
+        TEST(test_odd_names_are_quoted),
+        TEST(test_what_was_captured_before_the_end_is_still_sent),
+        TEST(test_a_database_in_utf16_is_captured_too),
+        TEST(test_an_event_says_who_changed_what_and_when),
+        TEST(test_the_forwarder_sends_changes_as_json_with_their_key_and_type),
+        TEST(test_no_transaction_is_parted_and_its_last_event_says_so),
+        TEST(test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters),
+        TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
+        TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
+        TEST(test_a_limit_in_bytes_counts_captured_values),
+        TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
+        TEST(test_the_doctor_finds_what_makes_captures_incomplete),
+        TEST(test_the_list_gives_back_what_was_asked_for),
+        TEST(test_a_snapshot_reads_each_row_in_batches),
+        TEST(test_a_snapshot_of_a_table_without_rowid_goes_by_its_whole_key),
+        TEST(test_whoever_applies_a_snapshot_and_the_changes_beside_it_has_the_table),
+        cmocka_unit_test(test_a_printed_real_is_read_again_as_the_same_bits),
+        cmocka_unit_test(test_zero_has_a_sign_and_tiny_numbers_all_their_digits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
