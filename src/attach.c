@@ -162,7 +162,8 @@ const char *outbox_warning(const outbox *box)
 {
     if (!box || box->warning || !box->has_drift)
         return box ? box->warning : NULL;
-    return "a captured table or its triggers have changed, so its changes may not be captured; call "
+    return "a captured table or its triggers have changed, so its changes may not be captured; "
+           "call "
            "outbox_capture_doctor(), then outbox_capture_resume()";
 }
 

@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct cli_verb *const verbs[] = {&cli_init, &cli_put,    &cli_forward, &cli_status,
-                                               &cli_dead, &cli_verify, &cli_epoch,   &cli_receive,
-                                               &cli_capture};
+static const struct cli_verb *const verbs[] = {&cli_init,   &cli_put,     &cli_forward,
+                                               &cli_status, &cli_dead,    &cli_verify,
+                                               &cli_epoch,  &cli_receive, &cli_capture};
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
 static int print_help(void)

@@ -36,7 +36,7 @@ static char *render(struct bench *bench, outbox_lane lane, int64_t id, enum part
     sqlite3_stmt *statement = NULL;
     struct ob_change change = {0};
     struct ob_error error;
-    struct ob_row event, row = {.id = id};
+    struct ob_row event, row = {.id = id, .headers.storage = SQLITE_NULL};
     const struct ob_group group = {id, id};
     snprintf(sql, sizeof sql, "SELECT topic, payload, type, created FROM %s WHERE id = %lld",
              ob_lane_table(lane), (long long)id);
