@@ -290,6 +290,12 @@ static void settle_doubt(struct model *model, outbox_lane lane, int64_t id)
         model_abort(model, model_event(model, owner)->transaction);
 }
 
+void app_stored(struct sim *sim, uint32_t event, int64_t id)
+{
+    settle_doubt(&sim->model, model_event(&sim->model, event)->lane, id);
+    model_named(&sim->model, event, id);
+}
+
 /* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
 static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction,
                     const struct model_event *like, bool *is_certain)
@@ -313,8 +319,7 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
                   code == OUTBOX_FULL || (is_foreign && (code & 0xff) == SQLITE_BUSY);
     if (code == 0) {
-        settle_doubt(model, like->lane, id);
-        model_named(model, event, id);
+        app_stored(sim, event, id);
         if (!is_foreign)
             age_read_back(sim, writer->db, model_event(model, event));
     }
@@ -378,6 +383,7 @@ static bool put_alone(struct sim *sim, struct writer *writer)
 
 static void begin(struct sim *sim, struct writer *writer)
 {
+    change_begin(sim, writer);
     if (run(sim, writer, pick(sim, 2) ? "BEGIN IMMEDIATE" : "BEGIN") != SQLITE_OK)
         return;
     writer->transaction = model_begin(&sim->model, writer->index, true);
@@ -428,6 +434,8 @@ static void continue_transaction(struct sim *sim, struct writer *writer)
     } else if (chance(sim, odd)) {
         (void)run(sim, writer, "INSERT OR REPLACE INTO business VALUES(%u, randomblob(200))",
                   pick(sim, 50));
+    } else if (sim_chance(&sim->choices, TAG_CHANGE, sim->settings.changes_per_mille)) {
+        change_write(sim, writer, writer->transaction);
     } else {
         bool is_certain;
         struct model_event like = draw(sim, writer);
@@ -555,7 +563,8 @@ bool app_make_database(struct sim *sim)
                 run(sim, writer, "PRAGMA journal_mode = %s", sim->settings.journal) == SQLITE_OK &&
                 run(sim, writer,
                     "CREATE TABLE ledger(tx INTEGER PRIMARY KEY);"
-                    "CREATE TABLE business(k INTEGER PRIMARY KEY CHECK(k >= 0), v)") == SQLITE_OK;
+                    "CREATE TABLE business(k INTEGER PRIMARY KEY CHECK(k >= 0), v);"
+                    "CREATE TABLE thing(k INTEGER PRIMARY KEY, v)") == SQLITE_OK;
     app_close(sim, writer);
     disk_sync_directory(&sim->device.disk);
     return made;

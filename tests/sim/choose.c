@@ -37,11 +37,15 @@ void choices_free(struct choices *choices)
     tape_free(&choices->made);
 }
 
-/* The next answer on the tape; its marks are of no interest here. */
-static uint32_t from_tape(struct choices *choices, uint32_t bound)
+/* The next answer on the tape; its marks are of no interest here. A tape that is older than captures has
+ * none for them: 0. */
+static uint32_t from_tape(struct choices *choices, enum sim_tag tag, uint32_t bound)
 {
     while (choices->next < choices->given.count) {
-        const struct choice *choice = &choices->given.choices[choices->next++];
+        const struct choice *choice = &choices->given.choices[choices->next];
+        if (tag == TAG_CHANGE && choice->tag != TAG_CHANGE && choice->tag >= 0)
+            return 0;
+        choices->next++;
         if (choice->tag >= 0)
             return choice->value % bound;
     }
@@ -59,7 +63,7 @@ uint32_t sim_choose(struct choices *choices, enum sim_tag tag, uint32_t bound)
     if (choices->mode == CHOOSE_RANDOM)
         value = (uint32_t)((sim_mix(&choices->dice[tag]) >> 32) * bound >> 32);
     else
-        value = from_tape(choices, bound);
+        value = from_tape(choices, tag, bound);
     tape_add(&choices->made, (struct choice){(int16_t)tag, bound, value});
     return value;
 }

@@ -30,6 +30,7 @@ enum sim_tag {
     TAG_PORT,
     TAG_LANE,
     TAG_FEATURE,
+    TAG_CHANGE,
     TAGS
 };
 

@@ -21,8 +21,10 @@ static bool take_topic(const struct sim *sim, const char *topic, struct model_ev
     const char *fixed = sim->settings.forwarder.announce_topic;
     if (fixed)
         return strcmp(topic, fixed) == 0;
-    like->stream = (uint32_t)(topic[2] - '0');
-    return topic[0] == 's' && topic[1] == '/' && like->stream < STREAMS && topic[3] == '\0';
+    uint32_t digit = (uint32_t)(topic[2] - '0');
+    like->stream = topic[0] == 'c' ? STREAMS + digit : digit;
+    return topic[1] == '/' && topic[3] == '\0' &&
+           (topic[0] == 'c' ? digit <= KEYS : topic[0] == 's' && digit < STREAMS);
 }
 
 static bool take_text(const char *text, struct model_event *like)

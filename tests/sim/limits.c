@@ -31,6 +31,8 @@ int64_t limits_bytes(const struct sim *sim, uint32_t event)
 {
     const struct model_event *e = &sim->model.events[event - 1];
     char topic[16];
+    if (e->body == BODY_CHANGE)
+        return OUTBOX_EVENT_BYTES + change_bytes(&e->change);
     model_topic(sim, e, topic);
     return OUTBOX_EVENT_BYTES + length(topic) + (int64_t)e->size + length(model_type(e)) +
            length(model_content_type(e->body)) + length(model_key(e)) +

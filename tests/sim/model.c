@@ -99,6 +99,7 @@ uint32_t model_add(struct model *model, uint32_t transaction, const struct model
                                                       .expires = like->expires,
                                                       .keep_last = like->keep_last,
                                                       .tells = like->tells,
+                                                      .change = like->change,
                                                       .number = event,
                                                       .fate = ATTEMPTED};
     uint32_t *link = &t->first; /* in the order of their puts */
@@ -275,6 +276,7 @@ const char *model_content_type(enum body body)
 {
     static const char *const types[] = {
         [BODY_ANNOUNCEMENT] = "application/json",
+        [BODY_CHANGE] = "application/json",
         [BODY_BYTES] = NULL,
         [BODY_TEXT] = "text/plain",
         [BODY_JSON] = "application/json",
@@ -283,27 +285,38 @@ const char *model_content_type(enum body body)
     return types[body];
 }
 
+/* Whether the application has put it, with all that it may have. */
+static bool is_put(const struct model_event *e)
+{
+    return e->body <= BODY_UNFIT;
+}
+
 bool model_is_retained(const struct model_event *e)
 {
-    return e->body != BODY_ANNOUNCEMENT && e->number % 7 == 3;
+    return is_put(e) && e->number % 7 == 3;
 }
 
 const char *model_type(const struct model_event *e)
 {
     if (e->body == BODY_ANNOUNCEMENT)
         return "outbox.dropped";
+    if (e->body == BODY_CHANGE)
+        return "outbox.change";
     return e->number % 5 == 1 ? "sim.reading" : NULL;
 }
 
 const char *model_key(const struct model_event *e)
 {
     static const char *const keys[] = {"a \"key\"", "another"};
-    return e->body != BODY_ANNOUNCEMENT && e->number % 3 == 2 ? keys[e->number / 3 % 2] : NULL;
+    static const char *const changed[KEYS + 1] = {"", "1", "2", "3", "4", "5", "6", "7", "8"};
+    if (e->body == BODY_CHANGE)
+        return changed[e->change.key];
+    return is_put(e) && e->number % 3 == 2 ? keys[e->number / 3 % 2] : NULL;
 }
 
 const char *model_correlation(const struct model_event *e)
 {
-    return e->body != BODY_ANNOUNCEMENT && e->number % 4 == 1 ? "order \"9\"" : NULL;
+    return is_put(e) && e->number % 4 == 1 ? "order \"9\"" : NULL;
 }
 
 void model_topic(const struct sim *sim, const struct model_event *e, char topic[16])
@@ -312,7 +325,8 @@ void model_topic(const struct sim *sim, const struct model_event *e, char topic[
     if (e->body == BODY_ANNOUNCEMENT && fixed)
         sqlite3_snprintf(16, topic, "%s", fixed);
     else
-        sqlite3_snprintf(16, topic, "s/%u", e->stream);
+        sqlite3_snprintf(16, topic, e->stream < STREAMS ? "s/%u" : "c/%u",
+                         e->stream < STREAMS ? e->stream : e->stream - STREAMS);
 }
 
 uint32_t model_announce(const struct model_event *e, char *text, int size)

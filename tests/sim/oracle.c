@@ -23,6 +23,7 @@ void oracle_code(struct sim *sim, const char *call, int code)
         unsigned codes;
     } lists[] = {
         {"attach", DATABASE},
+        {"capture", DATABASE},
         {"put", DATABASE | BIT(OUTBOX_TOO_LARGE) | BIT(OUTBOX_BAD_PAYLOAD) | BIT(OUTBOX_FULL)},
         {"init", DATABASE},
         {"step", DATABASE | BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED) | BIT(OUTBOX_NOT_DURABLE) |

@@ -264,6 +264,15 @@ static void draw_age(struct settings *settings, struct choices *choices)
     settings->starts_in_1970 = feature(choices, 4) == 3;
 }
 
+static void draw_changes(struct settings *settings, struct choices *choices)
+{
+    static const unsigned changes[] = {0, 0, 300, 800};
+    settings->changes_per_mille = changes[sim_choose(choices, TAG_CHANGE, 4)];
+    if (settings->payload_max < 400)
+        settings->changes_per_mille = 0; /* their documents would not fit */
+    settings->changes_lane = sim_choose(choices, TAG_CHANGE, 3) == 2 ? OUTBOX_URGENT : OUTBOX_NORMAL;
+}
+
 void settings_draw(struct settings *settings, const struct profile *profile,
                    struct choices *choices)
 {
@@ -284,6 +293,8 @@ void settings_draw(struct settings *settings, const struct profile *profile,
     static const unsigned urgent[] = {0, 100, 500, 900};
     settings->urgent_per_mille = urgent[sim_choose(choices, TAG_LANE, 4)];
     draw_poison(settings, profile, choices);
+    if (!profile->is_small_scope)
+        draw_changes(settings, choices);
     if (has_features(profile)) {
         draw_limits(settings, choices);
         draw_age(settings, choices);

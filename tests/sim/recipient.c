@@ -65,6 +65,8 @@ static void apply(struct sim *sim, struct model_event *e, const inbox_result *re
     if (result->verdict == INBOX_NEW && e->order <= *last)
         breaks(sim, ORDER, "the recipient applies " EVENT " behind a later one", EVENT_OF(e));
     *last = e->order;
+    if (e->body == BODY_CHANGE)
+        change_applied(sim, e);
     e->applied_in = e->told_source;
 }
 

@@ -15,6 +15,7 @@
  *   ledger         follows the tombstones: how each event has left
  *   age            which events are too old, and of which there is a newer one
  *   drops          what the recipient is told of them
+ *   change         a captured table
  *   rest           when the forwarder may be connected, and how fast it may send
  *   limits         judges what a put lets leave
  *   audit          judges what is in the database: after a restart, and at the end
@@ -30,7 +31,7 @@
 #include <outbox/forwarder.h>
 #include <outbox/inbox.h>
 
-enum { WRITERS = 3, STREAMS = 4, STORY_LINES = 48, STORY_LENGTH = 160 };
+enum { WRITERS = 3, STREAMS = 4, KEYS = 8, STORY_LINES = 48, STORY_LENGTH = 160 };
 #define NEVER UINT64_MAX
 
 /* ---- Invariants ------------------------------------------------------------------------------------- */
@@ -132,6 +133,8 @@ struct settings {
     outbox_limit limits[OUTBOX_LANES];
     unsigned ttl_per_mille, keep_last_per_mille; /* of the events */
     bool starts_in_1970;
+    unsigned changes_per_mille; /* of the statements in a transaction; 0: nothing is captured */
+    outbox_lane changes_lane;
     unsigned lies; /* enum teeth */
     outbox_forwarder_config forwarder;
 };
@@ -151,10 +154,17 @@ enum fate {
 };
 
 /* What a body is, and whether the event is fit to be sent. */
-enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES, BODY_ANNOUNCEMENT };
+enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES, BODY_ANNOUNCEMENT, BODY_CHANGE };
 
 /* How an event left, or will: as the ledger counts it. An announcement that is evicted is a hole. */
 enum outcome { STAYS, DELIVERED, EXPIRED, EVICTED, SUPERSEDED, DEAD, OUTCOMES };
+
+/* Of a row of the captured table: c created, u updated, d deleted, D and C of a changed key. */
+struct change {
+    char letter;
+    uint32_t key, other; /* the other key of D and C, else 0 */
+    int64_t value, was;
+};
 
 struct model_event {
     uint32_t transaction, next_in_transaction; /* index + 1, 0: none */
@@ -170,6 +180,7 @@ struct model_event {
         enum outcome reason;
         int64_t count, from, to;
     } tells;         /* an announcement */
+    struct change change;
     uint32_t number; /* its own */
     enum fate fate;
     uint32_t order;       /* in which it was committed to its lane; from 1 */
@@ -405,8 +416,10 @@ struct sim {
         inbox *in;
         uint32_t first_order[OUTBOX_LANES]; /* of the event with which the stream begins here */
         uint32_t last_order[OUTBOX_LANES];  /* of the one that was applied last */
+        int64_t things[KEYS + 1];           /* its copy of the captured table */
     } recipient;
     sqlite3_stmt *reads_document;
+    int64_t changes; /* statements on the captured table */
     enum phase phase;
     uint64_t seed;
     uint32_t operations, operations_done;
@@ -441,6 +454,7 @@ void app_close(struct sim *sim, struct writer *writer); /* on a dead device as w
 bool app_open(struct sim *sim, struct writer *writer);
 void app_finish(struct sim *sim);   /* ends what is open; begins nothing new */
 bool app_put_last(struct sim *sim); /* an event behind all others */
+void app_stored(struct sim *sim, uint32_t event, int64_t id); /* in an open transaction */
 
 /* ---- node.c --------------------------------------------------------------------------------------------------- */
 
@@ -654,6 +668,18 @@ void rest_check_publish(struct sim *sim, const struct model_event *e,
 /* After a start of the device or the application: which transactions are there? */
 bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut);
 void audit_at_end(struct sim *sim, sqlite3 *db);
+
+/* ---- change.c ----------------------------------------------------------------------------------------------------------- */
+
+void change_begin(struct sim *sim, struct writer *writer); /* to capture, if nobody has yet */
+void change_write(struct sim *sim, struct writer *writer, uint32_t transaction);
+int64_t change_bytes(const struct change *change); /* stored, without OUTBOX_EVENT_BYTES */
+/* Whether the event's row has the values of its change; whether this is its document. */
+bool change_is_stored(const struct model_event *e, sqlite3 *db);
+bool change_has_body(const struct model *model, const struct model_event *e, const void *data,
+                     size_t size);
+void change_applied(struct sim *sim, const struct model_event *e); /* by the recipient */
+void change_at_end(struct sim *sim, sqlite3 *db);
 
 /* ---- run.c ----------------------------------------------------------------------------------------------------------- */
 

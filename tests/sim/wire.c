@@ -97,6 +97,8 @@ static size_t to_base64(const uint8_t *from, size_t size, char *to)
 bool wire_has_body(const struct sim *sim, uint32_t event, const struct wire *wire)
 {
     const struct model_event *e = &sim->model.events[event - 1];
+    if (e->body == BODY_CHANGE)
+        return wire->has_data && change_has_body(&sim->model, e, wire->data, wire->size);
     uint8_t *body = malloc(e->size + 1);
     char *text = malloc(e->size * 2 + 8);
     if (!body || !text)
