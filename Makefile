@@ -179,16 +179,17 @@ test-stream: deps all examples $(INTEGRATION_TESTS) ## run all of these over the
 # ---- Node and a current SQLite ---------------------------------------------------------------------
 
 # The npm package better-sqlite3 brings the source of a current SQLite. Nothing else needs it; where it
-# is not there, the test of the loadable extension leaves Node out.
-NPM_SQLITE := $(BUILD)/npm/node_modules/better-sqlite3/deps/sqlite3/sqlite3.c
+# is not compiled, the test of the loadable extension leaves Node out.
+NPM_SQLITE := $(BUILD)/node/node_modules/better-sqlite3/deps/sqlite3/sqlite3.c
 CURRENT    := $(BUILD)/sqlite/libsqlite3.so.0
 
 .PHONY: npm test-current
-npm: $(NPM_SQLITE) ## install better-sqlite3 for the tests from Node
+npm: ## compile better-sqlite3 for the tests from Node
+	bash tests/integration/node/install.sh $(BUILD)/node addon
 
-$(NPM_SQLITE):
-	@mkdir -p $(BUILD)/npm
-	npm install --no-audit --no-fund --prefix $(BUILD)/npm better-sqlite3@12.11.1
+$(NPM_SQLITE): tests/integration/node/package-lock.json
+	bash tests/integration/node/install.sh $(BUILD)/node
+	@touch $@
 
 $(CURRENT): $(NPM_SQLITE)
 	@mkdir -p $(@D)

@@ -5,7 +5,7 @@
 # an SQLite of its own inside.
 #
 # Where a program cannot load extensions, or better-sqlite3 is not installed (in NODE_PATH or in
-# $BUILD/npm), it says so and goes on.
+# $BUILD/node by `make npm`), it says so and goes on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=$(mktemp -d)
@@ -113,7 +113,7 @@ fi
 
 # ---- Node ---------------------------------------------------------------------------------------
 
-export NODE_PATH=${NODE_PATH:-$PWD/$BUILD/npm/node_modules}
+export NODE_PATH=${NODE_PATH:-$PWD/$BUILD/node/node_modules}
 if command -v node >/dev/null && node -e 'require("better-sqlite3")(":memory:")' 2>/dev/null; then
     node - "$database" "$extension" <<'PROGRAM'
 const [path, extension] = process.argv.slice(2)
