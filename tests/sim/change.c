@@ -90,8 +90,8 @@ static void plan_key(struct plan *plan, uint32_t from, uint32_t to, int64_t was,
 
 static bool plan_all(struct sim *sim, sqlite3 *db, struct plan *plan, uint32_t most, int64_t value)
 {
-    sqlite3_snprintf(sizeof plan->sql, plan->sql,
-                     "UPDATE thing SET v = %" PRId64 " WHERE k <= %u", value, most);
+    sqlite3_snprintf(sizeof plan->sql, plan->sql, "UPDATE thing SET v = %" PRId64 " WHERE k <= %u",
+                     value, most);
     for (uint32_t key = 1; key <= most; key++) {
         int64_t was = value_of(sim, db, key);
         if (was < 0)
@@ -120,8 +120,8 @@ static bool make_plan(struct sim *sim, sqlite3 *db, struct plan *plan)
         if (was > 0)
             expect(plan, (struct change){'d', key, 0, 0, was});
     } else if (kind == REPLACE) {
-        sqlite3_snprintf(sizeof plan->sql, plan->sql,
-                         "REPLACE INTO thing VALUES(%u, %" PRId64 ")", key, value);
+        sqlite3_snprintf(sizeof plan->sql, plan->sql, "REPLACE INTO thing VALUES(%u, %" PRId64 ")",
+                         key, value);
         if (was > 0)
             expect(plan, (struct change){'d', key, 0, 0, was});
         expect(plan, (struct change){'c', key, 0, value, 0});
@@ -317,9 +317,8 @@ void change_at_end(struct sim *sim, sqlite3 *db)
         bool is_gone = !last || last->change.letter == 'd' || last->change.letter == 'D';
         int64_t expected = is_gone ? 0 : last->change.value, is = value_of(sim, db, key);
         if (is != expected)
-            breaks(sim, ATOMICITY,
-                   "row %u has %" PRId64 ", and its last change made it %" PRId64, key, is,
-                   expected);
+            breaks(sim, ATOMICITY, "row %u has %" PRId64 ", and its last change made it %" PRId64,
+                   key, is, expected);
         if (last && last->applied_in > 0 && sim->recipient.things[key] != expected)
             breaks(sim, NO_LOSS, "row %u is %" PRId64 " at the recipient, not %" PRId64, key,
                    sim->recipient.things[key], expected);

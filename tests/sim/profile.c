@@ -270,7 +270,8 @@ static void draw_changes(struct settings *settings, struct choices *choices)
     settings->changes_per_mille = changes[sim_choose(choices, TAG_CHANGE, 4)];
     if (settings->payload_max < 400)
         settings->changes_per_mille = 0; /* their documents would not fit */
-    settings->changes_lane = sim_choose(choices, TAG_CHANGE, 3) == 2 ? OUTBOX_URGENT : OUTBOX_NORMAL;
+    settings->changes_lane =
+        sim_choose(choices, TAG_CHANGE, 3) == 2 ? OUTBOX_URGENT : OUTBOX_NORMAL;
 }
 
 void settings_draw(struct settings *settings, const struct profile *profile,

@@ -154,7 +154,15 @@ enum fate {
 };
 
 /* What a body is, and whether the event is fit to be sent. */
-enum body { BODY_BYTES, BODY_TEXT, BODY_JSON, BODIES, BODY_UNFIT = BODIES, BODY_ANNOUNCEMENT, BODY_CHANGE };
+enum body {
+    BODY_BYTES,
+    BODY_TEXT,
+    BODY_JSON,
+    BODIES,
+    BODY_UNFIT = BODIES,
+    BODY_ANNOUNCEMENT,
+    BODY_CHANGE
+};
 
 /* How an event left, or will: as the ledger counts it. An announcement that is evicted is a hole. */
 enum outcome { STAYS, DELIVERED, EXPIRED, EVICTED, SUPERSEDED, DEAD, OUTCOMES };
@@ -179,7 +187,7 @@ struct model_event {
     struct {
         enum outcome reason;
         int64_t count, from, to;
-    } tells;         /* an announcement */
+    } tells; /* an announcement */
     struct change change;
     uint32_t number; /* its own */
     enum fate fate;
