@@ -414,7 +414,7 @@ static void test_each_mode_and_fire_and_forget_are_events_to_the_receiver(void *
         assert_int_equal(outbox_put(a->box, &fired, NULL), OUTBOX_OK);
         app_put_numbers(a, i + 1, 1);
         app_flush(a);
-        await_received(s, ALL, 2 * (i + 1));
+        await_received(s, ALL, (int64_t)2 * (i + 1));
         assert_int_equal(outbox_stop(a->box), OUTBOX_OK);
     }
     assert_int_equal(child_stop(receiver, SIGTERM), 0);
