@@ -31,6 +31,7 @@ struct ob_definition {
 
 struct ob_column {
     char *name, *type;
+    char *fallback; /* the default of a column that is NOT NULL, as SQL; else NULL */
     bool is_not_null;
     int key; /* place in the primary key, from 1; 0: none */
 };
@@ -60,7 +61,9 @@ struct ob_plan {
     char *rowid;       /* a name under which the rowid can be read; NULL: WITHOUT ROWID */
     bool has_identity; /* a primary key tells the rows apart */
     bool has_triggers; /* of the application */
-    char *shape;       /* the text of outbox_shape */
+    bool
+        has_children; /* a delete of its rows, a REPLACE's too, may change other rows by foreign keys */
+    char *shape;      /* the text of outbox_shape */
     struct ob_object objects[OB_OBJECTS];
     int object_count;
 };

@@ -138,6 +138,14 @@ static void put_if(const struct ob_plan *plan, sqlite3_str *sql, const char *wor
 
 /* ---- Clashes --------------------------------------------------------------------------------- */
 
+/* A REPLACE stores the default for a NULL that must not be, and NEW has the NULL yet. */
+static void put_new(const struct ob_plan *plan, sqlite3_str *sql, int column)
+{
+    const struct ob_column *what = &plan->columns[column];
+    sqlite3_str_appendf(sql, what->fallback ? "coalesce(NEW.\"%w\", (%s))" : "NEW.\"%w\"",
+                        what->name, what->fallback);
+}
+
 /* One term of an index as it reads for NEW: names of columns are exchanged. */
 static void put_for_new(struct clashes *clashes, const char *at, const char *end)
 {
@@ -153,7 +161,7 @@ static void put_for_new(struct clashes *clashes, const char *at, const char *end
             continue;
         }
         clashes->uses[column] = true;
-        sqlite3_str_appendf(clashes->text, "NEW.\"%w\"", plan->columns[column].name);
+        put_new(plan, clashes->text, column);
     }
 }
 
@@ -217,9 +225,10 @@ static int take_index_column(void *context, sqlite3_stmt *row)
     if (column < 0 || !collation)
         return ob_plan_no_memory(plan->error);
     clashes->uses[column] = true;
-    sqlite3_str_appendf(clashes->text, "%soutbox_row.\"%w\" = NEW.\"%w\" COLLATE \"%w\"",
-                        sqlite3_str_length(clashes->text) > 0 ? " AND " : "", name, name,
-                        collation);
+    sqlite3_str_appendf(clashes->text, "%soutbox_row.\"%w\" = ",
+                        sqlite3_str_length(clashes->text) > 0 ? " AND " : "", name);
+    put_new(plan, clashes->text, column);
+    sqlite3_str_appendf(clashes->text, " COLLATE \"%w\"", collation);
     return OUTBOX_OK;
 }
 
@@ -519,7 +528,19 @@ static void put_is_other(const struct ob_plan *plan, sqlite3_str *sql)
     sqlite3_str_appendchar(sql, 1, ')');
 }
 
-/* Copies the rows that clash. */
+static void put_clashing(const struct ob_plan *plan, sqlite3_str *sql,
+                         const struct clashes *clashes, bool is_update)
+{
+    sqlite3_str_appendf(sql, " FROM \"%w\" AS outbox_row WHERE (", plan->table);
+    for (int i = 0; i < clashes->count; i++)
+        sqlite3_str_appendf(sql, "%s(%s)", i > 0 ? " OR " : "", clashes->terms[i]);
+    sqlite3_str_appendchar(sql, 1, ')');
+    if (is_update)
+        put_is_other(plan, sql);
+}
+
+/* Copies the rows that clash. An update may be a foreign key's action, in the midst of a REPLACE whose
+ * copies are needed yet; else those that are there are left over. */
 static int write_before(struct ob_plan *plan, const struct clashes *clashes, bool is_update)
 {
     long long number = (long long)plan->definition->number;
@@ -529,19 +550,20 @@ static int write_before(struct ob_plan *plan, const struct clashes *clashes, boo
     if (is_update)
         put_compared_changed(clashes, sql);
     put_exists(clashes, sql);
-    sqlite3_str_appendf(sql,
-                        " BEGIN DELETE FROM outbox_replaced_%lld;"
-                        " INSERT INTO outbox_replaced_%lld SELECT ",
-                        number, number);
+    sqlite3_str_appendf(sql, " BEGIN DELETE FROM outbox_replaced_%lld", number);
+    if (is_update && plan->has_children) {
+        sqlite3_str_appendall(sql, " WHERE (");
+        put_places(plan, sql, "k");
+        sqlite3_str_appendall(sql, ") IN (SELECT ");
+        put_row_key(plan, sql, "outbox_row");
+        put_clashing(plan, sql, clashes, is_update);
+        sqlite3_str_appendchar(sql, 1, ')');
+    }
+    sqlite3_str_appendf(sql, "; INSERT INTO outbox_replaced_%lld SELECT ", number);
     put_row_key(plan, sql, "outbox_row");
     sqlite3_str_appendall(sql, ", ");
     ob_plan_put_values(plan, sql, "outbox_row");
-    sqlite3_str_appendf(sql, " FROM \"%w\" AS outbox_row WHERE (", plan->table);
-    for (int i = 0; i < clashes->count; i++)
-        sqlite3_str_appendf(sql, "%s(%s)", i > 0 ? " OR " : "", clashes->terms[i]);
-    sqlite3_str_appendchar(sql, 1, ')');
-    if (is_update)
-        put_is_other(plan, sql);
+    put_clashing(plan, sql, clashes, is_update);
     put_if(plan, sql, " AND ", "outbox_row", "outbox_row");
     sqlite3_str_appendall(sql, "; ");
     return end(plan, sql);
@@ -558,30 +580,57 @@ static void put_key_is(const struct ob_plan *plan, sqlite3_str *sql, const char 
     }
 }
 
+/* The copy of the row that was updated becomes one of what it is now. */
+static void put_follow(const struct ob_plan *plan, sqlite3_str *sql)
+{
+    sqlite3_str_appendf(sql, "UPDATE outbox_replaced_%lld SET (",
+                        (long long)plan->definition->number);
+    put_places(plan, sql, "k");
+    sqlite3_str_appendall(sql, ", ");
+    ob_plan_put_places(plan, sql, 1);
+    sqlite3_str_appendall(sql, ") = (");
+    put_row_key(plan, sql, "NEW");
+    sqlite3_str_appendall(sql, ", ");
+    ob_plan_put_values(plan, sql, "NEW");
+    sqlite3_str_appendall(sql, ") WHERE ");
+    put_key_is(plan, sql, "OLD");
+    sqlite3_str_appendall(sql, "; ");
+}
+
 /* Names those of the copies that are gone: nobody has their key any more, or the new row has it, which
  * then was another's or nobody's. It comes behind the trigger that logs the change, so it runs before
- * that. A copy of the row that is updated is left over from an UPSERT. Where the application has triggers,
- * copies of rows that are there stay, for it may be another statement's turn. */
+ * that. A copy of the row that is updated is left over from an UPSERT; or a foreign key's action updates a
+ * row that a REPLACE is about to remove, and then the copy follows it. Where the application has triggers
+ * or foreign keys, copies of rows that are there stay, for it may be another statement's turn. */
 static int write_after(struct ob_plan *plan, bool is_update)
 {
     long long number = (long long)plan->definition->number;
     sqlite3_str *sql =
         is_update ? begin(plan, "ub", "AFTER UPDATE") : begin(plan, "ib", "AFTER INSERT");
     sqlite3_str_appendf(sql, " WHEN EXISTS(SELECT 1 FROM outbox_replaced_%lld) BEGIN ", number);
-    if (is_update) {
+    bool follows = is_update && plan->has_children;
+    if (is_update && !follows) {
         sqlite3_str_appendf(sql, "DELETE FROM outbox_replaced_%lld WHERE ", number);
         put_key_is(plan, sql, "OLD");
         sqlite3_str_appendall(sql, "; ");
     }
     sqlite3_str_appendf(sql, "INSERT INTO outbox_gone_%lld SELECT ", number);
     put_places(plan, sql, "k");
-    sqlite3_str_appendf(sql, " FROM outbox_replaced_%lld WHERE (", number);
+    sqlite3_str_appendf(sql, " FROM outbox_replaced_%lld WHERE ", number);
+    if (follows) {
+        sqlite3_str_appendall(sql, "NOT (");
+        put_key_is(plan, sql, "OLD");
+        sqlite3_str_appendall(sql, ") AND (");
+    }
+    sqlite3_str_appendchar(sql, 1, '(');
     put_key_is(plan, sql, "NEW");
     sqlite3_str_appendf(sql, ") OR NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
                         plan->table);
     put_is_row(plan, sql, "outbox_row", "k");
-    sqlite3_str_appendall(sql, "); ");
-    if (!plan->has_triggers)
+    sqlite3_str_appendall(sql, follows ? ")); " : "); ");
+    if (follows)
+        put_follow(plan, sql);
+    else if (!plan->has_triggers)
         sqlite3_str_appendf(sql, "DELETE FROM outbox_replaced_%lld; ", number);
     return end(plan, sql);
 }

@@ -81,6 +81,83 @@ static void test_t2_rows_replaced_through_another_unique_index_are_deleted(void 
 }
 
 /* [capture-1] */
+/* A foreign key's action, and what it triggers, changes rows of the table in the midst of a REPLACE. */
+static void replace_with_children(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x REFERENCES t ON DELETE SET"
+                 " NULL); CREATE UNIQUE INDEX t_name ON t(name)",
+                 &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', NULL), (2, 'b', 1), (3, 'c', 2)");
+    after = bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(4, 'a', NULL)");
+    if (!recursive)
+        expect_changes(bench, &after,
+                       "d {\"id\":1,\"name\":\"a\",\"x\":null}\n"
+                       "u {\"id\":2,\"name\":\"b\",\"x\":1} ->"
+                       " {\"id\":2,\"name\":\"b\",\"x\":null}\n"
+                       "c {\"id\":4,\"name\":\"a\",\"x\":null}\n");
+    /* One victim is the other's child. */
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(2, 'c', NULL)");
+    bench_sql(bench->db, "INSERT INTO t VALUES(5, 'e', NULL), (6, 'f', 4), (7, 'g', 4)");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET id = 4, name = 'f' WHERE id = 5");
+    bench_sql(bench->db,
+              "INSERT INTO t VALUES(9, 'f', NULL) ON CONFLICT(name) DO UPDATE SET id = 8;"
+              "UPDATE OR IGNORE t SET name = 'c' WHERE id = 8;"
+              "UPDATE t SET id = 10 WHERE id = 8; DELETE FROM t WHERE name = 'c'");
+    if (!recursive) /* else a d may come twice */
+        assert_int_equal(
+            bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd'"), 6);
+    expect_replica(bench);
+}
+
+static void replace_with_a_counting_child(struct bench *bench, bool recursive)
+{
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, x);"
+                 "CREATE TABLE child(id INTEGER PRIMARY KEY, t REFERENCES t ON DELETE CASCADE, o);"
+                 "CREATE TRIGGER counts AFTER DELETE ON child BEGIN"
+                 " UPDATE t SET x = x - 1, name = name || '.' WHERE id = OLD.o; END;"
+                 "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 1);"
+                 "INSERT INTO child VALUES(1, 1, 2)",
+                 &all);
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(3, 'a', 0)");
+    assert_in_range(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd' AND v1 = 1"), 1,
+        recursive ? 2 : 1);
+}
+
+/* REPLACE stores the default where NULL must not be. */
+static void replace_by_default(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'x' UNIQUE, x"
+                 " INT NOT NULL DEFAULT 7); CREATE UNIQUE INDEX t_x ON t(x + 1);"
+                 "INSERT INTO t VALUES(1, 'x', 1), (2, 'b', 7)",
+                 &all);
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(3, NULL, 3)");
+    expect_changes(bench, &after,
+                   "d {\"id\":1,\"name\":\"x\",\"x\":1}\nc {\"id\":3,\"name\":\"x\",\"x\":3}\n");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET x = NULL WHERE id = 3");
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd' AND v1 = 2"),
+        1);
+}
+
+/* [capture-5] */
+static void test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile(void **state)
+{
+    (void)state;
+    run_recursively(replace_with_children);
+    run_recursively(replace_with_a_counting_child);
+    run_recursively(replace_by_default);
+}
+
 static void outer_conflict_clause(struct bench *bench, bool recursive)
 {
     static const char *const clauses[] = {"IGNORE", "REPLACE", "FAIL", "ABORT", "ROLLBACK"};
@@ -958,6 +1035,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_t1_a_replace_of_the_same_key_gives_the_delete_too),
         cmocka_unit_test(test_t2_rows_replaced_through_another_unique_index_are_deleted),
+        cmocka_unit_test(test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile),
         cmocka_unit_test(test_t3_no_conflict_clause_of_the_statement_loses_an_event),
         cmocka_unit_test(test_t4_an_upsert_or_an_ignored_insert_leaves_nothing_behind),
         cmocka_unit_test(test_t5_a_key_that_sqlite_gives_out_is_the_right_one),
