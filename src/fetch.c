@@ -16,6 +16,7 @@ enum { FETCH_MAX = 256 /* rows of one fetch */ };
 struct taking {
     outbox_forwarder *f;
     struct ob_lane *lane;
+    struct ob_fetch *fetch;
     bool identified;   /* taking->lane->identity was read in this fetch */
     bool keeps_last;   /* an event was read that supersedes others */
     int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
@@ -187,13 +188,15 @@ static bool render(struct taking *taking, const struct ob_row *row, struct ob_ro
         return true;
     if (!identify(taking, row->id))
         return false;
-    int code = find_group(taking, row->id);
-    if (code == OUTBOX_OK)
-        code = ob_change_render(&f->store.change[lane->number], f->store.db, lane->number, row,
+    taking->code = find_group(taking, row->id);
+    if (taking->code != OUTBOX_OK)
+        return false;
+    int code = ob_change_render(&f->store.change[lane->number], f->store.db, lane->number, row,
                                 lane->identity.device, &lane->group, event, &f->store.error);
     event->is_too_large = code == OUTBOX_TOO_LARGE;
     if (code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD)
         return true; /* who looks at it next finds that it is unfit */
+    taking->fetch->is_hole = code == OUTBOX_CORRUPT; /* its values lie on another page */
     taking->code = code;
     return code == OUTBOX_OK;
 }
@@ -273,6 +276,7 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
                                .context = &taking,
                                .after = lane->cursor,
                                .limit = room < FETCH_MAX ? room : FETCH_MAX};
+    taking.fetch = &request;
     if (room == 0 || ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
         return false;
     lane->buffer.used = 0;
