@@ -473,6 +473,49 @@ static void test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended(
     rig_stop(&rig);
 }
 
+/* Whatever is wrong with a capture, what was captured is sent. */
+static void test_a_capture_that_cannot_be_checked_holds_nothing_up(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO outbox_capture(number) VALUES(9);"
+                         "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_DRIFT);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "DELETE FROM outbox_capture WHERE number = 9");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_stop(&rig);
+}
+
+/* The triggers are longer than an event may be. */
+static void test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_forwarder_config config = {.payload_max = 100};
+    sqlite3_str *sql = sqlite3_str_new(NULL);
+    sqlite3_str_appendall(sql, "CREATE TABLE t(id INTEGER PRIMARY KEY");
+    for (int i = 0; i < 800; i++)
+        sqlite3_str_appendf(sql, ", a_rather_long_name_of_a_column_%d", i);
+    sqlite3_str_appendall(sql, ")");
+    char *table = sqlite3_str_finish(sql);
+    capture_open(bench, table, &all);
+    sqlite3_free(table);
+    bench_put(bench, "topic", "payload");
+    rig_start(&rig, bench, &config);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_stop(&rig);
+}
+
 struct findings {
     int count;
     char text[2000];
@@ -724,6 +767,8 @@ int main(void)
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
+        TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
+        TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
         TEST(test_the_doctor_finds_what_makes_captures_incomplete),
         TEST(test_the_list_gives_back_what_was_asked_for),
         TEST(test_a_snapshot_reads_each_row_in_batches),
