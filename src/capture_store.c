@@ -8,6 +8,7 @@
 #include "capture_store.h"
 
 #include "lane.h"
+#include "schema.h"
 #include "sql.h"
 
 #include <string.h>
@@ -35,9 +36,16 @@ int ob_captures_exist(sqlite3 *db, bool *exist, struct ob_error *error)
                          NULL, NULL, take_exists, exist);
 }
 
+/* An earlier release would make dead letters of captured changes, without their values. */
 int ob_captures_make(sqlite3 *db, struct ob_error *error)
 {
-    return ob_sql_run(db, tables, error, "making the tables of captures");
+    int64_t ignored;
+    int code = ob_sql_run(db, tables, error, "making the tables of captures");
+    return code == OUTBOX_OK ? ob_sql_number(db,
+                                             "UPDATE main.outbox_meta SET value = ?1"
+                                             " WHERE name = 'minimum_reader' AND value < ?1",
+                                             OB_SCHEMA_READS_CHANGES, 0, 0, &ignored, error)
+                             : code;
 }
 
 /* ---- Definitions ----------------------------------------------------------------------------- */

@@ -89,7 +89,9 @@ typedef struct outbox_capture {
 /* Begins to capture a table: with its triggers, in the transaction that is open or in one of its own.
  *
  * Rows that are there already are not captured, see outbox_capture_snapshot(). The forwarder's own
- * limits hold for captured events as for those of other writers. [capture-12]
+ * limits hold for captured events as for those of other writers. [capture-12] From the first capture on,
+ * releases that do not know captured events refuse the file with OUTBOX_NEWER_SCHEMA, for they would
+ * make dead letters of them. [capture-21]
  *
  * Returns OUTBOX_MISUSE, with the particulars (no such table or column, a view, a virtual or an internal
  * table, a table of another database, rows that cannot be told apart, a bad topic, a condition that is no

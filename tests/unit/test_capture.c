@@ -447,6 +447,24 @@ static void test_a_limit_in_bytes_counts_captured_values(void **state)
     rig_stop(&rig);
 }
 
+/* [capture-21] */
+static void test_an_earlier_release_must_not_meet_captured_changes(void **state)
+{
+    struct bench *bench = *state;
+    static const char minimum[] = "SELECT value FROM outbox_meta WHERE name = 'minimum_reader'";
+    outbox_capture wrong = all;
+    wrong.table = "nobody";
+    assert_int_equal(outbox_capture_add(bench->box, &wrong), OUTBOX_MISUSE);
+    assert_int_equal(bench_number(bench->db, minimum), 1);
+    capture_open(bench, plain, &all);
+    assert_int_equal(bench_number(bench->db, minimum), 3);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 9 WHERE name = 'minimum_reader';"
+                         "CREATE TABLE other(id INTEGER PRIMARY KEY)");
+    wrong.table = "other";
+    assert_int_equal(outbox_capture_add(bench->box, &wrong), OUTBOX_OK);
+    assert_int_equal(bench_number(bench->db, minimum), 9);
+}
+
 /* ---- Drift ----------------------------------------------------------------------------------- */
 
 /* [capture-19] */
@@ -767,6 +785,7 @@ int main(void)
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
+        TEST(test_an_earlier_release_must_not_meet_captured_changes),
         TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
         TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
         TEST(test_the_doctor_finds_what_makes_captures_incomplete),
