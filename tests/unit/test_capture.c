@@ -407,6 +407,24 @@ static void test_a_row_that_names_no_shape_is_another_writer_s_slip(void **state
     rig_stop(&rig);
 }
 
+/* [P3] a dead letter keeps the event */
+static void test_a_change_without_its_shape_keeps_its_values(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a\"b', x'00ff'); DELETE FROM outbox_shape");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 3000);
+    assert_int_equal(
+        bench_number(bench->db,
+                     "SELECT count(*) FROM outbox_dead WHERE topic IS NULL AND type = 'c' AND"
+                     " payload = '{\"shape\":1,\"values\":[1,\"a\\\"b\",{\"$blob\":\"AP8=\"}]}'"),
+        1);
+    rig_stop(&rig);
+}
+
 /* [capture-12] */
 static void test_a_change_over_the_forwarder_s_limit_is_a_dead_letter(void **state)
 {
@@ -782,6 +800,7 @@ int main(void)
         TEST(test_no_transaction_is_parted_and_its_last_event_says_so),
         TEST(test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters),
         TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
+        TEST(test_a_change_without_its_shape_keeps_its_values),
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
