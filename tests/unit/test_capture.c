@@ -46,6 +46,12 @@ static void add_one(sqlite3_context *context, int count, sqlite3_value **values)
     sqlite3_result_int64(context, sqlite3_value_int64(values[0]) + 1);
 }
 
+static int backwards(void *context, int len, const void *a, int other_len, const void *b)
+{
+    (void)context;
+    return len == other_len ? memcmp(b, a, (size_t)len) : other_len - len;
+}
+
 /* [capture-13] [capture-10] */
 static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **state)
 {
@@ -56,6 +62,11 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
     assert_int_equal(
         sqlite3_create_function(bench->db, "add_one", 1, SQLITE_UTF8, NULL, add_one, NULL, NULL),
         SQLITE_OK);
+    assert_int_equal(
+        sqlite3_create_function(bench->db, "regexp", 2, SQLITE_UTF8, NULL, add_one, NULL, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_create_collation(bench->db, "backwards", SQLITE_UTF8, NULL, backwards),
+                     SQLITE_OK);
     refuse(bench, NULL, "NULL");
     refuse(bench, &(outbox_capture){.table = "t"}, "NULL");
     refuse(bench, &(outbox_capture){.table = "no", .topic = "a"}, "no table no");
@@ -77,6 +88,11 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
                                              "(1",
                                              "NEW.missing > 1",
                                              "add_one(NEW.x) = 2",
+                                             "add_one (NEW.x) = 2",
+                                             "\"add_one\"(NEW.x) = 2",
+                                             "[add_one] (NEW.x) = 2",
+                                             "NEW.name REGEXP 'a'",
+                                             "NEW.name = 'a' COLLATE backwards",
                                              "NEW.x = ?1",
                                              "1 /* comment */",
                                              "no_function(1)",
