@@ -225,6 +225,8 @@ static int copy_batch(struct snapshot *snapshot)
 
 int outbox_capture_snapshot(outbox *box, const char *table, unsigned rows, int64_t *count)
 {
+    if (count)
+        *count = 0;
     if (!box)
         return OUTBOX_MISUSE;
     ob_error_clear(&box->error);

@@ -119,7 +119,8 @@ int outbox_capture_resume(outbox *box, const char *table);
  * come twice, as c and r. If it ends early, events r were put up to there: call again. [capture-17]
  *
  * count    Out, may be NULL: events that were put.
- * Returns OUTBOX_MISUSE also inside a transaction and for a suspended table. */
+ * Returns OUTBOX_MISUSE also inside a transaction and for a suspended table, OUTBOX_DRIFT for one that
+ * has drifted. [capture-22] */
 int outbox_capture_snapshot(outbox *box, const char *table, unsigned rows, int64_t *count);
 
 typedef enum outbox_capture_state {

@@ -568,6 +568,43 @@ static void test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_
     rig_stop(&rig);
 }
 
+/* Ids beyond the last one are moved away, and must not be for ever the end of a transaction. */
+static void test_an_id_beyond_all_others_ends_no_transaction(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_forwarder_config config = {.mode = OUTBOX_PLAIN};
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1);"
+                         "INSERT INTO outbox_event(id, topic) VALUES(1 << 60, 'beyond')");
+    rig_start(&rig, bench, &config);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "INSERT INTO t VALUES(2, 'b', 2)");
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_non_null(strstr(rig.link.sent[0].payload, "{\"id\":1,\"index\":0,\"last\":true}"));
+    assert_non_null(strstr(rig.link.sent[1].payload, "{\"id\":2,\"index\":0,\"last\":true}"));
+    rig_stop(&rig);
+}
+
+/* [capture-22] */
+static void test_a_snapshot_that_is_refused_has_counted_nothing(void **state)
+{
+    struct bench *bench = *state;
+    int64_t count = 77;
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_MISUSE);
+    assert_int_equal(count, 0);
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "ALTER TABLE t ADD COLUMN y; BEGIN");
+    count = 77;
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_MISUSE);
+    assert_int_equal(count, 0);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_DRIFT);
+    assert_int_equal(count, 0);
+}
+
 struct findings {
     int count;
     char text[2000];
@@ -820,6 +857,8 @@ int main(void)
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
+        TEST(test_an_id_beyond_all_others_ends_no_transaction),
+        TEST(test_a_snapshot_that_is_refused_has_counted_nothing),
         TEST(test_an_earlier_release_must_not_meet_captured_changes),
         TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
         TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
