@@ -66,21 +66,21 @@ static void put_places(const struct ob_plan *plan, sqlite3_str *sql, const char 
         sqlite3_str_appendf(sql, "%s%s%d", i > 0 ? ", " : "", prefix, i);
 }
 
-/* The row's key is in prefix0, prefix1 ... */
-static void put_is_row(const struct ob_plan *plan, sqlite3_str *sql, const char *row,
-                       const char *prefix)
+/* The row's key is in the copy's. Both names in full: the table may have a column k0 itself. */
+static void put_is_copied(const struct ob_plan *plan, sqlite3_str *sql)
 {
     const char *name = NULL;
+    long long number = (long long)plan->definition->number;
     for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++) {
         sqlite3_str_appendall(sql, i > 0 ? " AND " : "");
-        put_name(plan, sql, row, name);
-        sqlite3_str_appendf(sql, " = %s%d", prefix, i);
+        put_name(plan, sql, "outbox_row", name);
+        sqlite3_str_appendf(sql, " = outbox_replaced_%lld.k%d", number, i);
         if (plan->rowid)
             continue;
         /* The key's own collation may take another text for the same; the first one finds it. */
         sqlite3_str_appendall(sql, " AND ");
-        put_name(plan, sql, row, name);
-        sqlite3_str_appendf(sql, " = %s%d COLLATE BINARY", prefix, i);
+        put_name(plan, sql, "outbox_row", name);
+        sqlite3_str_appendf(sql, " = outbox_replaced_%lld.k%d COLLATE BINARY", number, i);
     }
 }
 
@@ -626,7 +626,7 @@ static int write_after(struct ob_plan *plan, bool is_update)
     put_key_is(plan, sql, "NEW");
     sqlite3_str_appendf(sql, ") OR NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
                         plan->table);
-    put_is_row(plan, sql, "outbox_row", "k");
+    put_is_copied(plan, sql);
     sqlite3_str_appendall(sql, follows ? ")); " : "); ");
     if (follows)
         put_follow(plan, sql);

@@ -149,6 +149,40 @@ static void replace_by_default(struct bench *bench, bool recursive)
         1);
 }
 
+/* Columns have the names that our own tables have. */
+static void replace_with_our_names(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench, "CREATE TABLE t(v1 INTEGER PRIMARY KEY, shape TEXT UNIQUE, k0)", &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2)");
+    after = bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(3, 'a', 0)");
+    expect_changes(
+        bench, &after,
+        "d {\"v1\":1,\"shape\":\"a\",\"k0\":1}\nc {\"v1\":3,\"shape\":\"a\",\"k0\":0}\n");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET shape = 'b' WHERE v1 = 3");
+    expect_changes(
+        bench, &after,
+        "d {\"v1\":2,\"shape\":\"b\",\"k0\":2}\n"
+        "u {\"v1\":3,\"shape\":\"a\",\"k0\":0} -> {\"v1\":3,\"shape\":\"b\",\"k0\":0}\n");
+}
+
+static void replace_with_our_names_as_key(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench,
+                 "CREATE TABLE t(k1 TEXT, k0 TEXT, x UNIQUE, PRIMARY KEY(k1, k0)) WITHOUT ROWID",
+                 &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES('a', 'b', 1)");
+    after = bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES('c', 'd', 1)");
+    expect_changes(
+        bench, &after,
+        "d {\"k1\":\"a\",\"k0\":\"b\",\"x\":1}\nc {\"k1\":\"c\",\"k0\":\"d\",\"x\":1}\n");
+}
+
 /* [capture-5] */
 static void test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile(void **state)
 {
@@ -156,6 +190,8 @@ static void test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile
     run_recursively(replace_with_children);
     run_recursively(replace_with_a_counting_child);
     run_recursively(replace_by_default);
+    run_recursively(replace_with_our_names);
+    run_recursively(replace_with_our_names_as_key);
 }
 
 static void outer_conflict_clause(struct bench *bench, bool recursive)
