@@ -210,7 +210,7 @@ static void put_real(struct render *r, double number)
 /* The statement's column of a value; -1: the table has no such one. */
 static int column_of(const struct render *r, int value)
 {
-    return value < r->values ? r->place[value] : -1;
+    return value >= 0 && value < r->values ? r->place[value] : -1;
 }
 
 static void put_value(struct render *r, int value, bool is_json)
@@ -356,9 +356,9 @@ static size_t put_topic(struct render *r, int from)
         const char *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
         const char *literal_end = close ? open : end;
         put_bounded(&to, at, (size_t)(literal_end - at));
-        if (close)
-            put_level(r, &to, from + find_name(r->shape, open + 1, (size_t)(close - open - 1)),
-                      open == r->shape->topic.at);
+        int place = close ? find_name(r->shape, open + 1, (size_t)(close - open - 1)) : -1;
+        if (close) /* a shape of somebody else's may name what is not there */
+            put_level(r, &to, place < 0 ? -1 : from + place, open == r->shape->topic.at);
         at = close ? close + 1 : end;
     }
     return (size_t)sqlite3_str_length(r->text) - start;

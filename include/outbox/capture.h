@@ -41,7 +41,9 @@
  * What no trigger sees is not captured: sqlite3_blob_write(), changes while triggers are disabled by
  * SQLITE_DBCONFIG_ENABLE_TRIGGER, DROP TABLE, and writes to the file by something other than SQLite.
  * [capture-6] In an application's own BEFORE trigger, writing the table on which a REPLACE is under way
- * is not supported.
+ * is not supported, nor is a TEMP trigger that writes a captured table: it runs before ours, which then
+ * log the older image last. Where a foreign key's action changes a table while a REPLACE removes its rows
+ * and recursive_triggers is on, a d may come twice.
  */
 #ifndef OUTBOX_CAPTURE_H
 #define OUTBOX_CAPTURE_H
@@ -78,7 +80,8 @@ typedef struct outbox_capture {
     unsigned operations;
     /* An SQL expression over NEW.column and OLD.column of built-in functions: only rows for which it is
      * true are captured. For an insert and in a snapshot both names mean the row, for a delete the old
-     * one. NULL: all. A row that no longer fits is not told of. [capture-10] */
+     * one. NULL: all. A row that no longer fits is not told of. [capture-10] Where the expression fails,
+     * as json_extract() does on text that is no JSON, the statement that writes the table fails. */
     const char *condition;
     outbox_lane lane;
     /* Non-zero: integers beyond +-(2^53 - 1), which JavaScript would round, are {"$integer":"digits"}.

@@ -441,6 +441,21 @@ static void test_a_change_without_its_shape_keeps_its_values(void **state)
     rig_stop(&rig);
 }
 
+/* Somebody else may have written it. */
+static void test_a_shape_that_names_what_is_not_there_does_no_harm(void **state)
+{
+    struct bench *bench = *state;
+    capture_open(bench, plain, &(outbox_capture){.table = "t", .topic = "p/{name}"});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1);"
+                         "UPDATE t SET id = 2;"
+                         "UPDATE outbox_shape SET text = replace(text, '{name}', '{nobody}')");
+    for (int64_t id = 1; id <= 3; id++) {
+        char *topic = change_topic(bench, OUTBOX_NORMAL, id);
+        assert_string_equal(topic, "p/%-");
+        sqlite3_free(topic);
+    }
+}
+
 /* [capture-12] */
 static void test_a_change_over_the_forwarder_s_limit_is_a_dead_letter(void **state)
 {
@@ -854,6 +869,7 @@ int main(void)
         TEST(test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters),
         TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
         TEST(test_a_change_without_its_shape_keeps_its_values),
+        TEST(test_a_shape_that_names_what_is_not_there_does_no_harm),
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
