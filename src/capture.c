@@ -293,7 +293,8 @@ static int remove_one(outbox *box, struct ob_definition *definition)
 
 static int suspend_one(outbox *box, struct ob_definition *definition)
 {
-    definition->is_suspended = definition->has_gap = true;
+    definition->is_suspended = true;
+    definition->has_gap++;
     int code = ob_capture_drop(box->wakeup.db, definition->number, &box->error);
     return code == OUTBOX_OK ? ob_capture_save(box->wakeup.db, definition, &box->error) : code;
 }
@@ -306,7 +307,7 @@ static int resume_one(outbox *box, struct ob_definition *definition)
         code = ob_capture_drifted(box->wakeup.db, definition, &drift, &box->error);
     if (code != OUTBOX_OK)
         return code;
-    definition->has_gap = definition->has_gap || drift.code != OUTBOX_OK;
+    definition->has_gap += drift.code != OUTBOX_OK;
     return install(box, definition);
 }
 

@@ -26,7 +26,8 @@ struct ob_definition {
     char *table, *topic, *columns, *key_columns, *json_columns, *condition;
     unsigned operations;
     outbox_lane lane;
-    bool integers_as_text, is_suspended, has_gap;
+    bool integers_as_text, is_suspended;
+    int64_t has_gap; /* 0: nothing was missed; else how often something may have been */
 };
 
 struct ob_column {

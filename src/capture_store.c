@@ -83,7 +83,7 @@ static int take_definition(void *context, sqlite3_stmt *row)
         .integers_as_text = sqlite3_column_int(row, 9) != 0,
         .shape = sqlite3_column_int64(row, 10),
         .is_suspended = sqlite3_column_int(row, 11) != 0,
-        .has_gap = sqlite3_column_int(row, 12) != 0,
+        .has_gap = sqlite3_column_int64(row, 12),
     };
     char **const texts[] = {&definition->table,        &definition->topic,
                             &definition->columns,      &definition->key_columns,

@@ -119,7 +119,9 @@ int outbox_capture_resume(outbox *box, const char *table);
 /* Puts an event r for each row that there is, in the order in which SQLite keeps them, in transactions of at most
  * `rows` rows (0: 256). Between two of them others may write; what they change is captured behind what
  * was read, so whoever applies the events in order has the table. A row that is inserted meanwhile may
- * come twice, as c and r. If it ends early, events r were put up to there: call again. [capture-17]
+ * come twice, as c and r. If it ends early, events r were put up to there: call again. [capture-17] A row
+ * that was deleted while nothing was captured has no event: whoever keeps a copy of the table removes at
+ * "last" what has not come since "first".
  *
  * count    Out, may be NULL: events that were put.
  * Returns OUTBOX_MISUSE also inside a transaction and for a suspended table, OUTBOX_DRIFT for one that

@@ -620,6 +620,46 @@ static void test_a_snapshot_that_is_refused_has_counted_nothing(void **state)
     assert_int_equal(count, 0);
 }
 
+struct intruder {
+    outbox *box;
+    sqlite3 *db;
+    int calls;
+};
+
+/* Behind the first batch of a snapshot. */
+static int intrude(void *context, sqlite3 *db, const char *name, int pages)
+{
+    struct intruder *intruder = context;
+    (void)db, (void)name, (void)pages;
+    if (intruder->calls++ > 0)
+        return SQLITE_OK;
+    assert_int_equal(outbox_capture_suspend(intruder->box, "t"), OUTBOX_OK);
+    bench_sql(intruder->db, "UPDATE t SET x = 99 WHERE id = 1");
+    assert_int_equal(outbox_capture_resume(intruder->box, "t"), OUTBOX_OK);
+    return SQLITE_OK;
+}
+
+/* [capture-20] */
+static void test_what_is_missed_during_a_snapshot_is_not_forgotten(void **state)
+{
+    struct bench *bench = *state;
+    struct intruder intruder = {.db = bench_connect(bench)};
+    int64_t count;
+    bench_sql(bench->db, plain);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2), (3, 'c', 3)");
+    capture_open(bench, NULL, &all);
+    assert_int_equal(outbox_attach(intruder.db, NULL, &intruder.box), OUTBOX_OK);
+    (void)sqlite3_wal_hook(bench->db, intrude, &intruder);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, &count), OUTBOX_OK);
+    assert_int_equal(count, 3);
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_DRIFT);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, &count), OUTBOX_OK);
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
+    (void)sqlite3_wal_hook(bench->db, NULL, NULL);
+    outbox_detach(intruder.box);
+    sqlite3_close(intruder.db);
+}
+
 struct findings {
     int count;
     char text[2000];
@@ -875,6 +915,7 @@ int main(void)
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
         TEST(test_an_id_beyond_all_others_ends_no_transaction),
         TEST(test_a_snapshot_that_is_refused_has_counted_nothing),
+        TEST(test_what_is_missed_during_a_snapshot_is_not_forgotten),
         TEST(test_an_earlier_release_must_not_meet_captured_changes),
         TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
         TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
