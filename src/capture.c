@@ -302,7 +302,9 @@ static int suspend_one(outbox *box, struct ob_definition *definition)
 static int resume_one(outbox *box, struct ob_definition *definition)
 {
     struct ob_error drift;
-    int code = ob_capture_follow_name(box->wakeup.db, definition, &box->error);
+    int code = ob_captures_make(box->wakeup.db, &box->error); /* one may be gone */
+    if (code == OUTBOX_OK)
+        code = ob_capture_follow_name(box->wakeup.db, definition, &box->error);
     if (code == OUTBOX_OK)
         code = ob_capture_drifted(box->wakeup.db, definition, &drift, &box->error);
     if (code != OUTBOX_OK)

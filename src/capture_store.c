@@ -238,7 +238,8 @@ static int take_shape(void *context, sqlite3_stmt *row)
     return OUTBOX_OK;
 }
 
-/* A shape that is there is never changed, and one that says the same is used again. */
+/* A shape that is there is never changed, and one that says the same is used again. Nor is the number
+ * given out again of one that somebody has deleted: rows that wait may name it. */
 static int number_shape(struct ob_plan *plan, int64_t *shape)
 {
     static const char find[] = "SELECT shape FROM main.outbox_shape WHERE text = ?1";
@@ -247,7 +248,8 @@ static int number_shape(struct ob_plan *plan, int64_t *shape)
     if (code == OUTBOX_OK && *shape == 0)
         code = ob_plan_query(plan->db, plan->error,
                              "INSERT INTO main.outbox_shape(shape, text)"
-                             " SELECT coalesce(max(shape), 0) + 1, ?1 FROM main.outbox_shape",
+                             " SELECT max(coalesce(max(shape), 0), coalesce((SELECT max(shape)"
+                             " FROM main.outbox_capture), 0)) + 1, ?1 FROM main.outbox_shape",
                              plan->shape, NULL, take_shape, shape);
     if (code == OUTBOX_OK && *shape == 0)
         code = ob_plan_query(plan->db, plan->error, find, plan->shape, NULL, take_shape, shape);

@@ -556,6 +556,10 @@ int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
         ob_sql_bind_number(change->statement, 1, row->id);
         code = ob_sql_step(change->statement, &is_row, error, "reading a change");
     }
+    if (code == OUTBOX_SQLITE) { /* the table of shapes may be gone: looked for by the next call */
+        (void)sqlite3_finalize(change->statement); /* repeats what step said */
+        change->statement = NULL;
+    }
     if (code != OUTBOX_OK)
         return code;
     if (!is_row)

@@ -441,6 +441,33 @@ static void test_a_change_without_its_shape_keeps_its_values(void **state)
     rig_stop(&rig);
 }
 
+static void test_a_table_of_shapes_that_is_dropped_does_not_stop_the_lane(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "DROP TABLE outbox_shape; INSERT INTO t VALUES(2, 'b', 2)");
+    bench_put(bench, "own", "behind it");
+    rig_run(&rig, 6000);
+    assert_in_range(rig.link.sent_count, 2, 3); /* perhaps with an announcement */
+    assert_string_equal(rig.link.sent[1].topic, "own");
+    rig_ack_from(&rig, 1);
+    rig_run(&rig, 3000);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead WHERE payload ="
+                                             " '{\"shape\":1,\"values\":[2,\"b\",2]}'"),
+                     1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_DRIFT);
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_OK);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(bench_number(bench->db, "SELECT shape FROM outbox_shape"), 2);
+    rig_stop(&rig);
+}
+
 /* Somebody else may have written it. */
 static void test_a_shape_that_names_what_is_not_there_does_no_harm(void **state)
 {
@@ -909,6 +936,7 @@ int main(void)
         TEST(test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters),
         TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
         TEST(test_a_change_without_its_shape_keeps_its_values),
+        TEST(test_a_table_of_shapes_that_is_dropped_does_not_stop_the_lane),
         TEST(test_a_shape_that_names_what_is_not_there_does_no_harm),
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
