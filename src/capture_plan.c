@@ -193,13 +193,17 @@ static int look_around(struct ob_plan *plan)
                              " AND tbl_name = ?1 COLLATE NOCASE"
                              " AND name NOT GLOB 'outbox_capture_*'",
                              plan->table, NULL, take_flag, &plan->has_triggers);
+#define CHILDREN_WITH(what)                                                                        \
+    "SELECT 1 FROM main.sqlite_master AS s JOIN pragma_foreign_key_list(s.name, 'main') AS f"      \
+    " WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE AND f." what                      \
+    " NOT IN ('NO ACTION', 'RESTRICT')"
     if (code == OUTBOX_OK)
-        code = ob_plan_query(plan->db, plan->error,
-                             "SELECT 1 FROM main.sqlite_master AS s"
-                             " JOIN pragma_foreign_key_list(s.name, 'main') AS f"
-                             " WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE"
-                             " AND f.on_delete NOT IN ('NO ACTION', 'RESTRICT')",
-                             plan->table, NULL, take_flag, &plan->has_children);
+        code = ob_plan_query(plan->db, plan->error, CHILDREN_WITH("on_delete"), plan->table, NULL,
+                             take_flag, &plan->has_children);
+    if (code == OUTBOX_OK)
+        code = ob_plan_query(plan->db, plan->error, CHILDREN_WITH("on_update"), plan->table, NULL,
+                             take_flag, &plan->has_cascades);
+#undef CHILDREN_WITH
     return code;
 }
 

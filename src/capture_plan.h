@@ -62,9 +62,9 @@ struct ob_plan {
     char *rowid;       /* a name under which the rowid can be read; NULL: WITHOUT ROWID */
     bool has_identity; /* a primary key tells the rows apart */
     bool has_triggers; /* of the application */
-    bool
-        has_children; /* a delete of its rows, a REPLACE's too, may change other rows by foreign keys */
-    char *shape;      /* the text of outbox_shape */
+    bool has_children; /* a REPLACE of its rows may change other rows, by foreign keys */
+    bool has_cascades; /* so may an update, and the same row too */
+    char *shape;       /* the text of outbox_shape */
     struct ob_object objects[OB_OBJECTS];
     int object_count;
 };

@@ -343,6 +343,12 @@ static const char *new_row(const struct ob_plan *plan)
     return plan->has_triggers ? "outbox_row" : "NEW";
 }
 
+/* The same behind an update, which a foreign key's action may have gone on with. */
+static const char *updated_row(const struct ob_plan *plan)
+{
+    return plan->has_cascades ? "outbox_row" : new_row(plan);
+}
+
 /* The INSERT of an event with the values of a row, and of another one behind it. */
 static void put_event(const struct ob_plan *plan, sqlite3_str *sql, char letter, const char *row,
                       const char *other)
@@ -441,7 +447,7 @@ static int write_same_key(struct ob_plan *plan)
     put_changed(plan, sql, 0, count, OF_KEY);
     put_if(plan, sql, " AND ", "NEW", "OLD");
     sqlite3_str_appendall(sql, " BEGIN ");
-    put_event(plan, sql, 'u', new_row(plan), "OLD");
+    put_event(plan, sql, 'u', updated_row(plan), "OLD");
     return end(plan, sql);
 }
 
@@ -452,8 +458,8 @@ static int write_other_key(struct ob_plan *plan)
     put_changed(plan, sql, 0, plan->value_count, OF_KEY);
     put_if(plan, sql, " AND ", "NEW", "OLD");
     sqlite3_str_appendall(sql, " BEGIN ");
-    put_event(plan, sql, 'D', "OLD", new_row(plan));
-    put_event(plan, sql, 'C', new_row(plan), "OLD");
+    put_event(plan, sql, 'D', "OLD", updated_row(plan));
+    put_event(plan, sql, 'C', updated_row(plan), "OLD");
     return end(plan, sql);
 }
 
@@ -664,7 +670,9 @@ static int write_gone(struct ob_plan *plan)
     return end(plan, sql);
 }
 
-/* Where a delete is told, a copy of its row must not be told once more. */
+/* Where a delete is told, a copy of its row must not be told once more. It may be a cascade of the delete
+ * of a row that is replaced; that is told now, for the update which does it may find its own row gone, and
+ * then nothing runs behind it. */
 static int write_forget(struct ob_plan *plan)
 {
     long long number = (long long)plan->definition->number;
@@ -675,6 +683,16 @@ static int write_forget(struct ob_plan *plan)
                         number, number);
     put_key_is(plan, sql, "OLD");
     sqlite3_str_appendall(sql, "; ");
+    if (plan->has_children) {
+        sqlite3_str_appendf(sql, "INSERT INTO outbox_gone_%lld SELECT ", number);
+        put_places(plan, sql, "k");
+        sqlite3_str_appendf(
+            sql,
+            " FROM outbox_replaced_%lld WHERE NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
+            number, plan->table);
+        put_is_copied(plan, sql);
+        sqlite3_str_appendall(sql, "); ");
+    }
     return end(plan, sql);
 }
 

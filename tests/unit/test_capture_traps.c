@@ -1055,6 +1055,47 @@ static void random_own_triggers(struct bench *bench, bool recursive)
                       " DELETE FROM t WHERE id = OLD.id + 1; END");
 }
 
+/* An action of its own key changes the row that is updated. */
+static void update_of_a_root(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x REFERENCES t ON UPDATE"
+                 " CASCADE); INSERT INTO t VALUES(1, 'root', 1)",
+                 &all);
+    bench_sql(bench->db, "UPDATE t SET id = 2");
+    char *changes = changes_since(bench, &after);
+    const char *last = strstr(changes, "c {");
+    assert_non_null(last);
+    assert_string_equal(last, "c {\"id\":2,\"name\":\"root\",\"x\":2}\n");
+    sqlite3_free(changes);
+}
+
+/* [capture-2] */
+static void test_t22_the_newest_image_comes_last_beside_foreign_keys(void **state)
+{
+    (void)state;
+    run_recursively(update_of_a_root);
+}
+
+static void random_children(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    run_random(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x REFERENCES t ON DELETE"
+                      " SET NULL ON UPDATE CASCADE); CREATE UNIQUE INDEX t_name ON t(name)");
+}
+
+static void random_children_without_rowid(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    run_random(bench, "CREATE TABLE t(id INT NOT NULL PRIMARY KEY, name TEXT UNIQUE, x REFERENCES t"
+                      " ON DELETE CASCADE ON UPDATE SET NULL) WITHOUT ROWID");
+}
+
 /* [capture-2] what a recipient has who applies the events is what is in the table */
 static void test_a_replica_of_the_events_is_the_table(void **state)
 {
@@ -1064,6 +1105,8 @@ static void test_a_replica_of_the_events_is_the_table(void **state)
     run_recursively(random_without_rowid);
     run_recursively(random_indexes);
     run_recursively(random_own_triggers);
+    run_recursively(random_children);
+    run_recursively(random_children_without_rowid);
 }
 
 int main(void)
@@ -1092,6 +1135,7 @@ int main(void)
         cmocka_unit_test(test_t20_a_table_may_have_900_columns),
         cmocka_unit_test(test_t21_a_json_column_travels_as_its_value_if_asked_for),
         cmocka_unit_test(test_t22_the_newest_image_comes_last_beside_triggers_of_the_application),
+        cmocka_unit_test(test_t22_the_newest_image_comes_last_beside_foreign_keys),
         cmocka_unit_test(test_t23_a_changed_key_is_a_delete_and_a_create_that_name_each_other),
         cmocka_unit_test(test_t24_a_cascade_deletes_the_child_before_the_parent),
         cmocka_unit_test(test_t25_a_blob_that_is_written_in_place_gives_no_event),
