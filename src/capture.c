@@ -61,6 +61,10 @@ static int take_flag(void *context, sqlite3_stmt *row)
 static int check_function(outbox *box, const char *name, size_t len)
 {
     bool is_foreign = ob_token_is(name, len, "raise");
+    if (len > 2 && strchr("\"`[", *name)) { /* it is quoted */
+        name++;
+        len -= 2;
+    }
     char *copy = sqlite3_mprintf("%.*s", (int)len, name);
     if (!copy)
         return ob_plan_no_memory(&box->error);
@@ -77,6 +81,30 @@ static int check_function(outbox *box, const char *name, size_t len)
     return code;
 }
 
+static int check_collation(outbox *box, const char *name, size_t len)
+{
+    if (ob_token_names(name, len, "BINARY") || ob_token_names(name, len, "NOCASE") ||
+        ob_token_names(name, len, "RTRIM"))
+        return OUTBOX_OK;
+    return ob_error_set(&box->error, OUTBOX_MISUSE,
+                        "the condition uses the collation %.*s, which is not built into SQLite: "
+                        "other programs could not write the table any more",
+                        (int)len, name);
+}
+
+/* What the pieces of a condition call: `before` stands before `at`, white space aside. */
+static int check_calls(outbox *box, const char *before, size_t before_len, const char *at,
+                       size_t len)
+{
+    if (before && *at == '(')
+        return check_function(box, before, before_len);
+    if (before && ob_token_is(before, before_len, "COLLATE"))
+        return check_collation(box, at, len);
+    if (ob_token_is(at, len, "REGEXP") || ob_token_is(at, len, "MATCH"))
+        return check_function(box, at, len); /* an operator that is a function */
+    return OUTBOX_OK;
+}
+
 /* It goes into a trigger in brackets, so it must not be able to leave them. */
 static int check_condition(outbox *box, const char *condition)
 {
@@ -87,13 +115,14 @@ static int check_condition(outbox *box, const char *condition)
     for (; (token = ob_token_next(at, &len)) != OB_TOKEN_END && code == OUTBOX_OK; at += len) {
         bool is_bad = (token == OB_TOKEN_SIGN && strchr(";?:@$#", *at)) ||
                       (token == OB_TOKEN_SPACE && (*at == '-' || *at == '/'));
-        if (token == OB_TOKEN_SIGN && *at == '(' && before)
-            code = check_function(box, before, before_len);
+        if (token != OB_TOKEN_SPACE)
+            code = check_calls(box, before, before_len, at, len);
         depth += token == OB_TOKEN_SIGN ? (*at == '(') - (*at == ')') : 0;
         if (is_bad || depth < 0)
             break;
-        if (token != OB_TOKEN_SPACE)
-            before = token == OB_TOKEN_NAME ? at : NULL;
+        if (token == OB_TOKEN_SPACE)
+            continue;
+        before = token == OB_TOKEN_NAME ? at : NULL;
         before_len = len;
     }
     if (code != OUTBOX_OK || (*at == '\0' && depth == 0))
@@ -264,7 +293,8 @@ static int remove_one(outbox *box, struct ob_definition *definition)
 
 static int suspend_one(outbox *box, struct ob_definition *definition)
 {
-    definition->is_suspended = definition->has_gap = true;
+    definition->is_suspended = true;
+    definition->has_gap++;
     int code = ob_capture_drop(box->wakeup.db, definition->number, &box->error);
     return code == OUTBOX_OK ? ob_capture_save(box->wakeup.db, definition, &box->error) : code;
 }
@@ -272,12 +302,14 @@ static int suspend_one(outbox *box, struct ob_definition *definition)
 static int resume_one(outbox *box, struct ob_definition *definition)
 {
     struct ob_error drift;
-    int code = ob_capture_follow_name(box->wakeup.db, definition, &box->error);
+    int code = ob_captures_make(box->wakeup.db, &box->error); /* one may be gone */
+    if (code == OUTBOX_OK)
+        code = ob_capture_follow_name(box->wakeup.db, definition, &box->error);
     if (code == OUTBOX_OK)
         code = ob_capture_drifted(box->wakeup.db, definition, &drift, &box->error);
     if (code != OUTBOX_OK)
         return code;
-    definition->has_gap = definition->has_gap || drift.code != OUTBOX_OK;
+    definition->has_gap += drift.code != OUTBOX_OK;
     return install(box, definition);
 }
 

@@ -110,7 +110,11 @@ static int take_column(void *context, sqlite3_stmt *row)
     *column = (struct ob_column){.is_not_null = sqlite3_column_int(row, 2) != 0,
                                  .key = sqlite3_column_int(row, 3)};
     int code = ob_plan_copy(row, 0, &column->name, plan->error);
-    return code == OUTBOX_OK ? ob_plan_copy(row, 1, &column->type, plan->error) : code;
+    if (code == OUTBOX_OK)
+        code = ob_plan_copy(row, 1, &column->type, plan->error);
+    return code == OUTBOX_OK && column->is_not_null
+               ? ob_plan_copy(row, 4, &column->fallback, plan->error)
+               : code;
 }
 
 static int take_flag(void *context, sqlite3_stmt *row)
@@ -181,6 +185,28 @@ static int find_rowid(struct ob_plan *plan)
     return name && !plan->rowid ? ob_plan_no_memory(plan->error) : OUTBOX_OK;
 }
 
+/* What else may change rows while a statement on the table runs. */
+static int look_around(struct ob_plan *plan)
+{
+    int code = ob_plan_query(plan->db, plan->error,
+                             "SELECT 1 FROM main.sqlite_master WHERE type = 'trigger'"
+                             " AND tbl_name = ?1 COLLATE NOCASE"
+                             " AND name NOT GLOB 'outbox_capture_*'",
+                             plan->table, NULL, take_flag, &plan->has_triggers);
+#define CHILDREN_WITH(what)                                                                        \
+    "SELECT 1 FROM main.sqlite_master AS s JOIN pragma_foreign_key_list(s.name, 'main') AS f"      \
+    " WHERE s.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE AND f." what                      \
+    " NOT IN ('NO ACTION', 'RESTRICT')"
+    if (code == OUTBOX_OK)
+        code = ob_plan_query(plan->db, plan->error, CHILDREN_WITH("on_delete"), plan->table, NULL,
+                             take_flag, &plan->has_children);
+    if (code == OUTBOX_OK)
+        code = ob_plan_query(plan->db, plan->error, CHILDREN_WITH("on_update"), plan->table, NULL,
+                             take_flag, &plan->has_cascades);
+#undef CHILDREN_WITH
+    return code;
+}
+
 static int look_at_table(struct ob_plan *plan)
 {
     struct found found = {.plan = plan};
@@ -200,18 +226,12 @@ static int look_at_table(struct ob_plan *plan)
     if (sqlite3_strnicmp(name, "outbox_", 7) == 0 || sqlite3_strnicmp(name, "sqlite_", 7) == 0)
         return ob_error_set(plan->error, OUTBOX_MISUSE, "%s is an internal table", name);
     code = ob_plan_query(plan->db, plan->error,
-                         "SELECT name, type, \"notnull\", pk FROM pragma_table_xinfo(?1, 'main')"
-                         " WHERE hidden <> 1 ORDER BY cid",
+                         "SELECT name, type, \"notnull\", pk, dflt_value"
+                         " FROM pragma_table_xinfo(?1, 'main') WHERE hidden <> 1 ORDER BY cid",
                          plan->table, NULL, take_column, plan);
     if (code == OUTBOX_OK)
         code = find_rowid(plan);
-    if (code == OUTBOX_OK)
-        code = ob_plan_query(plan->db, plan->error,
-                             "SELECT 1 FROM main.sqlite_master WHERE type = 'trigger'"
-                             " AND tbl_name = ?1 COLLATE NOCASE"
-                             " AND name NOT GLOB 'outbox_capture_*'",
-                             plan->table, NULL, take_flag, &plan->has_triggers);
-    return code;
+    return code == OUTBOX_OK ? look_around(plan) : code;
 }
 
 /* ---- What is captured ------------------------------------------------------------------------ */
@@ -402,6 +422,7 @@ void ob_plan_free(struct ob_plan *plan)
     for (int i = 0; i < plan->column_count; i++) {
         sqlite3_free(plan->columns[i].name);
         sqlite3_free(plan->columns[i].type);
+        sqlite3_free(plan->columns[i].fallback);
     }
     for (int i = 0; i < plan->object_count; i++) {
         sqlite3_free(plan->objects[i].name);

@@ -26,11 +26,13 @@ struct ob_definition {
     char *table, *topic, *columns, *key_columns, *json_columns, *condition;
     unsigned operations;
     outbox_lane lane;
-    bool integers_as_text, is_suspended, has_gap;
+    bool integers_as_text, is_suspended;
+    int64_t has_gap; /* 0: nothing was missed; else how often something may have been */
 };
 
 struct ob_column {
     char *name, *type;
+    char *fallback; /* the default of a column that is NOT NULL, as SQL; else NULL */
     bool is_not_null;
     int key; /* place in the primary key, from 1; 0: none */
 };
@@ -60,6 +62,8 @@ struct ob_plan {
     char *rowid;       /* a name under which the rowid can be read; NULL: WITHOUT ROWID */
     bool has_identity; /* a primary key tells the rows apart */
     bool has_triggers; /* of the application */
+    bool has_children; /* a REPLACE of its rows may change other rows, by foreign keys */
+    bool has_cascades; /* so may an update, and the same row too */
     char *shape;       /* the text of outbox_shape */
     struct ob_object objects[OB_OBJECTS];
     int object_count;

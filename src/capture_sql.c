@@ -66,21 +66,21 @@ static void put_places(const struct ob_plan *plan, sqlite3_str *sql, const char 
         sqlite3_str_appendf(sql, "%s%s%d", i > 0 ? ", " : "", prefix, i);
 }
 
-/* The row's key is in prefix0, prefix1 ... */
-static void put_is_row(const struct ob_plan *plan, sqlite3_str *sql, const char *row,
-                       const char *prefix)
+/* The row's key is in the copy's. Both names in full: the table may have a column k0 itself. */
+static void put_is_copied(const struct ob_plan *plan, sqlite3_str *sql)
 {
     const char *name = NULL;
+    long long number = (long long)plan->definition->number;
     for (int i = 0; i < ob_plan_row_key(plan, i, &name); i++) {
         sqlite3_str_appendall(sql, i > 0 ? " AND " : "");
-        put_name(plan, sql, row, name);
-        sqlite3_str_appendf(sql, " = %s%d", prefix, i);
+        put_name(plan, sql, "outbox_row", name);
+        sqlite3_str_appendf(sql, " = outbox_replaced_%lld.k%d", number, i);
         if (plan->rowid)
             continue;
         /* The key's own collation may take another text for the same; the first one finds it. */
         sqlite3_str_appendall(sql, " AND ");
-        put_name(plan, sql, row, name);
-        sqlite3_str_appendf(sql, " = %s%d COLLATE BINARY", prefix, i);
+        put_name(plan, sql, "outbox_row", name);
+        sqlite3_str_appendf(sql, " = outbox_replaced_%lld.k%d COLLATE BINARY", number, i);
     }
 }
 
@@ -138,6 +138,14 @@ static void put_if(const struct ob_plan *plan, sqlite3_str *sql, const char *wor
 
 /* ---- Clashes --------------------------------------------------------------------------------- */
 
+/* A REPLACE stores the default for a NULL that must not be, and NEW has the NULL yet. */
+static void put_new(const struct ob_plan *plan, sqlite3_str *sql, int column)
+{
+    const struct ob_column *what = &plan->columns[column];
+    sqlite3_str_appendf(sql, what->fallback ? "coalesce(NEW.\"%w\", (%s))" : "NEW.\"%w\"",
+                        what->name, what->fallback);
+}
+
 /* One term of an index as it reads for NEW: names of columns are exchanged. */
 static void put_for_new(struct clashes *clashes, const char *at, const char *end)
 {
@@ -153,7 +161,7 @@ static void put_for_new(struct clashes *clashes, const char *at, const char *end
             continue;
         }
         clashes->uses[column] = true;
-        sqlite3_str_appendf(clashes->text, "NEW.\"%w\"", plan->columns[column].name);
+        put_new(plan, clashes->text, column);
     }
 }
 
@@ -217,9 +225,10 @@ static int take_index_column(void *context, sqlite3_stmt *row)
     if (column < 0 || !collation)
         return ob_plan_no_memory(plan->error);
     clashes->uses[column] = true;
-    sqlite3_str_appendf(clashes->text, "%soutbox_row.\"%w\" = NEW.\"%w\" COLLATE \"%w\"",
-                        sqlite3_str_length(clashes->text) > 0 ? " AND " : "", name, name,
-                        collation);
+    sqlite3_str_appendf(clashes->text, "%soutbox_row.\"%w\" = ",
+                        sqlite3_str_length(clashes->text) > 0 ? " AND " : "", name);
+    put_new(plan, clashes->text, column);
+    sqlite3_str_appendf(clashes->text, " COLLATE \"%w\"", collation);
     return OUTBOX_OK;
 }
 
@@ -334,6 +343,12 @@ static const char *new_row(const struct ob_plan *plan)
     return plan->has_triggers ? "outbox_row" : "NEW";
 }
 
+/* The same behind an update, which a foreign key's action may have gone on with. */
+static const char *updated_row(const struct ob_plan *plan)
+{
+    return plan->has_cascades ? "outbox_row" : new_row(plan);
+}
+
 /* The INSERT of an event with the values of a row, and of another one behind it. */
 static void put_event(const struct ob_plan *plan, sqlite3_str *sql, char letter, const char *row,
                       const char *other)
@@ -432,7 +447,7 @@ static int write_same_key(struct ob_plan *plan)
     put_changed(plan, sql, 0, count, OF_KEY);
     put_if(plan, sql, " AND ", "NEW", "OLD");
     sqlite3_str_appendall(sql, " BEGIN ");
-    put_event(plan, sql, 'u', new_row(plan), "OLD");
+    put_event(plan, sql, 'u', updated_row(plan), "OLD");
     return end(plan, sql);
 }
 
@@ -443,8 +458,8 @@ static int write_other_key(struct ob_plan *plan)
     put_changed(plan, sql, 0, plan->value_count, OF_KEY);
     put_if(plan, sql, " AND ", "NEW", "OLD");
     sqlite3_str_appendall(sql, " BEGIN ");
-    put_event(plan, sql, 'D', "OLD", new_row(plan));
-    put_event(plan, sql, 'C', new_row(plan), "OLD");
+    put_event(plan, sql, 'D', "OLD", updated_row(plan));
+    put_event(plan, sql, 'C', updated_row(plan), "OLD");
     return end(plan, sql);
 }
 
@@ -519,7 +534,19 @@ static void put_is_other(const struct ob_plan *plan, sqlite3_str *sql)
     sqlite3_str_appendchar(sql, 1, ')');
 }
 
-/* Copies the rows that clash. */
+static void put_clashing(const struct ob_plan *plan, sqlite3_str *sql,
+                         const struct clashes *clashes, bool is_update)
+{
+    sqlite3_str_appendf(sql, " FROM \"%w\" AS outbox_row WHERE (", plan->table);
+    for (int i = 0; i < clashes->count; i++)
+        sqlite3_str_appendf(sql, "%s(%s)", i > 0 ? " OR " : "", clashes->terms[i]);
+    sqlite3_str_appendchar(sql, 1, ')');
+    if (is_update)
+        put_is_other(plan, sql);
+}
+
+/* Copies the rows that clash. An update may be a foreign key's action, in the midst of a REPLACE whose
+ * copies are needed yet; else those that are there are left over. */
 static int write_before(struct ob_plan *plan, const struct clashes *clashes, bool is_update)
 {
     long long number = (long long)plan->definition->number;
@@ -529,19 +556,20 @@ static int write_before(struct ob_plan *plan, const struct clashes *clashes, boo
     if (is_update)
         put_compared_changed(clashes, sql);
     put_exists(clashes, sql);
-    sqlite3_str_appendf(sql,
-                        " BEGIN DELETE FROM outbox_replaced_%lld;"
-                        " INSERT INTO outbox_replaced_%lld SELECT ",
-                        number, number);
+    sqlite3_str_appendf(sql, " BEGIN DELETE FROM outbox_replaced_%lld", number);
+    if (is_update && plan->has_children) {
+        sqlite3_str_appendall(sql, " WHERE (");
+        put_places(plan, sql, "k");
+        sqlite3_str_appendall(sql, ") IN (SELECT ");
+        put_row_key(plan, sql, "outbox_row");
+        put_clashing(plan, sql, clashes, is_update);
+        sqlite3_str_appendchar(sql, 1, ')');
+    }
+    sqlite3_str_appendf(sql, "; INSERT INTO outbox_replaced_%lld SELECT ", number);
     put_row_key(plan, sql, "outbox_row");
     sqlite3_str_appendall(sql, ", ");
     ob_plan_put_values(plan, sql, "outbox_row");
-    sqlite3_str_appendf(sql, " FROM \"%w\" AS outbox_row WHERE (", plan->table);
-    for (int i = 0; i < clashes->count; i++)
-        sqlite3_str_appendf(sql, "%s(%s)", i > 0 ? " OR " : "", clashes->terms[i]);
-    sqlite3_str_appendchar(sql, 1, ')');
-    if (is_update)
-        put_is_other(plan, sql);
+    put_clashing(plan, sql, clashes, is_update);
     put_if(plan, sql, " AND ", "outbox_row", "outbox_row");
     sqlite3_str_appendall(sql, "; ");
     return end(plan, sql);
@@ -558,30 +586,57 @@ static void put_key_is(const struct ob_plan *plan, sqlite3_str *sql, const char 
     }
 }
 
+/* The copy of the row that was updated becomes one of what it is now. */
+static void put_follow(const struct ob_plan *plan, sqlite3_str *sql)
+{
+    sqlite3_str_appendf(sql, "UPDATE outbox_replaced_%lld SET (",
+                        (long long)plan->definition->number);
+    put_places(plan, sql, "k");
+    sqlite3_str_appendall(sql, ", ");
+    ob_plan_put_places(plan, sql, 1);
+    sqlite3_str_appendall(sql, ") = (");
+    put_row_key(plan, sql, "NEW");
+    sqlite3_str_appendall(sql, ", ");
+    ob_plan_put_values(plan, sql, "NEW");
+    sqlite3_str_appendall(sql, ") WHERE ");
+    put_key_is(plan, sql, "OLD");
+    sqlite3_str_appendall(sql, "; ");
+}
+
 /* Names those of the copies that are gone: nobody has their key any more, or the new row has it, which
  * then was another's or nobody's. It comes behind the trigger that logs the change, so it runs before
- * that. A copy of the row that is updated is left over from an UPSERT. Where the application has triggers,
- * copies of rows that are there stay, for it may be another statement's turn. */
+ * that. A copy of the row that is updated is left over from an UPSERT; or a foreign key's action updates a
+ * row that a REPLACE is about to remove, and then the copy follows it. Where the application has triggers
+ * or foreign keys, copies of rows that are there stay, for it may be another statement's turn. */
 static int write_after(struct ob_plan *plan, bool is_update)
 {
     long long number = (long long)plan->definition->number;
     sqlite3_str *sql =
         is_update ? begin(plan, "ub", "AFTER UPDATE") : begin(plan, "ib", "AFTER INSERT");
     sqlite3_str_appendf(sql, " WHEN EXISTS(SELECT 1 FROM outbox_replaced_%lld) BEGIN ", number);
-    if (is_update) {
+    bool follows = is_update && plan->has_children;
+    if (is_update && !follows) {
         sqlite3_str_appendf(sql, "DELETE FROM outbox_replaced_%lld WHERE ", number);
         put_key_is(plan, sql, "OLD");
         sqlite3_str_appendall(sql, "; ");
     }
     sqlite3_str_appendf(sql, "INSERT INTO outbox_gone_%lld SELECT ", number);
     put_places(plan, sql, "k");
-    sqlite3_str_appendf(sql, " FROM outbox_replaced_%lld WHERE (", number);
+    sqlite3_str_appendf(sql, " FROM outbox_replaced_%lld WHERE ", number);
+    if (follows) {
+        sqlite3_str_appendall(sql, "NOT (");
+        put_key_is(plan, sql, "OLD");
+        sqlite3_str_appendall(sql, ") AND (");
+    }
+    sqlite3_str_appendchar(sql, 1, '(');
     put_key_is(plan, sql, "NEW");
     sqlite3_str_appendf(sql, ") OR NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
                         plan->table);
-    put_is_row(plan, sql, "outbox_row", "k");
-    sqlite3_str_appendall(sql, "); ");
-    if (!plan->has_triggers)
+    put_is_copied(plan, sql);
+    sqlite3_str_appendall(sql, follows ? ")); " : "); ");
+    if (follows)
+        put_follow(plan, sql);
+    else if (!plan->has_triggers)
         sqlite3_str_appendf(sql, "DELETE FROM outbox_replaced_%lld; ", number);
     return end(plan, sql);
 }
@@ -615,7 +670,9 @@ static int write_gone(struct ob_plan *plan)
     return end(plan, sql);
 }
 
-/* Where a delete is told, a copy of its row must not be told once more. */
+/* Where a delete is told, a copy of its row must not be told once more. It may be a cascade of the delete
+ * of a row that is replaced; that is told now, for the update which does it may find its own row gone, and
+ * then nothing runs behind it. */
 static int write_forget(struct ob_plan *plan)
 {
     long long number = (long long)plan->definition->number;
@@ -626,6 +683,16 @@ static int write_forget(struct ob_plan *plan)
                         number, number);
     put_key_is(plan, sql, "OLD");
     sqlite3_str_appendall(sql, "; ");
+    if (plan->has_children) {
+        sqlite3_str_appendf(sql, "INSERT INTO outbox_gone_%lld SELECT ", number);
+        put_places(plan, sql, "k");
+        sqlite3_str_appendf(
+            sql,
+            " FROM outbox_replaced_%lld WHERE NOT EXISTS(SELECT 1 FROM \"%w\" AS outbox_row WHERE ",
+            number, plan->table);
+        put_is_copied(plan, sql);
+        sqlite3_str_appendall(sql, "); ");
+    }
     return end(plan, sql);
 }
 

@@ -8,6 +8,7 @@
 #include "capture_store.h"
 
 #include "lane.h"
+#include "schema.h"
 #include "sql.h"
 
 #include <string.h>
@@ -35,9 +36,16 @@ int ob_captures_exist(sqlite3 *db, bool *exist, struct ob_error *error)
                          NULL, NULL, take_exists, exist);
 }
 
+/* An earlier release would make dead letters of captured changes, without their values. */
 int ob_captures_make(sqlite3 *db, struct ob_error *error)
 {
-    return ob_sql_run(db, tables, error, "making the tables of captures");
+    int64_t ignored;
+    int code = ob_sql_run(db, tables, error, "making the tables of captures");
+    return code == OUTBOX_OK ? ob_sql_number(db,
+                                             "UPDATE main.outbox_meta SET value = ?1"
+                                             " WHERE name = 'minimum_reader' AND value < ?1",
+                                             OB_SCHEMA_READS_CHANGES, 0, 0, &ignored, error)
+                             : code;
 }
 
 /* ---- Definitions ----------------------------------------------------------------------------- */
@@ -75,7 +83,7 @@ static int take_definition(void *context, sqlite3_stmt *row)
         .integers_as_text = sqlite3_column_int(row, 9) != 0,
         .shape = sqlite3_column_int64(row, 10),
         .is_suspended = sqlite3_column_int(row, 11) != 0,
-        .has_gap = sqlite3_column_int(row, 12) != 0,
+        .has_gap = sqlite3_column_int64(row, 12),
     };
     char **const texts[] = {&definition->table,        &definition->topic,
                             &definition->columns,      &definition->key_columns,
@@ -230,7 +238,8 @@ static int take_shape(void *context, sqlite3_stmt *row)
     return OUTBOX_OK;
 }
 
-/* A shape that is there is never changed, and one that says the same is used again. */
+/* A shape that is there is never changed, and one that says the same is used again. Nor is the number
+ * given out again of one that somebody has deleted: rows that wait may name it. */
 static int number_shape(struct ob_plan *plan, int64_t *shape)
 {
     static const char find[] = "SELECT shape FROM main.outbox_shape WHERE text = ?1";
@@ -239,7 +248,8 @@ static int number_shape(struct ob_plan *plan, int64_t *shape)
     if (code == OUTBOX_OK && *shape == 0)
         code = ob_plan_query(plan->db, plan->error,
                              "INSERT INTO main.outbox_shape(shape, text)"
-                             " SELECT coalesce(max(shape), 0) + 1, ?1 FROM main.outbox_shape",
+                             " SELECT max(coalesce(max(shape), 0), coalesce((SELECT max(shape)"
+                             " FROM main.outbox_capture), 0)) + 1, ?1 FROM main.outbox_shape",
                              plan->shape, NULL, take_shape, shape);
     if (code == OUTBOX_OK && *shape == 0)
         code = ob_plan_query(plan->db, plan->error, find, plan->shape, NULL, take_shape, shape);

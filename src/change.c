@@ -210,7 +210,7 @@ static void put_real(struct render *r, double number)
 /* The statement's column of a value; -1: the table has no such one. */
 static int column_of(const struct render *r, int value)
 {
-    return value < r->values ? r->place[value] : -1;
+    return value >= 0 && value < r->values ? r->place[value] : -1;
 }
 
 static void put_value(struct render *r, int value, bool is_json)
@@ -356,9 +356,9 @@ static size_t put_topic(struct render *r, int from)
         const char *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
         const char *literal_end = close ? open : end;
         put_bounded(&to, at, (size_t)(literal_end - at));
-        if (close)
-            put_level(r, &to, from + find_name(r->shape, open + 1, (size_t)(close - open - 1)),
-                      open == r->shape->topic.at);
+        int place = close ? find_name(r->shape, open + 1, (size_t)(close - open - 1)) : -1;
+        if (close) /* a shape of somebody else's may name what is not there */
+            put_level(r, &to, place < 0 ? -1 : from + place, open == r->shape->topic.at);
         at = close ? close + 1 : end;
     }
     return (size_t)sqlite3_str_length(r->text) - start;
@@ -556,6 +556,10 @@ int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
         ob_sql_bind_number(change->statement, 1, row->id);
         code = ob_sql_step(change->statement, &is_row, error, "reading a change");
     }
+    if (code == OUTBOX_SQLITE) { /* the table of shapes may be gone: looked for by the next call */
+        (void)sqlite3_finalize(change->statement); /* repeats what step said */
+        change->statement = NULL;
+    }
     if (code != OUTBOX_OK)
         return code;
     if (!is_row)
@@ -616,7 +620,62 @@ static int store_dead(sqlite3 *db, int64_t number, const struct ob_row *event,
     return code;
 }
 
-/* What cannot be rendered stays as it was copied. */
+/* The values alone, as far as there are any: what they mean was in the shape. */
+static int store_values(sqlite3 *db, const struct ob_change *change, sqlite3_stmt *dead,
+                        struct ob_error *error)
+{
+    const struct shape none = {0};
+    struct ob_row event = {.type = column_value(dead, 2)};
+    struct render r = {
+        .row = change->statement, .place = change->place, .values = change->values, .shape = &none};
+    int count = change->values;
+    while (count > 0 &&
+           sqlite3_column_type(change->statement, change->place[count - 1]) == SQLITE_NULL)
+        count--;
+    if (count == 0)
+        return OUTBOX_OK;
+    r.text = sqlite3_str_new(NULL);
+    sqlite3_str_appendf(r.text,
+                        "{\"shape\":%lld,\"values\":", (long long)sqlite3_column_int64(dead, 4));
+    for (int i = 0; i < count; i++) {
+        sqlite3_str_appendchar(r.text, 1, i > 0 ? ',' : '[');
+        put_value(&r, i, false);
+    }
+    sqlite3_str_appendall(r.text, "]}");
+    size_t len = (size_t)sqlite3_str_length(r.text);
+    char *text = sqlite3_str_finish(r.text);
+    event.topic = event.key = text_value(NULL, 0);
+    event.payload = text_value(text, len);
+    event.content_type = text_value(json_type, sizeof json_type - 1);
+    int code = text && !r.failed
+                   ? store_dead(db, sqlite3_column_int64(dead, 0), &event, error)
+                   : ob_error_set(error, OUTBOX_NO_MEMORY, "memory ran out while reading a change");
+    sqlite3_free(text);
+    return code;
+}
+
+/* A row whose shape is not there, or cannot be read. Its values must not vanish with it. */
+static int keep_values(sqlite3 *db, outbox_lane lane, sqlite3_stmt *dead, struct ob_error *error)
+{
+    static const char *const sql[OUTBOX_LANES] = {
+        [OUTBOX_NORMAL] = "SELECT NULL, * FROM main.outbox_event WHERE id = ?1",
+        [OUTBOX_URGENT] = "SELECT NULL, * FROM main.outbox_urgent WHERE id = ?1"};
+    struct ob_change change = {0};
+    bool row = false;
+    int code = ob_sql_prepare(db, sql[lane], &change.statement, error);
+    if (code == OUTBOX_OK) {
+        ob_sql_bind_number(change.statement, 1, sqlite3_column_int64(dead, 1));
+        code = ob_sql_step(change.statement, &row, error, "reading a change");
+    }
+    if (code == OUTBOX_OK && row)
+        code = find_values(&change, error);
+    if (code == OUTBOX_OK && row)
+        code = store_values(db, &change, dead, error);
+    ob_change_close(&change);
+    return code;
+}
+
+/* What cannot be rendered stays as it was copied, with its values. */
 static int complete(sqlite3 *db, outbox_lane lane, sqlite3_stmt *dead, const char *device,
                     struct ob_error *error)
 {
@@ -629,7 +688,9 @@ static int complete(sqlite3 *db, outbox_lane lane, sqlite3_stmt *dead, const cha
     int code = ob_change_render(&change, db, lane, &row, device, &unknown, &event, error);
     if (code == OUTBOX_OK)
         code = store_dead(db, sqlite3_column_int64(dead, 0), &event, error);
-    else if (code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_TOO_LARGE)
+    else if (code == OUTBOX_BAD_PAYLOAD)
+        code = keep_values(db, lane, dead, error);
+    else if (code == OUTBOX_TOO_LARGE)
         code = OUTBOX_OK;
     ob_change_close(&change);
     return code;
@@ -641,7 +702,7 @@ int ob_change_complete_dead(sqlite3 *db, outbox_lane lane, int64_t count, struct
     sqlite3_stmt *statement = NULL;
     bool row = true;
     int code = ob_sql_prepare(db,
-                              "SELECT number, id, type, created FROM main.outbox_dead"
+                              "SELECT number, id, type, created, payload FROM main.outbox_dead"
                               " WHERE number > (SELECT max(number) FROM main.outbox_dead) - ?1"
                               " AND topic IS NULL AND typeof(payload) = 'integer'",
                               &statement, error);

@@ -8,6 +8,25 @@
 #include "capture_check.h"
 #include "machine.h"
 
+#include <limits.h>
+#include <string.h>
+
+enum { RETRY_MS = 10000 /* behind a failure; what is urgent has its turns meanwhile */ };
+
+/* The triggers of a table with many columns are larger than an event may be. */
+static int look_at_captures(struct ob_store *store, struct ob_error *drift)
+{
+    int limit = sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : INT_MAX);
+    int code = ob_captures_drifted(store->db, drift, &store->error);
+    (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : limit);
+    if (code != OUTBOX_CORRUPT && code != OUTBOX_TOO_LARGE && code != OUTBOX_SQLITE)
+        return code;
+    /* It will not pass by itself, and is no reason to send nothing. */
+    ob_error_set(drift, OUTBOX_DRIFT, "what is captured cannot be checked: %s",
+                 store->error.sentence);
+    return OUTBOX_OK;
+}
+
 static int look(outbox_forwarder *f, int64_t *version, struct ob_error *drift)
 {
     sqlite3_stmt *statement = f->store.statement[OB_SQL_SCHEMA_VERSION];
@@ -21,7 +40,7 @@ static int look(outbox_forwarder *f, int64_t *version, struct ob_error *drift)
     (void)sqlite3_reset(statement); /* repeats what step said */
     if (*version == f->schema_version)
         return OUTBOX_OK;
-    return ob_captures_drifted(f->store.db, drift, &f->store.error);
+    return look_at_captures(&f->store, drift);
 }
 
 void ob_drift_look(outbox_forwarder *f)
@@ -29,10 +48,12 @@ void ob_drift_look(outbox_forwarder *f)
     int64_t version = -1;
     struct ob_error drift = {0};
     if (!f->must_look_for_drift || ob_store_is_blocked(&f->store) ||
-        !ob_machine_has_come(f, f->store_not_before))
+        !ob_machine_has_come(f, f->store_not_before) ||
+        !ob_machine_has_come(f, f->drift_not_before))
         return;
     int code = look(f, &version, &drift);
     if (code != OUTBOX_OK) {
+        f->drift_not_before = code == OUTBOX_BUSY ? f->now : f->now + RETRY_MS;
         ob_machine_store_failed(f, code);
         return;
     }
@@ -40,10 +61,12 @@ void ob_drift_look(outbox_forwarder *f)
     if (version == f->schema_version)
         return;
     bool had_drift = f->drift.code != OUTBOX_OK;
-    f->schema_version = version;
+    bool is_news = drift.code != OUTBOX_OK && strcmp(drift.sentence, f->drift.sentence) != 0;
+    /* Found once, it is looked for whenever somebody has written: a row may have been what is wrong. */
+    f->schema_version = drift.code == OUTBOX_OK ? version : -1;
     f->drift = drift;
-    if (drift.code != OUTBOX_OK)
+    if (is_news)
         ob_machine_trouble(f, drift.code, "%s", drift.sentence);
-    else if (had_drift && f->error.code == OUTBOX_DRIFT)
+    else if (drift.code == OUTBOX_OK && had_drift && f->error.code == OUTBOX_DRIFT)
         ob_machine_clear_trouble(f);
 }

@@ -16,6 +16,7 @@ enum { FETCH_MAX = 256 /* rows of one fetch */ };
 struct taking {
     outbox_forwarder *f;
     struct ob_lane *lane;
+    struct ob_fetch *fetch;
     bool identified;   /* taking->lane->identity was read in this fetch */
     bool keeps_last;   /* an event was read that supersedes others */
     int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
@@ -165,16 +166,22 @@ static void take_message(struct taking *taking, const struct ob_row *row,
 static int find_group(struct taking *taking, int64_t id)
 {
     struct ob_lane *lane = taking->lane;
-    sqlite3_stmt *largest = taking->f->store.table[lane->number].statement[OB_SQL_LARGEST];
+    struct ob_table *table = &taking->f->store.table[lane->number];
+    sqlite3_stmt *largest = table->statement[OB_SQL_LARGEST];
+    int64_t last;
     bool row = false;
     if (id >= lane->group.first && id <= lane->group.last)
         return OUTBOX_OK;
     int code = ob_sql_step(largest, &row, &taking->f->store.error, "reading the largest id");
     if (!row)
         return code;
-    lane->group = (struct ob_group){id, sqlite3_column_int64(largest, 0)};
+    last = sqlite3_column_int64(largest, 0);
     (void)sqlite3_reset(largest); /* repeats what step said */
-    return OUTBOX_OK;
+    if (last > OUTBOX_ID_MAX)     /* it is moved away, and all to come would be of this group */
+        code = ob_table_number(table, OB_SQL_LAST_PENDING, OUTBOX_ID_MAX, id, &last);
+    if (code == OUTBOX_OK)
+        lane->group = (struct ob_group){id, last};
+    return code;
 }
 
 /* Makes the event of a captured change. False: not in this fetch. */
@@ -187,13 +194,15 @@ static bool render(struct taking *taking, const struct ob_row *row, struct ob_ro
         return true;
     if (!identify(taking, row->id))
         return false;
-    int code = find_group(taking, row->id);
-    if (code == OUTBOX_OK)
-        code = ob_change_render(&f->store.change[lane->number], f->store.db, lane->number, row,
+    taking->code = find_group(taking, row->id);
+    if (taking->code != OUTBOX_OK)
+        return false;
+    int code = ob_change_render(&f->store.change[lane->number], f->store.db, lane->number, row,
                                 lane->identity.device, &lane->group, event, &f->store.error);
     event->is_too_large = code == OUTBOX_TOO_LARGE;
     if (code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD)
         return true; /* who looks at it next finds that it is unfit */
+    taking->fetch->is_hole = code == OUTBOX_CORRUPT; /* its values lie on another page */
     taking->code = code;
     return code == OUTBOX_OK;
 }
@@ -273,6 +282,7 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
                                .context = &taking,
                                .after = lane->cursor,
                                .limit = room < FETCH_MAX ? room : FETCH_MAX};
+    taking.fetch = &request;
     if (room == 0 || ob_store_is_blocked(&f->store) || !ob_machine_has_come(f, f->store_not_before))
         return false;
     lane->buffer.used = 0;

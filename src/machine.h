@@ -128,6 +128,7 @@ struct outbox_forwarder {
     uint64_t looked_at, active_at; /* for other writers; when one was seen */
 
     bool must_look_for_drift;
+    uint64_t drift_not_before;
     int64_t schema_version; /* when it was looked for drift last, -1: never */
     struct ob_error drift;  /* what was found; its code is OUTBOX_OK: nothing */
 

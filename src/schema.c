@@ -39,7 +39,7 @@
 
 #define META_ROWS                                                                                  \
     "INSERT INTO main.outbox_meta(name, value)"                                                    \
-    " VALUES('version', 2), ('minimum_reader', 1), ('barrier', 0);"
+    " VALUES('version', 3), ('minimum_reader', 1), ('barrier', 0);"
 
 #define PENDING_OF(lane, table)                                                                    \
     " SELECT '" lane "' AS lane, id, topic, payload,"                                              \
@@ -196,7 +196,7 @@ static int upgrade(sqlite3 *db, struct ob_error *error)
     if (code == OUTBOX_OK)
         code = ob_sql_run(db,
                           "DROP VIEW IF EXISTS main.outbox_pending;" PENDING_VIEW
-                          "INSERT INTO main.outbox_meta(name, value) VALUES('version', 2)"
+                          "INSERT INTO main.outbox_meta(name, value) VALUES('version', 3)"
                           " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
                           error, "bringing the outbox's tables up to date");
     return code;

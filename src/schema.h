@@ -22,7 +22,8 @@
 #include <sqlite3.h>
 #include <stdint.h>
 
-#define OB_SCHEMA_VERSION 2 /* 2: the column headers */
+#define OB_SCHEMA_VERSION 3       /* 2: the column headers; 3: captured changes */
+#define OB_SCHEMA_READS_CHANGES 3 /* before it, a captured change is a row that is unfit */
 
 /* OLDER: made by an earlier release, and not all columns are there. */
 enum ob_schema_found { OB_SCHEMA_MISSING, OB_SCHEMA_OLDER, OB_SCHEMA_PRESENT };

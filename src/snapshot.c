@@ -20,7 +20,7 @@ struct snapshot {
     outbox *box;
     const char *table;
     unsigned rows;
-    int64_t count;
+    int64_t count, gap;                           /* gap: the definition's, when it began */
     sqlite3_value *from[KEYS_MAX], *to[KEYS_MAX]; /* the key behind which to go on; up to which */
     int keys;
     bool has_from, has_to, is_first, found;
@@ -194,8 +194,11 @@ static int take_batch(void *context, struct ob_definition *definition)
         code = find_end(snapshot, &plan);
     if (code == OUTBOX_OK)
         code = copy_rows(snapshot, &plan);
-    if (code == OUTBOX_OK && !snapshot->has_to) {
-        definition->has_gap = false;
+    if (snapshot->is_first)
+        snapshot->gap = definition->has_gap;
+    /* What was missed since then may be of rows that were read before it. */
+    if (code == OUTBOX_OK && !snapshot->has_to && definition->has_gap == snapshot->gap) {
+        definition->has_gap = 0;
         code = ob_capture_save(box->wakeup.db, definition, &box->error);
     }
     ob_plan_free(&plan);
@@ -225,6 +228,8 @@ static int copy_batch(struct snapshot *snapshot)
 
 int outbox_capture_snapshot(outbox *box, const char *table, unsigned rows, int64_t *count)
 {
+    if (count)
+        *count = 0;
     if (!box)
         return OUTBOX_MISUSE;
     ob_error_clear(&box->error);

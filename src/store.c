@@ -283,6 +283,8 @@ static int read_rows(struct ob_table *table, struct ob_fetch *fetch)
         count++;
         if (!whole || !fetch->take(fetch->context, &row)) {
             (void)sqlite3_reset(statement); /* repeats what step said */
+            if (fetch->is_hole)
+                return OUTBOX_CORRUPT; /* and said so */
             return whole ? OUTBOX_OK
                          : ob_error_set(table->error, OUTBOX_NO_MEMORY,
                                         "memory ran out while fetching event %lld",

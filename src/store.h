@@ -90,8 +90,8 @@ struct ob_fetch {
     unsigned limit;
     enum ob_head head; /* out; unless it is SAME nothing was read */
     bool at_end;       /* out */
-    bool is_hole;      /* out; the front is sound, and a row behind it cannot be read */
-    bool has_ended;    /* out; if not, the read's end failed and what was taken does not count */
+    bool is_hole; /* out; the front is sound, and a row behind it cannot be read; or set by take */
+    bool has_ended; /* out; if not, the read's end failed and what was taken does not count */
 };
 int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fetch);
 

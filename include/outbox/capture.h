@@ -41,7 +41,9 @@
  * What no trigger sees is not captured: sqlite3_blob_write(), changes while triggers are disabled by
  * SQLITE_DBCONFIG_ENABLE_TRIGGER, DROP TABLE, and writes to the file by something other than SQLite.
  * [capture-6] In an application's own BEFORE trigger, writing the table on which a REPLACE is under way
- * is not supported.
+ * is not supported, nor is a TEMP trigger that writes a captured table: it runs before ours, which then
+ * log the older image last. Where a foreign key's action changes a table while a REPLACE removes its rows
+ * and recursive_triggers is on, a d may come twice.
  */
 #ifndef OUTBOX_CAPTURE_H
 #define OUTBOX_CAPTURE_H
@@ -78,7 +80,8 @@ typedef struct outbox_capture {
     unsigned operations;
     /* An SQL expression over NEW.column and OLD.column of built-in functions: only rows for which it is
      * true are captured. For an insert and in a snapshot both names mean the row, for a delete the old
-     * one. NULL: all. A row that no longer fits is not told of. [capture-10] */
+     * one. NULL: all. A row that no longer fits is not told of. [capture-10] Where the expression fails,
+     * as json_extract() does on text that is no JSON, the statement that writes the table fails. */
     const char *condition;
     outbox_lane lane;
     /* Non-zero: integers beyond +-(2^53 - 1), which JavaScript would round, are {"$integer":"digits"}.
@@ -89,7 +92,9 @@ typedef struct outbox_capture {
 /* Begins to capture a table: with its triggers, in the transaction that is open or in one of its own.
  *
  * Rows that are there already are not captured, see outbox_capture_snapshot(). The forwarder's own
- * limits hold for captured events as for those of other writers. [capture-12]
+ * limits hold for captured events as for those of other writers. [capture-12] From the first capture on,
+ * releases that do not know captured events refuse the file with OUTBOX_NEWER_SCHEMA, for they would
+ * make dead letters of them. [capture-21]
  *
  * Returns OUTBOX_MISUSE, with the particulars (no such table or column, a view, a virtual or an internal
  * table, a table of another database, rows that cannot be told apart, a bad topic, a condition that is no
@@ -114,10 +119,13 @@ int outbox_capture_resume(outbox *box, const char *table);
 /* Puts an event r for each row that there is, in the order in which SQLite keeps them, in transactions of at most
  * `rows` rows (0: 256). Between two of them others may write; what they change is captured behind what
  * was read, so whoever applies the events in order has the table. A row that is inserted meanwhile may
- * come twice, as c and r. If it ends early, events r were put up to there: call again. [capture-17]
+ * come twice, as c and r. If it ends early, events r were put up to there: call again. [capture-17] A row
+ * that was deleted while nothing was captured has no event: whoever keeps a copy of the table removes at
+ * "last" what has not come since "first".
  *
  * count    Out, may be NULL: events that were put.
- * Returns OUTBOX_MISUSE also inside a transaction and for a suspended table. */
+ * Returns OUTBOX_MISUSE also inside a transaction and for a suspended table, OUTBOX_DRIFT for one that
+ * has drifted. [capture-22] */
 int outbox_capture_snapshot(outbox *box, const char *table, unsigned rows, int64_t *count);
 
 typedef enum outbox_capture_state {

@@ -46,6 +46,12 @@ static void add_one(sqlite3_context *context, int count, sqlite3_value **values)
     sqlite3_result_int64(context, sqlite3_value_int64(values[0]) + 1);
 }
 
+static int backwards(void *context, int len, const void *a, int other_len, const void *b)
+{
+    (void)context;
+    return len == other_len ? memcmp(b, a, (size_t)len) : other_len - len;
+}
+
 /* [capture-13] [capture-10] */
 static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **state)
 {
@@ -56,6 +62,11 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
     assert_int_equal(
         sqlite3_create_function(bench->db, "add_one", 1, SQLITE_UTF8, NULL, add_one, NULL, NULL),
         SQLITE_OK);
+    assert_int_equal(
+        sqlite3_create_function(bench->db, "regexp", 2, SQLITE_UTF8, NULL, add_one, NULL, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_create_collation(bench->db, "backwards", SQLITE_UTF8, NULL, backwards),
+                     SQLITE_OK);
     refuse(bench, NULL, "NULL");
     refuse(bench, &(outbox_capture){.table = "t"}, "NULL");
     refuse(bench, &(outbox_capture){.table = "no", .topic = "a"}, "no table no");
@@ -77,6 +88,11 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
                                              "(1",
                                              "NEW.missing > 1",
                                              "add_one(NEW.x) = 2",
+                                             "add_one (NEW.x) = 2",
+                                             "\"add_one\"(NEW.x) = 2",
+                                             "[add_one] (NEW.x) = 2",
+                                             "NEW.name REGEXP 'a'",
+                                             "NEW.name = 'a' COLLATE backwards",
                                              "NEW.x = ?1",
                                              "1 /* comment */",
                                              "no_function(1)",
@@ -407,6 +423,66 @@ static void test_a_row_that_names_no_shape_is_another_writer_s_slip(void **state
     rig_stop(&rig);
 }
 
+/* [P3] a dead letter keeps the event */
+static void test_a_change_without_its_shape_keeps_its_values(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a\"b', x'00ff'); DELETE FROM outbox_shape");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 3000);
+    assert_int_equal(
+        bench_number(bench->db,
+                     "SELECT count(*) FROM outbox_dead WHERE topic IS NULL AND type = 'c' AND"
+                     " payload = '{\"shape\":1,\"values\":[1,\"a\\\"b\",{\"$blob\":\"AP8=\"}]}'"),
+        1);
+    rig_stop(&rig);
+}
+
+static void test_a_table_of_shapes_that_is_dropped_does_not_stop_the_lane(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "DROP TABLE outbox_shape; INSERT INTO t VALUES(2, 'b', 2)");
+    bench_put(bench, "own", "behind it");
+    rig_run(&rig, 6000);
+    assert_in_range(rig.link.sent_count, 2, 3); /* perhaps with an announcement */
+    assert_string_equal(rig.link.sent[1].topic, "own");
+    rig_ack_from(&rig, 1);
+    rig_run(&rig, 3000);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead WHERE payload ="
+                                             " '{\"shape\":1,\"values\":[2,\"b\",2]}'"),
+                     1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_DRIFT);
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_OK);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    assert_int_equal(bench_number(bench->db, "SELECT shape FROM outbox_shape"), 2);
+    rig_stop(&rig);
+}
+
+/* Somebody else may have written it. */
+static void test_a_shape_that_names_what_is_not_there_does_no_harm(void **state)
+{
+    struct bench *bench = *state;
+    capture_open(bench, plain, &(outbox_capture){.table = "t", .topic = "p/{name}"});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1);"
+                         "UPDATE t SET id = 2;"
+                         "UPDATE outbox_shape SET text = replace(text, '{name}', '{nobody}')");
+    for (int64_t id = 1; id <= 3; id++) {
+        char *topic = change_topic(bench, OUTBOX_NORMAL, id);
+        assert_string_equal(topic, "p/%-");
+        sqlite3_free(topic);
+    }
+}
+
 /* [capture-12] */
 static void test_a_change_over_the_forwarder_s_limit_is_a_dead_letter(void **state)
 {
@@ -447,6 +523,24 @@ static void test_a_limit_in_bytes_counts_captured_values(void **state)
     rig_stop(&rig);
 }
 
+/* [capture-21] */
+static void test_an_earlier_release_must_not_meet_captured_changes(void **state)
+{
+    struct bench *bench = *state;
+    static const char minimum[] = "SELECT value FROM outbox_meta WHERE name = 'minimum_reader'";
+    outbox_capture wrong = all;
+    wrong.table = "nobody";
+    assert_int_equal(outbox_capture_add(bench->box, &wrong), OUTBOX_MISUSE);
+    assert_int_equal(bench_number(bench->db, minimum), 1);
+    capture_open(bench, plain, &all);
+    assert_int_equal(bench_number(bench->db, minimum), 3);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 9 WHERE name = 'minimum_reader';"
+                         "CREATE TABLE other(id INTEGER PRIMARY KEY)");
+    wrong.table = "other";
+    assert_int_equal(outbox_capture_add(bench->box, &wrong), OUTBOX_OK);
+    assert_int_equal(bench_number(bench->db, minimum), 9);
+}
+
 /* ---- Drift ----------------------------------------------------------------------------------- */
 
 /* [capture-19] */
@@ -471,6 +565,126 @@ static void test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended(
     rig_run(&rig, 1500);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
     rig_stop(&rig);
+}
+
+/* Whatever is wrong with a capture, what was captured is sent. */
+static void test_a_capture_that_cannot_be_checked_holds_nothing_up(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO outbox_capture(number) VALUES(9);"
+                         "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_DRIFT);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "DELETE FROM outbox_capture WHERE number = 9");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_stop(&rig);
+}
+
+/* The triggers are longer than an event may be. */
+static void test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_forwarder_config config = {.payload_max = 100};
+    sqlite3_str *sql = sqlite3_str_new(NULL);
+    sqlite3_str_appendall(sql, "CREATE TABLE t(id INTEGER PRIMARY KEY");
+    for (int i = 0; i < 800; i++)
+        sqlite3_str_appendf(sql, ", a_rather_long_name_of_a_column_%d", i);
+    sqlite3_str_appendall(sql, ")");
+    char *table = sqlite3_str_finish(sql);
+    capture_open(bench, table, &all);
+    sqlite3_free(table);
+    bench_put(bench, "topic", "payload");
+    rig_start(&rig, bench, &config);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+    rig_stop(&rig);
+}
+
+/* Ids beyond the last one are moved away, and must not be for ever the end of a transaction. */
+static void test_an_id_beyond_all_others_ends_no_transaction(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    const outbox_forwarder_config config = {.mode = OUTBOX_PLAIN};
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1);"
+                         "INSERT INTO outbox_event(id, topic) VALUES(1 << 60, 'beyond')");
+    rig_start(&rig, bench, &config);
+    rig_connect(&rig, 10);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "INSERT INTO t VALUES(2, 'b', 2)");
+    rig_run(&rig, 3000);
+    assert_int_equal(rig.link.sent_count, 2);
+    assert_non_null(strstr(rig.link.sent[0].payload, "{\"id\":1,\"index\":0,\"last\":true}"));
+    assert_non_null(strstr(rig.link.sent[1].payload, "{\"id\":2,\"index\":0,\"last\":true}"));
+    rig_stop(&rig);
+}
+
+/* [capture-22] */
+static void test_a_snapshot_that_is_refused_has_counted_nothing(void **state)
+{
+    struct bench *bench = *state;
+    int64_t count = 77;
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_MISUSE);
+    assert_int_equal(count, 0);
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "ALTER TABLE t ADD COLUMN y; BEGIN");
+    count = 77;
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_MISUSE);
+    assert_int_equal(count, 0);
+    bench_sql(bench->db, "COMMIT");
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_DRIFT);
+    assert_int_equal(count, 0);
+}
+
+struct intruder {
+    outbox *box;
+    sqlite3 *db;
+    int calls;
+};
+
+/* Behind the first batch of a snapshot. */
+static int intrude(void *context, sqlite3 *db, const char *name, int pages)
+{
+    struct intruder *intruder = context;
+    (void)db, (void)name, (void)pages;
+    if (intruder->calls++ > 0)
+        return SQLITE_OK;
+    assert_int_equal(outbox_capture_suspend(intruder->box, "t"), OUTBOX_OK);
+    bench_sql(intruder->db, "UPDATE t SET x = 99 WHERE id = 1");
+    assert_int_equal(outbox_capture_resume(intruder->box, "t"), OUTBOX_OK);
+    return SQLITE_OK;
+}
+
+/* [capture-20] */
+static void test_what_is_missed_during_a_snapshot_is_not_forgotten(void **state)
+{
+    struct bench *bench = *state;
+    struct intruder intruder = {.db = bench_connect(bench)};
+    int64_t count;
+    bench_sql(bench->db, plain);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2), (3, 'c', 3)");
+    capture_open(bench, NULL, &all);
+    assert_int_equal(outbox_attach(intruder.db, NULL, &intruder.box), OUTBOX_OK);
+    (void)sqlite3_wal_hook(bench->db, intrude, &intruder);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, &count), OUTBOX_OK);
+    assert_int_equal(count, 3);
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_DRIFT);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, &count), OUTBOX_OK);
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
+    (void)sqlite3_wal_hook(bench->db, NULL, NULL);
+    outbox_detach(intruder.box);
+    sqlite3_close(intruder.db);
 }
 
 struct findings {
@@ -721,9 +935,18 @@ int main(void)
         TEST(test_no_transaction_is_parted_and_its_last_event_says_so),
         TEST(test_a_change_that_is_refused_is_a_whole_event_among_the_dead_letters),
         TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
+        TEST(test_a_change_without_its_shape_keeps_its_values),
+        TEST(test_a_table_of_shapes_that_is_dropped_does_not_stop_the_lane),
+        TEST(test_a_shape_that_names_what_is_not_there_does_no_harm),
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
+        TEST(test_an_id_beyond_all_others_ends_no_transaction),
+        TEST(test_a_snapshot_that_is_refused_has_counted_nothing),
+        TEST(test_what_is_missed_during_a_snapshot_is_not_forgotten),
+        TEST(test_an_earlier_release_must_not_meet_captured_changes),
+        TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
+        TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
         TEST(test_the_doctor_finds_what_makes_captures_incomplete),
         TEST(test_the_list_gives_back_what_was_asked_for),
         TEST(test_a_snapshot_reads_each_row_in_batches),

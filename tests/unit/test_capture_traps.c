@@ -81,6 +81,119 @@ static void test_t2_rows_replaced_through_another_unique_index_are_deleted(void 
 }
 
 /* [capture-1] */
+/* A foreign key's action, and what it triggers, changes rows of the table in the midst of a REPLACE. */
+static void replace_with_children(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x REFERENCES t ON DELETE SET"
+                 " NULL); CREATE UNIQUE INDEX t_name ON t(name)",
+                 &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', NULL), (2, 'b', 1), (3, 'c', 2)");
+    after = bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(4, 'a', NULL)");
+    if (!recursive)
+        expect_changes(bench, &after,
+                       "d {\"id\":1,\"name\":\"a\",\"x\":null}\n"
+                       "u {\"id\":2,\"name\":\"b\",\"x\":1} ->"
+                       " {\"id\":2,\"name\":\"b\",\"x\":null}\n"
+                       "c {\"id\":4,\"name\":\"a\",\"x\":null}\n");
+    /* One victim is the other's child. */
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(2, 'c', NULL)");
+    bench_sql(bench->db, "INSERT INTO t VALUES(5, 'e', NULL), (6, 'f', 4), (7, 'g', 4)");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET id = 4, name = 'f' WHERE id = 5");
+    bench_sql(bench->db,
+              "INSERT INTO t VALUES(9, 'f', NULL) ON CONFLICT(name) DO UPDATE SET id = 8;"
+              "UPDATE OR IGNORE t SET name = 'c' WHERE id = 8;"
+              "UPDATE t SET id = 10 WHERE id = 8; DELETE FROM t WHERE name = 'c'");
+    if (!recursive) /* else a d may come twice */
+        assert_int_equal(
+            bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd'"), 6);
+    expect_replica(bench);
+}
+
+static void replace_with_a_counting_child(struct bench *bench, bool recursive)
+{
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, x);"
+                 "CREATE TABLE child(id INTEGER PRIMARY KEY, t REFERENCES t ON DELETE CASCADE, o);"
+                 "CREATE TRIGGER counts AFTER DELETE ON child BEGIN"
+                 " UPDATE t SET x = x - 1, name = name || '.' WHERE id = OLD.o; END;"
+                 "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 1);"
+                 "INSERT INTO child VALUES(1, 1, 2)",
+                 &all);
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(3, 'a', 0)");
+    assert_in_range(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd' AND v1 = 1"), 1,
+        recursive ? 2 : 1);
+}
+
+/* REPLACE stores the default where NULL must not be. */
+static void replace_by_default(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'x' UNIQUE, x"
+                 " INT NOT NULL DEFAULT 7); CREATE UNIQUE INDEX t_x ON t(x + 1);"
+                 "INSERT INTO t VALUES(1, 'x', 1), (2, 'b', 7)",
+                 &all);
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(3, NULL, 3)");
+    expect_changes(bench, &after,
+                   "d {\"id\":1,\"name\":\"x\",\"x\":1}\nc {\"id\":3,\"name\":\"x\",\"x\":3}\n");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET x = NULL WHERE id = 3");
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd' AND v1 = 2"),
+        1);
+}
+
+/* Columns have the names that our own tables have. */
+static void replace_with_our_names(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench, "CREATE TABLE t(v1 INTEGER PRIMARY KEY, shape TEXT UNIQUE, k0)", &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2)");
+    after = bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(3, 'a', 0)");
+    expect_changes(
+        bench, &after,
+        "d {\"v1\":1,\"shape\":\"a\",\"k0\":1}\nc {\"v1\":3,\"shape\":\"a\",\"k0\":0}\n");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET shape = 'b' WHERE v1 = 3");
+    expect_changes(
+        bench, &after,
+        "d {\"v1\":2,\"shape\":\"b\",\"k0\":2}\n"
+        "u {\"v1\":3,\"shape\":\"a\",\"k0\":0} -> {\"v1\":3,\"shape\":\"b\",\"k0\":0}\n");
+}
+
+static void replace_with_our_names_as_key(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench,
+                 "CREATE TABLE t(k1 TEXT, k0 TEXT, x UNIQUE, PRIMARY KEY(k1, k0)) WITHOUT ROWID",
+                 &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES('a', 'b', 1)");
+    after = bench_number(bench->db, "SELECT max(id) FROM outbox_event");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES('c', 'd', 1)");
+    expect_changes(
+        bench, &after,
+        "d {\"k1\":\"a\",\"k0\":\"b\",\"x\":1}\nc {\"k1\":\"c\",\"k0\":\"d\",\"x\":1}\n");
+}
+
+/* [capture-5] */
+static void test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile(void **state)
+{
+    (void)state;
+    run_recursively(replace_with_children);
+    run_recursively(replace_with_a_counting_child);
+    run_recursively(replace_by_default);
+    run_recursively(replace_with_our_names);
+    run_recursively(replace_with_our_names_as_key);
+}
+
 static void outer_conflict_clause(struct bench *bench, bool recursive)
 {
     static const char *const clauses[] = {"IGNORE", "REPLACE", "FAIL", "ABORT", "ROLLBACK"};
@@ -942,6 +1055,47 @@ static void random_own_triggers(struct bench *bench, bool recursive)
                       " DELETE FROM t WHERE id = OLD.id + 1; END");
 }
 
+/* An action of its own key changes the row that is updated. */
+static void update_of_a_root(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x REFERENCES t ON UPDATE"
+                 " CASCADE); INSERT INTO t VALUES(1, 'root', 1)",
+                 &all);
+    bench_sql(bench->db, "UPDATE t SET id = 2");
+    char *changes = changes_since(bench, &after);
+    const char *last = strstr(changes, "c {");
+    assert_non_null(last);
+    assert_string_equal(last, "c {\"id\":2,\"name\":\"root\",\"x\":2}\n");
+    sqlite3_free(changes);
+}
+
+/* [capture-2] */
+static void test_t22_the_newest_image_comes_last_beside_foreign_keys(void **state)
+{
+    (void)state;
+    run_recursively(update_of_a_root);
+}
+
+static void random_children(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    run_random(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x REFERENCES t ON DELETE"
+                      " SET NULL ON UPDATE CASCADE); CREATE UNIQUE INDEX t_name ON t(name)");
+}
+
+static void random_children_without_rowid(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    run_random(bench, "CREATE TABLE t(id INT NOT NULL PRIMARY KEY, name TEXT UNIQUE, x REFERENCES t"
+                      " ON DELETE CASCADE ON UPDATE SET NULL) WITHOUT ROWID");
+}
+
 /* [capture-2] what a recipient has who applies the events is what is in the table */
 static void test_a_replica_of_the_events_is_the_table(void **state)
 {
@@ -951,6 +1105,8 @@ static void test_a_replica_of_the_events_is_the_table(void **state)
     run_recursively(random_without_rowid);
     run_recursively(random_indexes);
     run_recursively(random_own_triggers);
+    run_recursively(random_children);
+    run_recursively(random_children_without_rowid);
 }
 
 int main(void)
@@ -958,6 +1114,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_t1_a_replace_of_the_same_key_gives_the_delete_too),
         cmocka_unit_test(test_t2_rows_replaced_through_another_unique_index_are_deleted),
+        cmocka_unit_test(test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile),
         cmocka_unit_test(test_t3_no_conflict_clause_of_the_statement_loses_an_event),
         cmocka_unit_test(test_t4_an_upsert_or_an_ignored_insert_leaves_nothing_behind),
         cmocka_unit_test(test_t5_a_key_that_sqlite_gives_out_is_the_right_one),
@@ -978,6 +1135,7 @@ int main(void)
         cmocka_unit_test(test_t20_a_table_may_have_900_columns),
         cmocka_unit_test(test_t21_a_json_column_travels_as_its_value_if_asked_for),
         cmocka_unit_test(test_t22_the_newest_image_comes_last_beside_triggers_of_the_application),
+        cmocka_unit_test(test_t22_the_newest_image_comes_last_beside_foreign_keys),
         cmocka_unit_test(test_t23_a_changed_key_is_a_delete_and_a_create_that_name_each_other),
         cmocka_unit_test(test_t24_a_cascade_deletes_the_child_before_the_parent),
         cmocka_unit_test(test_t25_a_blob_that_is_written_in_place_gives_no_event),

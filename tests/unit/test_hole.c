@@ -4,6 +4,8 @@
  */
 #include "support.h"
 
+#include <outbox/capture.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -31,21 +33,27 @@ static sqlite3_file *file_of(struct bench *bench)
     return file;
 }
 
-/* Turns a leaf of the table to garbage, through SQLite's own file. */
-static void damage_leaf(struct bench *bench, int number)
+/* Turns the page that a query names to garbage, through SQLite's own file. */
+static void damage_page(struct bench *bench, const char *sql)
 {
-    char sql[200];
     unsigned char garbage[PAGE];
     bench_sql(bench->db, "PRAGMA wal_checkpoint(TRUNCATE)");
-    snprintf(sql, sizeof sql,
-             "SELECT pageno FROM dbstat WHERE name = 'outbox_event' AND pagetype = 'leaf'"
-             " ORDER BY path LIMIT 1 OFFSET %d",
-             number);
     sqlite3_file *file = file_of(bench);
     damaged = (bench_number(bench->db, sql) - 1) * PAGE;
     memset(garbage, 0xa5, sizeof garbage);
     assert_int_equal(file->pMethods->xRead(file, sound, PAGE, damaged), SQLITE_OK);
     assert_int_equal(file->pMethods->xWrite(file, garbage, PAGE, damaged), SQLITE_OK);
+}
+
+/* A leaf of the table. */
+static void damage_leaf(struct bench *bench, int number)
+{
+    char sql[200];
+    snprintf(sql, sizeof sql,
+             "SELECT pageno FROM dbstat WHERE name = 'outbox_event' AND pagetype = 'leaf'"
+             " ORDER BY path LIMIT 1 OFFSET %d",
+             number);
+    damage_page(bench, sql);
 }
 
 static void mend_leaf(struct bench *bench)
@@ -91,6 +99,26 @@ static void test_events_on_other_pages_are_sent_in_order_and_the_hole_is_reporte
     outbox_forwarder_stats(bench->forwarder, &now);
     assert_int_equal(now.last_error, OUTBOX_CORRUPT);
     assert_non_null(strstr(now.last_error_text, "cannot be read"));
+}
+
+/* The row itself can be read, and what was captured lies on a page of its own. */
+static void test_a_change_with_damaged_values_does_not_hold_up_those_behind_it(void **state)
+{
+    struct bench *bench = *state;
+    const outbox_capture capture = {.table = "t", .topic = "t"};
+    bench_sql(bench->db, "CREATE TABLE t(id INTEGER PRIMARY KEY, x)");
+    assert_int_equal(outbox_capture_add(bench->box, &capture), OUTBOX_OK);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 1), (2, zeroblob(9000)), (3, 3)");
+    damage_page(bench,
+                "SELECT pageno FROM dbstat WHERE name = 'outbox_event' AND pagetype = 'overflow'"
+                " ORDER BY path LIMIT 1");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    assert_int_equal(drain(5000), 2);
+    assert_int_equal(rig.link.sent[1].id, 3);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_CORRUPT);
+    assert_int_equal(bench_number(bench->own, "SELECT count(*) FROM outbox_event WHERE id > 1"), 2);
+    rig_stop(&rig);
 }
 
 /* [P3] what cannot be settled is not deleted */
@@ -260,6 +288,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, bench_open, teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_events_on_other_pages_are_sent_in_order_and_the_hole_is_reported),
+        CASE(test_a_change_with_damaged_values_does_not_hold_up_those_behind_it),
         CASE(test_events_behind_a_hole_stay_in_the_file),
         CASE(test_a_new_connection_goes_on_behind_what_was_sent_beyond_the_hole),
         CASE(test_where_the_hole_is_mended_all_is_sent_and_settled),

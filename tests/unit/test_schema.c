@@ -263,7 +263,7 @@ static void test_tables_of_a_newer_release_are_left_alone(void **state)
 {
     struct fixture *fixture = *state;
     make(fixture, "pump-7");
-    run(fixture->db, "UPDATE outbox_meta SET value = 3 WHERE name = 'minimum_reader'");
+    run(fixture->db, "UPDATE outbox_meta SET value = 4 WHERE name = 'minimum_reader'");
     assert_finds(fixture, OUTBOX_NEWER_SCHEMA, OB_SCHEMA_MISSING);
     assert_make_fails(fixture, "pump-7", OUTBOX_NEWER_SCHEMA);
     assert_make_fails(fixture, "other", OUTBOX_NEWER_SCHEMA);

@@ -60,7 +60,7 @@ static void assert_upgraded(const struct bench *bench)
 {
     assert_int_equal(columns_of(bench), 131316);
     assert_int_equal(
-        bench_number(bench->db, "SELECT value FROM outbox_meta WHERE name = 'version'"), 2);
+        bench_number(bench->db, "SELECT value FROM outbox_meta WHERE name = 'version'"), 3);
     assert_int_equal(
         bench_number(bench->db, "SELECT value FROM outbox_meta WHERE name = 'minimum_reader'"), 1);
 }

@@ -164,7 +164,7 @@ static void test_a_schema_that_is_newer_but_allows_us_is_taken(void **state)
     struct bench *bench = *state;
     sqlite3 *db = bench_connect(bench);
     outbox *box;
-    bench_sql(db, "UPDATE outbox_meta SET value = 2 WHERE name = 'version';"
+    bench_sql(db, "UPDATE outbox_meta SET value = 9 WHERE name = 'version';"
                   "ALTER TABLE outbox_event ADD COLUMN of_tomorrow INTEGER");
     assert_int_equal(outbox_attach(db, NULL, &box), OUTBOX_OK);
     outbox_detach(box);
