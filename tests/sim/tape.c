@@ -15,7 +15,7 @@ static const char *const names[TAGS] = {
     [TAG_CONFIG] = "config", [TAG_TIME] = "time",       [TAG_APP] = "app",
     [TAG_LINK] = "link",     [TAG_BROKER] = "broker",   [TAG_NEMESIS] = "nemesis",
     [TAG_POWER] = "power",   [TAG_DAMAGE] = "damage",   [TAG_PORT] = "port",
-    [TAG_LANE] = "lane",     [TAG_FEATURE] = "feature",
+    [TAG_LANE] = "lane",     [TAG_FEATURE] = "feature", [TAG_CHANGE] = "change",
 };
 
 void tape_add(struct tape *tape, struct choice choice)
