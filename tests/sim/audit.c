@@ -352,7 +352,8 @@ bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
 {
     struct model *model = &sim->model;
     for (int i = 0; i < OUTBOX_LANES; i++)
-        drops_discover(sim, db, (outbox_lane)i);
+        if (!drops_discover(sim, db, (outbox_lane)i))
+            return false; /* a row that is not known would be taken for an invention */
     struct found found = {.transactions = calloc(model->transaction_count + 1, 1),
                           .rows = calloc(model->event_count + 1, 1)};
     if (!found.transactions || !found.rows)

@@ -67,20 +67,22 @@ static void take_row(struct sim *sim, outbox_lane lane, sqlite3_stmt *s)
          outcome_name(like.tells.reason), (long long)like.tells.from, (long long)like.tells.to);
 }
 
-void drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane)
+bool drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane)
 {
     const char *topic = sim->settings.forwarder.announce_topic;
     sqlite3_stmt *s = NULL;
     char sql[128];
+    int result = SQLITE_ERROR;
     if (topic && !*topic)
-        return;
+        return true;
     sqlite3_snprintf(sizeof sql, sql,
                      "SELECT id, topic, payload FROM %s WHERE type = 'outbox.dropped' ORDER BY id",
                      lane_table(lane));
     if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) == SQLITE_OK)
-        while (sqlite3_step(s) == SQLITE_ROW)
+        while ((result = sqlite3_step(s)) == SQLITE_ROW)
             take_row(sim, lane, s);
     (void)sqlite3_finalize(s);
+    return result == SQLITE_DONE;
 }
 
 /* The first and the last that it tells of were dropped so. */

@@ -79,8 +79,8 @@ void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
     if (sim->profile->one_connection && sim->node.forwarder)
         look->acked = outbox_forwarder_acked(sim->node.forwarder, lane);
     struct hush hush = ledger_hush(sim);
-    drops_discover(sim, writer->db,
-                   lane); /* a forwarder that was killed behind its commit told nobody */
+    /* A forwarder that was killed behind its commit told nobody. */
+    (void)drops_discover(sim, writer->db, lane);
     ledger_unhush(sim, &hush);
     (void)ledger_read(sim, writer->db, lane, &look->before);
 }

@@ -656,9 +656,9 @@ bool age_is_superseded(struct sim *sim, const struct model_event *e);
 
 /* ---- drops.c ------------------------------------------------------------------------------------------------------------ */
 
-/* Looks for announcements that are new; whether all that was dropped is announced or noted; the same
- * when all is quiet. */
-void drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
+/* Looks for announcements that are new, false: it could not; whether all that was dropped is announced or
+ * noted; the same when all is quiet. */
+bool drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
 void drops_check(struct sim *sim, outbox_lane number, const struct tombstone *now);
 void drops_at_end(struct sim *sim);
 
