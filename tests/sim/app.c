@@ -263,7 +263,7 @@ static void draw_age(struct sim *sim, bool is_foreign, struct model_event *e)
 static struct model_event draw(struct sim *sim, struct writer *writer)
 {
     bool is_foreign = writer->box == NULL;
-    bool is_unfit = chance(sim, sim->settings.odd_per_mille / 4);
+    bool is_unfit = chance(sim, sim->settings.odd_per_mille / (is_foreign ? 2 : 4));
     struct model_event e = {.size = pick_size(sim)};
     e.stream = pick(sim, STREAMS);
     e.body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);

@@ -76,13 +76,22 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
 
 enum { STEP_MS = 500 /* may pass between the look at the clock and the send */ };
 
-/* Whether the WAL was not synced since the transaction of the event. */
-static bool is_only_written(struct sim *sim, const struct model_event *e)
+/* Whether the WAL was not synced since that operation of the disk; 0: that is not known. */
+static bool is_only_written(struct sim *sim, uint64_t written)
 {
     struct disk *disk = &sim->device.disk;
-    uint64_t written = model_transaction(&sim->model, e->transaction)->written;
     const struct inode *wal = sim->settings.is_wal ? disk_find(disk, "app.db-wal") : NULL;
     return wal && written > 0 && !disk->syncs_lie && disk_waits(disk, wal, written);
+}
+
+/* Undone, it would be followed by another one, and the event would come again under that. */
+static void check_epoch(struct sim *sim, outbox_lane number, const struct wire *wire)
+{
+    const struct model_lane *lane = &sim->model.lanes[number];
+    if (strcmp(strrchr(wire->source, '/') + 1, lane->newest_epoch) == 0 &&
+        is_only_written(sim, lane->epoch_written))
+        breaks(sim, NO_PHANTOM, "%s event %" PRId64 " is sent and a power cut may undo its epoch",
+               lane_name(number), wire->id);
 }
 
 static void check_fate(struct sim *sim, uint32_t event)
@@ -96,7 +105,8 @@ static void check_fate(struct sim *sim, uint32_t event)
                e->transaction);
     else if (e->order > model->lanes[e->lane].durable)
         model->lanes[e->lane].durable = e->order; /* from now on it must not vanish */
-    if (e->fate == COMMITTED && is_only_written(sim, e))
+    if (e->fate == COMMITTED &&
+        is_only_written(sim, model_transaction(model, e->transaction)->written))
         breaks(sim, NO_PHANTOM, EVENT " is sent and a power cut may undo its transaction %u",
                EVENT_OF(e), e->transaction);
     if (e->body == BODY_UNFIT)
@@ -232,6 +242,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
     if (talk == &sim->link.talk)
         follow_others(sim);
     check_identity(sim, talk, lane, &wire);
+    check_epoch(sim, lane, &wire);
     uint32_t event = identify(sim, message, lane, wire.id);
     if (event) {
         check_fate(sim, event);
@@ -282,8 +293,12 @@ void oracle_sent(struct sim *sim, uint32_t event)
     const struct model_event *e = model_event(&sim->model, event);
     struct model_lane *lane = model_lane_of(&sim->model, event);
     update_heard(sim, lane);
-    if (e->order > 0 && e->order <= lane->heard && e->acked)
+    if (e->order == 0 || e->order > lane->heard)
+        return;
+    if (e->acked)
         breaks(sim, DUPLICATES, EVENT " is sent again behind its PUBACK", EVENT_OF(e));
+    else /* it has left, and was read before that: the run waits for it as well */
+        lane->heard = e->order - 1;
 }
 
 /* ---- What the broker takes ------------------------------------------------------------------------------------------ */
