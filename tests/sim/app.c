@@ -79,12 +79,27 @@ static bool commits_are_durable(const struct sim *sim, const struct writer *writ
     return strcmp(synchronous, "FULL") == 0 && strcmp(sim->settings.journal, "DELETE") != 0;
 }
 
+/* Who gets an id shows that the transaction in doubt which had it too has not committed. But what that
+ * has written lies in the WAL until another one is written over it, and the next recovery may find it. */
+static void settle_doubt(struct model *model, uint32_t transaction)
+{
+    uint32_t event = model_transaction(model, transaction)->first;
+    for (; event; event = model_event(model, event)->next_in_transaction) {
+        uint32_t other = model_event(model, event)->displaces;
+        for (; other; other = model_event(model, other)->displaces)
+            if (model_event(model, other)->fate == IN_DOUBT)
+                model_abort(model, model_event(model, other)->transaction);
+    }
+}
+
 static void committed(struct sim *sim, struct writer *writer, uint32_t transaction)
 {
     model_commit(&sim->model, transaction, sim->device.now_us);
     model_transaction(&sim->model, transaction)->written = sim->device.disk.number;
-    if (commits_are_durable(sim, writer))
+    if (commits_are_durable(sim, writer)) {
         model_all_durable(&sim->model);
+        settle_doubt(&sim->model, transaction);
+    }
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);
     ledger_look(sim, writer->db);
     trace_event(sim, "order", sim->model.lanes[OUTBOX_NORMAL].order_count,
@@ -282,14 +297,6 @@ static struct model_event draw(struct sim *sim, struct writer *writer)
     return e;
 }
 
-/* Who gets an id shows that the transaction in doubt which had it too has not committed. */
-static void settle_doubt(struct model *model, outbox_lane lane, int64_t id)
-{
-    uint32_t owner = model_owner(model, lane, id);
-    if (owner && model_event(model, owner)->fate == IN_DOUBT)
-        model_abort(model, model_event(model, owner)->transaction);
-}
-
 /* Gives the event, 0 if it was not stored; then `is_certain` tells whether that is sure. */
 static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction,
                     const struct model_event *like, bool *is_certain)
@@ -313,7 +320,9 @@ static uint32_t put(struct sim *sim, struct writer *writer, uint32_t transaction
     *is_certain = code == OUTBOX_TOO_LARGE || code == OUTBOX_BAD_PAYLOAD || code == OUTBOX_BUSY ||
                   code == OUTBOX_FULL || (is_foreign && (code & 0xff) == SQLITE_BUSY);
     if (code == 0) {
-        settle_doubt(model, like->lane, id);
+        uint32_t owner = model_owner(model, like->lane, id);
+        if (owner && model_event(model, owner)->fate == IN_DOUBT)
+            model_event(model, event)->displaces = owner;
         model_named(model, event, id);
         if (!is_foreign)
             age_read_back(sim, writer->db, model_event(model, event));

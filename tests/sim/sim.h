@@ -176,6 +176,7 @@ struct model_event {
     } tells;         /* an announcement */
     uint32_t number; /* its own */
     enum fate fate;
+    uint32_t displaces;   /* one in doubt that had its id; 0: none */
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
     uint32_t connection;  /* in which it was sent last; 0: never */
