@@ -229,6 +229,16 @@ static void follow_others(struct sim *sim)
             ledger_look(sim, sim->node.db);
 }
 
+/* A forwarder that was killed behind its commit has told nobody of its announcement. */
+static void discover(struct sim *sim, sqlite3 *db, outbox_lane lane, int64_t id)
+{
+    if (model_owner(&sim->model, lane, id) != 0)
+        return;
+    struct hush hush = ledger_hush(sim);
+    drops_discover(sim, db, lane);
+    ledger_unhush(sim, &hush);
+}
+
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message)
 {
     struct wire wire = {0};
@@ -243,6 +253,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
         follow_others(sim);
     check_identity(sim, talk, lane, &wire);
     check_epoch(sim, lane, &wire);
+    discover(sim, talk->db, lane, wire.id);
     uint32_t event = identify(sim, message, lane, wire.id);
     if (event) {
         check_fate(sim, event);
