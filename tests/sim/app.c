@@ -79,12 +79,27 @@ static bool commits_are_durable(const struct sim *sim, const struct writer *writ
     return strcmp(synchronous, "FULL") == 0 && strcmp(sim->settings.journal, "DELETE") != 0;
 }
 
+/* Who gets an id shows that the transaction in doubt which had it too has not committed. But what that
+ * has written lies in the WAL until another one is written over it, and the next recovery may find it. */
+static void settle_doubt(struct model *model, uint32_t transaction)
+{
+    uint32_t event = model_transaction(model, transaction)->first;
+    for (; event; event = model_event(model, event)->next_in_transaction) {
+        uint32_t other = model_event(model, event)->displaces;
+        for (; other; other = model_event(model, other)->displaces)
+            if (model_event(model, other)->fate == IN_DOUBT)
+                model_abort(model, model_event(model, other)->transaction);
+    }
+}
+
 static void committed(struct sim *sim, struct writer *writer, uint32_t transaction)
 {
     model_commit(&sim->model, transaction, sim->device.now_us);
     model_transaction(&sim->model, transaction)->written = sim->device.disk.number;
-    if (commits_are_durable(sim, writer))
+    if (commits_are_durable(sim, writer)) {
         model_all_durable(&sim->model);
+        settle_doubt(&sim->model, transaction);
+    }
     tell(sim, "writer %u commits transaction %u", writer->index, transaction);
     ledger_look(sim, writer->db);
     trace_event(sim, "order", sim->model.lanes[OUTBOX_NORMAL].order_count,
@@ -263,7 +278,7 @@ static void draw_age(struct sim *sim, bool is_foreign, struct model_event *e)
 static struct model_event draw(struct sim *sim, struct writer *writer)
 {
     bool is_foreign = writer->box == NULL;
-    bool is_unfit = chance(sim, sim->settings.odd_per_mille / 4);
+    bool is_unfit = chance(sim, sim->settings.odd_per_mille / (is_foreign ? 2 : 4));
     struct model_event e = {.size = pick_size(sim)};
     e.stream = pick(sim, STREAMS);
     e.body = is_unfit ? BODY_UNFIT : (enum body)pick(sim, BODIES);
@@ -282,17 +297,12 @@ static struct model_event draw(struct sim *sim, struct writer *writer)
     return e;
 }
 
-/* Who gets an id shows that the transaction in doubt which had it too has not committed. */
-static void settle_doubt(struct model *model, outbox_lane lane, int64_t id)
-{
-    uint32_t owner = model_owner(model, lane, id);
-    if (owner && model_event(model, owner)->fate == IN_DOUBT)
-        model_abort(model, model_event(model, owner)->transaction);
-}
-
 void app_stored(struct sim *sim, uint32_t event, int64_t id)
 {
-    settle_doubt(&sim->model, model_event(&sim->model, event)->lane, id);
+    struct model_event *e = model_event(&sim->model, event);
+    uint32_t owner = model_owner(&sim->model, e->lane, id);
+    if (owner && model_event(&sim->model, owner)->fate == IN_DOUBT)
+        e->displaces = owner;
     model_named(&sim->model, event, id);
 }
 

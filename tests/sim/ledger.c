@@ -339,12 +339,34 @@ void ledger_rewind(struct sim *sim, outbox_lane number, int64_t id)
     seen->id = id;
 }
 
+/* Where its row was written is known by the operations that the disk has seen since. */
+static void look_at_epoch(struct sim *sim, sqlite3 *db, outbox_lane number)
+{
+    struct model_lane *lane = &sim->model.lanes[number];
+    sqlite3_stmt *s = NULL;
+    if (!sim->settings.is_wal || (lane->newest_epoch[0] && !lane->epoch_changes))
+        return; /* else nothing of the forwarder's is unsynced, or there is no other one */
+    if (sqlite3_prepare_v2(db,
+                           "SELECT epoch FROM outbox_epoch WHERE lane = ?1 ORDER BY first DESC"
+                           " LIMIT 1",
+                           -1, &s, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(s, 1, lane_name(number), -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_step(s) == SQLITE_ROW &&
+        !is_same_text((const char *)sqlite3_column_text(s, 0), lane->newest_epoch)) {
+        sqlite3_snprintf(sizeof lane->newest_epoch, lane->newest_epoch, "%s",
+                         sqlite3_column_text(s, 0));
+        lane->epoch_written = sim->device.disk.number;
+    }
+    (void)sqlite3_finalize(s);
+}
+
 void ledger_look(struct sim *sim, sqlite3 *db)
 {
     struct hush hush = ledger_hush(sim);
     for (int i = 0; i < OUTBOX_LANES && db && sqlite3_get_autocommit(db); i++) {
         struct model_lane *lane = &sim->model.lanes[i];
         struct tombstone now;
+        look_at_epoch(sim, db, (outbox_lane)i);
         (void)drops_discover(sim, db, (outbox_lane)i); /* a call failed: at the next look */
         if (lane->epoch_changes || !read_tombstone(db, (outbox_lane)i, &now))
             continue;

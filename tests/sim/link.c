@@ -11,7 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
-enum { LATENCY_US = 20000, STALL_NOTICED_US = 45 * 1000000, UNKNOWN_TOKEN = 0x7fffff00 };
+enum { STALL_NOTICED_US = 45 * 1000000, UNKNOWN_TOKEN = 0x7fffff00 };
 #define NO_TOKEN UINT32_MAX
 
 static bool is_now(const struct sim *sim, uint64_t until)
@@ -35,7 +35,7 @@ static void forget_unacked(struct link *link)
 
 static uint64_t delay(struct sim *sim)
 {
-    return 500 + sim_choose(&sim->choices, TAG_LINK, LATENCY_US);
+    return 500 + sim_choose(&sim->choices, TAG_LINK, sim->settings.latency_us);
 }
 
 /* ---- What the core is told ---------------------------------------------------------------------------------- */
@@ -78,10 +78,22 @@ static void answer_probe(struct sim *sim, uint64_t at)
     push_down(&sim->link, (outbox_link_event){.kind = OUTBOX_LINK_ALIVE}, at + delay(sim), 0);
 }
 
-/* Until the troubles end there are events that it takes from nobody. */
+/* There are events that it takes from nobody. Announcements come when all else is sent, and nobody
+ * waits for them then. */
 static bool is_poison(const struct sim *sim, uint32_t event)
 {
-    return sim->phase == PHASE_CHAOS && event % 16 < sim->settings.poison.of_16;
+    const struct poison *poison = &sim->settings.poison;
+    bool outlasts = poison->outlasts && sim->model.events[event - 1].body != BODY_ANNOUNCEMENT;
+    return (sim->phase == PHASE_CHAOS || outlasts) && event % 16 < poison->of_16;
+}
+
+/* Some brokers answer what they do not want with nothing. */
+static bool loses_ack(struct sim *sim, bool is_poisoned)
+{
+    bool is_muted = is_poisoned && sim->phase == PHASE_CHAOS && sim->settings.poison.is_mute &&
+                    sim_choose(&sim->choices, TAG_FEATURE, 2) == 1;
+    return is_muted ||
+           (is_now(sim, sim->link.drop_until) && sim_chance(&sim->choices, TAG_BROKER, 100));
 }
 
 static void hang_up_on(struct sim *sim, struct model_event *e)
@@ -122,7 +134,7 @@ static void receive(struct sim *sim, const struct up *publish, uint64_t at)
             reason = 0x10; /* success, nobody listens */
     }
     trace_event(sim, "receive", publish->event, (uint64_t)reason);
-    if (is_now(sim, link->drop_until) && sim_chance(&sim->choices, TAG_BROKER, 100)) {
+    if (loses_ack(sim, is_poisoned)) {
         link->lost_acks = true;
         tell(sim, "the PUBACK of " EVENT " is lost", EVENT_OF(e));
         return;

@@ -2,10 +2,10 @@
  *
  * meddler.c - somebody else works on the outbox, which nobody should and somebody will.
  *
- * Either the tombstone is deleted by hand: a new epoch must begin, for good. Or a second forwarder
- * sends for a moment, while the first one has events in flight: the lock of a port can fail, on a
- * network file system above all. Then events may be sent twice, and nothing else may happen.
- * In one run it is the one or the other.
+ * Either the tombstone is deleted by hand, in some runs while no forwarder is alive: a new epoch must
+ * begin, for good. Or a second forwarder sends for a moment, while the first one has events in flight:
+ * the lock of a port can fail, on a network file system above all. Then events may be sent twice, and
+ * nothing else may happen. In one run it is the one or the other.
  */
 #include "sim.h"
 
@@ -134,6 +134,10 @@ static void delete_tombstone(struct sim *sim, sqlite3 *db)
     bool is_urgent = sim_chance(&sim->choices, TAG_LANE, sim->settings.urgent_per_mille);
     outbox_lane lane = is_urgent ? OUTBOX_URGENT : OUTBOX_NORMAL;
     char sql[128];
+    if (sim->settings.kills_forwarder) {
+        tell(sim, "somebody kills the forwarder");
+        device_kill(&sim->device, PROCESS_FORWARDER);
+    }
     sqlite3_snprintf(sizeof sql, sql,
                      "DELETE FROM %s WHERE ledger IS NOT NULL AND (SELECT count(*) FROM %s) > 1",
                      lane_table(lane), lane_table(lane));

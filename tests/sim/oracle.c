@@ -77,13 +77,22 @@ static void check_identity(struct sim *sim, struct talk *talk, outbox_lane numbe
 
 enum { STEP_MS = 500 /* may pass between the look at the clock and the send */ };
 
-/* Whether the WAL was not synced since the transaction of the event. */
-static bool is_only_written(struct sim *sim, const struct model_event *e)
+/* Whether the WAL was not synced since that operation of the disk; 0: that is not known. */
+static bool is_only_written(struct sim *sim, uint64_t written)
 {
     struct disk *disk = &sim->device.disk;
-    uint64_t written = model_transaction(&sim->model, e->transaction)->written;
     const struct inode *wal = sim->settings.is_wal ? disk_find(disk, "app.db-wal") : NULL;
     return wal && written > 0 && !disk->syncs_lie && disk_waits(disk, wal, written);
+}
+
+/* Undone, it would be followed by another one, and the event would come again under that. */
+static void check_epoch(struct sim *sim, outbox_lane number, const struct wire *wire)
+{
+    const struct model_lane *lane = &sim->model.lanes[number];
+    if (strcmp(strrchr(wire->source, '/') + 1, lane->newest_epoch) == 0 &&
+        is_only_written(sim, lane->epoch_written))
+        breaks(sim, NO_PHANTOM, "%s event %" PRId64 " is sent and a power cut may undo its epoch",
+               lane_name(number), wire->id);
 }
 
 static void check_fate(struct sim *sim, uint32_t event)
@@ -97,7 +106,8 @@ static void check_fate(struct sim *sim, uint32_t event)
                e->transaction);
     else if (e->order > model->lanes[e->lane].durable)
         model->lanes[e->lane].durable = e->order; /* from now on it must not vanish */
-    if (e->fate == COMMITTED && is_only_written(sim, e))
+    if (e->fate == COMMITTED &&
+        is_only_written(sim, model_transaction(model, e->transaction)->written))
         breaks(sim, NO_PHANTOM, EVENT " is sent and a power cut may undo its transaction %u",
                EVENT_OF(e), e->transaction);
     if (e->body == BODY_UNFIT)
@@ -220,6 +230,16 @@ static void follow_others(struct sim *sim)
             ledger_look(sim, sim->node.db);
 }
 
+/* A forwarder that was killed behind its commit has told nobody of its announcement. */
+static void discover(struct sim *sim, sqlite3 *db, outbox_lane lane, int64_t id)
+{
+    if (model_owner(&sim->model, lane, id) != 0)
+        return;
+    struct hush hush = ledger_hush(sim);
+    (void)drops_discover(sim, db, lane);
+    ledger_unhush(sim, &hush);
+}
+
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message)
 {
     struct wire wire = {0};
@@ -233,6 +253,8 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
     if (talk == &sim->link.talk)
         follow_others(sim);
     check_identity(sim, talk, lane, &wire);
+    check_epoch(sim, lane, &wire);
+    discover(sim, talk->db, lane, wire.id);
     uint32_t event = identify(sim, message, lane, wire.id);
     if (event) {
         check_fate(sim, event);
@@ -283,8 +305,12 @@ void oracle_sent(struct sim *sim, uint32_t event)
     const struct model_event *e = model_event(&sim->model, event);
     struct model_lane *lane = model_lane_of(&sim->model, event);
     update_heard(sim, lane);
-    if (e->order > 0 && e->order <= lane->heard && e->acked)
+    if (e->order == 0 || e->order > lane->heard)
+        return;
+    if (e->acked)
         breaks(sim, DUPLICATES, EVENT " is sent again behind its PUBACK", EVENT_OF(e));
+    else /* it has left, and was read before that: the run waits for it as well */
+        lane->heard = e->order - 1;
 }
 
 /* ---- What the broker takes ------------------------------------------------------------------------------------------ */

@@ -7,6 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
+enum { NEAR_US = 20000 };
+
 const struct profile profiles[] = {
     {.name = "lite",
      .summary = "no trouble: every event exactly once",
@@ -197,6 +199,31 @@ static uint32_t feature(struct choices *choices, uint32_t bound)
     return sim_choose(choices, TAG_FEATURE, bound);
 }
 
+/* Or the run is over before something has happened eight times. */
+static void take_time(struct settings *settings)
+{
+    settings->forwarder.backoff_max_ms = 200;
+    settings->think_ms = 100;
+}
+
+/* It ends connections whatever is sent over them; at worst nearly all of them before any answer. */
+static void draw_bad_network(struct settings *settings, struct choices *choices)
+{
+    static const unsigned hangs_up_ms[] = {150, 1000, 5};
+    settings->poison.hangs_up_ms = hangs_up_ms[feature(choices, 3)];
+    if (settings->poison.hangs_up_ms == 5)
+        take_time(settings);
+}
+
+/* Then each such event must become a dead letter in the end, however many of them come in a row. */
+static void draw_endless_poison(struct settings *settings, struct choices *choices)
+{
+    struct poison *poison = &settings->poison;
+    poison->outlasts = poison->of_16 == 1 && poison->reason != 0x80 && feature(choices, 2) == 1;
+    if (poison->outlasts)
+        settings->forwarder.dead_letters_max = OUTBOX_NEVER;
+}
+
 /* Only where brokers may refuse events. */
 static void draw_poison(struct settings *settings, const struct profile *profile,
                         struct choices *choices)
@@ -208,17 +235,16 @@ static void draw_poison(struct settings *settings, const struct profile *profile
     if (feature(choices, 4) < 2)
         return;
     if (feature(choices, 4) == 3) {
-        settings->poison.hangs_up_ms = feature(choices, 2) ? 1000 : 150;
+        draw_bad_network(settings, choices);
         return;
     }
     settings->poison.of_16 = feature(choices, 2) ? 6 : 1;
     if (feature(choices, 2) == 0)
         settings->poison.reason = reasons[feature(choices, 4)];
-    if (settings->poison.reason ==
-        0x87) { /* or the run is over before it was refused eight times */
-        settings->forwarder.backoff_max_ms = 200;
-        settings->think_ms = 100;
-    }
+    settings->poison.is_mute = settings->poison.reason != 0 && feature(choices, 2) == 1;
+    if (settings->poison.reason == 0x87)
+        take_time(settings);
+    draw_endless_poison(settings, choices);
 }
 
 static bool has_features(const struct profile *profile)
@@ -237,6 +263,9 @@ static void draw_limits(struct settings *settings, struct choices *choices)
         settings->limits[i].max_bytes = bytes[feature(choices, 4)];
         settings->limits[i].when_full = feature(choices, 2) ? OUTBOX_EVICT_OLDEST : OUTBOX_REJECT;
     }
+    if (settings->poison.is_mute) /* what leaves while it waits for its answer is of interest */
+        settings->limits[OUTBOX_NORMAL] =
+            (outbox_limit){.max_events = 10, .when_full = OUTBOX_EVICT_OLDEST};
 }
 
 static void draw_announcing(struct settings *settings, struct choices *choices)
@@ -274,10 +303,27 @@ static void draw_changes(struct settings *settings, struct choices *choices)
         sim_choose(choices, TAG_CHANGE, 3) == 2 ? OUTBOX_URGENT : OUTBOX_NORMAL;
 }
 
+/* Where somebody meddles, much that is promised else is not. So in half of the runs nobody does. */
+static void draw_meddler(struct settings *settings, const struct profile *profile,
+                         struct choices *choices)
+{
+    if (profile->acts[ACT_MEDDLE] == 0)
+        return;
+    settings->is_meddled_with = sim_choose(choices, TAG_CONFIG, 2) == 1;
+    settings->deletes_tombstone = sim_choose(choices, TAG_CONFIG, 2) == 1;
+}
+
+/* Far away, answers are late enough for one to be in flight all the time. */
+static void draw_distance(struct settings *settings, struct choices *choices)
+{
+    settings->latency_us = feature(choices, 4) == 3 ? 200000 : NEAR_US;
+}
+
 void settings_draw(struct settings *settings, const struct profile *profile,
                    struct choices *choices)
 {
     memset(settings, 0, sizeof *settings);
+    settings->latency_us = NEAR_US;
     draw_storage(settings, profile, choices);
     settings->payload_max = ONE_OF(600, 200);
     draw_forwarder(settings, profile, choices);
@@ -286,8 +332,7 @@ void settings_draw(struct settings *settings, const struct profile *profile,
     settings->autocommit_per_mille = ONE_OF(200, 0, 700);
     settings->odd_per_mille = profile->is_small_scope ? 0 : ONE_OF(60, 0, 200);
     settings->think_ms = ONE_OF(10, 0, 100);
-    settings->deletes_tombstone =
-        profile->acts[ACT_MEDDLE] > 0 && sim_choose(choices, TAG_CONFIG, 2) == 1;
+    draw_meddler(settings, profile, choices);
     if (profile->wraps)
         settings->clock_start = ONE_OF(0xffffffffu - 5000, 0x7fffffffu - 5000, 0);
     /* Of the events none, few, as many, nearly all. */
@@ -301,9 +346,12 @@ void settings_draw(struct settings *settings, const struct profile *profile,
         draw_age(settings, choices);
         draw_announcing(settings, choices);
         draw_rest(settings, choices);
+        draw_distance(settings, choices);
+        settings->kills_forwarder = settings->is_meddled_with && feature(choices, 2) == 1;
     }
     for (int act = 0; act < ACTS; act++) {
         bool takes_part = !profile->draws_acts || sim_choose(choices, TAG_CONFIG, 3) == 2;
+        takes_part = takes_part && (act != ACT_MEDDLE || settings->is_meddled_with);
         settings->acts[act] = takes_part ? profile->acts[act] : 0;
     }
 }

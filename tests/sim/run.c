@@ -204,10 +204,18 @@ static void heal(struct sim *sim)
         breaks(sim, RECOVERY, "the application cannot connect any more");
 }
 
+/* What each event may take, above all the trial of one on which the broker hangs up. */
+static uint64_t drain_us(const struct sim *sim)
+{
+    const struct poison *poison = &sim->settings.poison;
+    uint64_t each_us = 100000 + 5 * sim->settings.latency_us, trial_us = 60000000;
+    return model_unsettled(&sim->model) * (each_us + (poison->outlasts ? trial_us / 16 : 0));
+}
+
 static void drain(struct sim *sim)
 {
     const struct model *model = &sim->model;
-    uint64_t deadline = sim->device.now_us + 120000000 + (uint64_t)model_unsettled(model) * 100000;
+    uint64_t deadline = sim->device.now_us + 120000000 + drain_us(sim);
     sim->phase = PHASE_DRAIN;
     while (model_unsettled(model) > 0 && sim->broken == NO_INVARIANT &&
            sim->device.now_us < deadline)

@@ -108,10 +108,12 @@ struct profile {
 extern const struct profile profiles[];
 const struct profile *profile_find(const char *name); /* NULL if there is none */
 
-/* Events that the broker takes from nobody, until the troubles end. */
+/* Events that the broker takes from nobody, until the troubles end or for ever. */
 struct poison {
     unsigned of_16;       /* the first so many of each sixteen events; 0: none */
     int reason;           /* with which it refuses them; 0: it hangs up */
+    bool is_mute;         /* and every other time its answer gets lost */
+    bool outlasts;        /* the end of the troubles: the outbox must come by them all the same */
     unsigned hangs_up_ms; /* and so long it keeps a connection on the average; 0: for ever */
 };
 
@@ -121,13 +123,15 @@ struct settings {
     const char *synchronous[WRITERS];
     bool is_wal, may_sector_damage;
     unsigned writers, autocheckpoint, long_transaction;
-    bool is_foreign[WRITERS]; /* writes with a plain INSERT */
-    bool deletes_tombstone;   /* the meddler; else it forwards */
+    bool is_foreign[WRITERS];                /* writes with a plain INSERT */
+    bool is_meddled_with, deletes_tombstone; /* by the meddler; else it forwards */
+    bool kills_forwarder;                    /* before that */
     size_t payload_max;
     unsigned rollback_per_mille, autocommit_per_mille, odd_per_mille;
     unsigned urgent_per_mille; /* of the events; 0: the urgent lane stays empty */
     uint32_t clock_start;      /* of the port's 32 bits */
     uint32_t think_ms;         /* mean pause between two statements */
+    uint32_t latency_us;       /* of a packet, at most */
     unsigned acts[ACTS];
     struct poison poison;
     outbox_limit limits[OUTBOX_LANES];
@@ -191,6 +195,7 @@ struct model_event {
     struct change change;
     uint32_t number; /* its own */
     enum fate fate;
+    uint32_t displaces;   /* one in doubt that had its id; 0: none */
     uint32_t order;       /* in which it was committed to its lane; from 1 */
     uint64_t since;       /* when that was known */
     uint32_t connection;  /* in which it was sent last; 0: never */
@@ -261,6 +266,8 @@ struct model_lane {
     unsigned epochs_to_come; /* how often the source may still change */
     bool epoch_changes;      /* a hand was in the table: counts may begin anew */
     int64_t epoch_first;     /* the first id that was sent with this source */
+    char newest_epoch[32];   /* in the table ... */
+    uint64_t epoch_written;  /* ... the disk's last operation when it was seen first */
 };
 
 struct model {
