@@ -148,7 +148,8 @@ static unsigned ways(struct sim *sim, sqlite3 *db, const struct model_event *e,
                      const struct tombstone *now, bool any_died)
 {
     unsigned may = e->may_leave;
-    if (e->leaves)
+    /* An application that was killed in the midst of the forwarder's step keeps no promise any more. */
+    if (e->leaves && sim->device.is_alive[PROCESS_APP])
         return BIT_OF(e->leaves);
     if (any_died && (e->body == BODY_UNFIT || e->may_die) && is_dead(db, e))
         return BIT_OF(DEAD);
