@@ -537,7 +537,7 @@ static int render_row(struct ob_change *change, const struct ob_row *row, const 
                        .place = change->place,
                        .values = change->values,
                        .shape = &shape,
-                       .text = sqlite3_str_new(NULL)};
+                       .text = sqlite3_str_new(sqlite3_db_handle(change->statement))};
     size_t topic = put_topic(&r, 0), key = put_key(&r, 0);
     put_document(&r, kind, row, device, group);
     return take_text(change, &r, topic, key, event, error);

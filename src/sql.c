@@ -171,3 +171,23 @@ int64_t ob_sql_now(sqlite3_vfs *vfs)
     }
     return now > julian_1970 ? now - julian_1970 : 0;
 }
+
+int ob_sql_read_at_once(sqlite3 *db, int (*work)(void *context), void *context,
+                        struct ob_error *error)
+{
+    if (!sqlite3_get_autocommit(db))
+        return work(context);
+    int code = ob_sql_run(db, "BEGIN", error, "opening a read transaction");
+    if (code != OUTBOX_OK)
+        return code;
+    code = work(context);
+    /* A COMMIT: it had nothing to write, and a ROLLBACK would call the application's hook. */
+    struct ob_error at_end = {0};
+    int ended = ob_sql_run(db, "COMMIT", &at_end, "ending a read transaction");
+    if (ended != OUTBOX_OK)
+        ended = ob_sql_give_up(db, ended, &at_end);
+    if (code != OUTBOX_OK || ended == OUTBOX_OK)
+        return code;
+    *error = at_end;
+    return ended;
+}

@@ -280,8 +280,9 @@ static int check_common(struct verify *verify)
     return code;
 }
 
-static int verify_inside(struct verify *verify)
+static int verify_inside(void *context)
 {
+    struct verify *verify = context;
     enum ob_schema_found found;
     int code = ob_schema_find(verify->db, &found, &verify->error);
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
@@ -299,17 +300,6 @@ int outbox_verify(sqlite3 *db, outbox_finding found, void *context)
     struct verify verify = {.db = db, .found = found, .context = context};
     if (!db)
         return OUTBOX_MISUSE;
-    bool is_own = sqlite3_get_autocommit(db) != 0;
-    int code =
-        is_own ? ob_sql_run(db, "BEGIN", &verify.error, "opening a read transaction") : OUTBOX_OK;
-    if (code != OUTBOX_OK)
-        return code;
-    code = verify_inside(&verify);
-    /* A COMMIT: it had nothing to write, and a ROLLBACK would call the application's hook. */
-    int ended = is_own ? ob_sql_run(db, "COMMIT", &verify.error, "ending it") : OUTBOX_OK;
-    if (ended != OUTBOX_OK)
-        ended = ob_sql_give_up(db, ended, &verify.error);
-    if (code == OUTBOX_OK)
-        code = ended;
+    int code = ob_sql_read_at_once(db, verify_inside, &verify, &verify.error);
     return code == OUTBOX_OK && verify.findings > 0 ? OUTBOX_CORRUPT : code;
 }
