@@ -93,11 +93,13 @@ static void write_configuration(const broker *b, const char *settings)
     assert_true(snprintf(path, sizeof path, "%s/mosquitto.conf", b->folder) < (int)sizeof path);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
-    /* `user`: started by root it would become another user, who cannot read this folder. */
+    /* `user`: started by root it would become another user, who cannot read this folder. QoS 0 is kept as
+     * well for sessions whose client is not there yet, as a recorder's that has just begun. */
     int written = fprintf(file,
                           "per_listener_settings true\n"
                           "user root\n"
                           "max_queued_messages 0\n"
+                          "queue_qos0_messages true\n"
                           "listener %u 127.0.0.1\n"
                           "allow_anonymous true\n"
                           "listener %u 127.0.0.1\n"

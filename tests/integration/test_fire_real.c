@@ -66,7 +66,7 @@ static void test_a_thousand_of_one_transaction_arrive_in_order(void **state)
     scene *s = *state;
     app *a = NULL;
 
-    broker_start(&s->broker, BROKER_OPEN "max_queued_messages 0\n");
+    broker_start(&s->broker, BROKER_OPEN);
     scene_record(s);
     a = app_open(s, "WAL");
     outbox_detach(a->box);

@@ -39,6 +39,19 @@ int64_t limits_bytes(const struct sim *sim, uint32_t event)
            (model_correlation(e) ? length(MODEL_HEADER) + length(model_correlation(e)) + 1 : 0);
 }
 
+/* Several in doubt may have been given the same id: the largest of them. */
+static int64_t most_bytes(const struct sim *sim, const struct model_event *owner)
+{
+    int64_t most = 0;
+    for (uint32_t event = sim->model.event_count; event > 0; event--) {
+        const struct model_event *e = &sim->model.events[event - 1];
+        bool may_be_it = e->lane == owner->lane && e->id == owner->id && e->fate == IN_DOUBT;
+        if (may_be_it && limits_bytes(sim, event) > most)
+            most = limits_bytes(sim, event);
+    }
+    return most;
+}
+
 /* `perhaps`: with those that may not be there. */
 static int64_t bytes_from(const struct sim *sim, outbox_lane lane, int64_t from, int64_t to,
                           bool perhaps)
@@ -46,8 +59,10 @@ static int64_t bytes_from(const struct sim *sim, outbox_lane lane, int64_t from,
     int64_t sum = 0;
     for (int64_t id = from; id <= to; id++) {
         uint32_t event = model_owner(&sim->model, lane, id);
-        if (event && (perhaps || sim->model.events[event - 1].fate != IN_DOUBT))
+        if (event && sim->model.events[event - 1].fate != IN_DOUBT)
             sum += limits_bytes(sim, event);
+        else if (event && perhaps)
+            sum += most_bytes(sim, &sim->model.events[event - 1]);
     }
     return sum;
 }
@@ -85,8 +100,9 @@ void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
     (void)ledger_read(sim, writer->db, lane, &look->before);
 }
 
+/* `is_doubtful`: the put itself failed in its COMMIT, and may be undone yet. */
 static void note_leaving(struct sim *sim, outbox_lane lane, const struct put_look *look,
-                         const struct tombstone *after)
+                         const struct tombstone *after, bool is_doubtful)
 {
     for (int64_t id = look->before.id + 1; id <= after->id; id++) {
         uint32_t event = model_owner(&sim->model, lane, id);
@@ -94,12 +110,12 @@ static void note_leaving(struct sim *sim, outbox_lane lane, const struct put_loo
             continue;
         struct model_event *e = model_event(&sim->model, event);
         enum outcome as = id <= look->acked ? DELIVERED : EVICTED;
-        if (e->fate == IN_DOUBT) /* it may not be there */
+        if (is_doubtful || e->fate == IN_DOUBT) /* or it may not be there */
             e->may_leave |= 1u << as;
         else
             e->leaves = as;
     }
-    if (after->id > sim->model.lanes[lane].leaving)
+    if (!is_doubtful && after->id > sim->model.lanes[lane].leaving)
         sim->model.lanes[lane].leaving = after->id;
 }
 
@@ -169,8 +185,7 @@ void limits_after_put(struct sim *sim, struct writer *writer, uint32_t event,
         check_stored(sim, e->lane, look, &after, e->id);
     else if (code == OUTBOX_FULL)
         check_rejected(sim, event, look, &after);
-    if (code == OUTBOX_OK || code == OUTBOX_FULL)
-        note_leaving(sim, e->lane, look, &after);
+    note_leaving(sim, e->lane, look, &after, code != OUTBOX_OK && code != OUTBOX_FULL);
     if (code == OUTBOX_OK && after.id > look->before.id)
         tell(sim, "the put lets %s events leave up to %lld", lane_name(e->lane),
              (long long)after.id);

@@ -3,7 +3,8 @@
  * recipient.c - the other end: an inbox judges each event that the broker has taken.
  *
  * It reads nothing but what was published: source, id and previous. What it applies must be each event
- * once and in commit order, and in the end nothing that counts as delivered may be missing.
+ * once and in commit order, and in the end nothing that counts as delivered may be missing. Now and then
+ * it connects anew, and the broker repeats what it holds for not acknowledged.
  */
 #include "sim.h"
 
@@ -34,18 +35,19 @@ static const char *source_of(const struct model_lane *lane, unsigned number)
     return number <= lane->retired_count ? lane->retired[number - 1] : lane->source;
 }
 
-static inbox_result judge(struct sim *sim, const struct model_event *e)
+static inbox_result judge(struct sim *sim, const struct delivery *delivery)
 {
+    const struct model_event *e = model_event(&sim->model, delivery->event);
     char id[24];
     inbox_result result;
-    const char *source = source_of(&sim->model.lanes[e->lane], e->told_source);
+    const char *source = source_of(&sim->model.lanes[e->lane], delivery->source);
     sqlite3_snprintf(sizeof id, id, "%" PRId64, e->id);
     inbox_event event = {.source = {source, strlen(source)},
                          .id = {id, strlen(id)},
                          .has_sequence = 1,
                          .has_previous = 1,
                          .sequence = e->id,
-                         .previous = e->told_previous};
+                         .previous = delivery->previous};
     event.drops.count = e->tells.count;
     event.drops.from = e->tells.from;
     event.drops.to = e->tells.to;
@@ -79,10 +81,11 @@ static bool may_miss(const struct sim *sim, const struct model_event *e)
     return e->came_late || was_passed || e->order < sim->recipient.first_order[e->lane];
 }
 
-void recipient_takes(struct sim *sim, const struct talk *talk, uint32_t event)
+static void take(struct sim *sim, const struct talk *talk, struct delivery *delivery)
 {
-    struct model_event *e = model_event(&sim->model, event);
-    inbox_result result = judge(sim, e);
+    struct model_event *e = model_event(&sim->model, delivery->event);
+    inbox_result result = judge(sim, delivery);
+    delivery->was_applied = result.apply;
     if (result.apply)
         apply(sim, e, &result);
     else if (result.verdict == INBOX_GAP && !talk->lanes[e->lane].refused_one)
@@ -95,6 +98,39 @@ void recipient_takes(struct sim *sim, const struct talk *talk, uint32_t event)
     else if (result.verdict == INBOX_STALE && e->applied_in == 0 && !may_miss(sim, e))
         breaks(sim, NO_LOSS, "the recipient takes " EVENT " for stale, and never had it",
                EVENT_OF(e));
+}
+
+/* In the order in which it has sent them, from one of the last on. What was behind a gap is left to the
+ * sender, who sends it again. */
+static void repeat(struct sim *sim)
+{
+    uint64_t end = sim->recipient.delivery_count, room = end < DELIVERIES ? end : DELIVERIES;
+    uint64_t at = end - 1 - sim_choose(&sim->choices, TAG_CHANGE, (uint32_t)room);
+    trace_event(sim, "repeat", at, end);
+    for (; at < end; at++) {
+        const struct delivery *delivery = &sim->recipient.deliveries[at % DELIVERIES];
+        const struct model_event *e = model_event(&sim->model, delivery->event);
+        if (!delivery->was_applied)
+            continue;
+        inbox_result result = judge(sim, delivery);
+        if (result.apply || (result.verdict != INBOX_DUPLICATE && result.verdict != INBOX_STALE))
+            breaks(sim, DUPLICATES,
+                   EVENT " was applied, and is taken for something else (%d) when"
+                         " it is repeated",
+                   EVENT_OF(e), (int)result.verdict);
+    }
+}
+
+void recipient_takes(struct sim *sim, const struct talk *talk, uint32_t event)
+{
+    const struct model_event *e = model_event(&sim->model, event);
+    struct delivery *delivery =
+        &sim->recipient.deliveries[sim->recipient.delivery_count++ % DELIVERIES];
+    *delivery =
+        (struct delivery){.event = event, .source = e->told_source, .previous = e->told_previous};
+    take(sim, talk, delivery);
+    if (!sim->profile->is_calm && sim_chance(&sim->choices, TAG_CHANGE, 30))
+        repeat(sim);
 }
 
 void recipient_at_end(struct sim *sim)

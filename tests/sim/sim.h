@@ -31,7 +31,7 @@
 #include <outbox/forwarder.h>
 #include <outbox/inbox.h>
 
-enum { WRITERS = 3, STREAMS = 4, KEYS = 8, STORY_LINES = 48, STORY_LENGTH = 160 };
+enum { WRITERS = 3, STREAMS = 4, KEYS = 8, DELIVERIES = 8, STORY_LINES = 48, STORY_LENGTH = 160 };
 #define NEVER UINT64_MAX
 
 /* ---- Invariants ------------------------------------------------------------------------------------- */
@@ -432,6 +432,13 @@ struct sim {
         uint32_t first_order[OUTBOX_LANES]; /* of the event with which the stream begins here */
         uint32_t last_order[OUTBOX_LANES];  /* of the one that was applied last */
         int64_t things[KEYS + 1];           /* its copy of the captured table */
+        struct delivery {
+            uint32_t event;
+            unsigned source; /* as it was told */
+            int64_t previous;
+            bool was_applied;
+        } deliveries[DELIVERIES]; /* the last ones, which may be repeated */
+        uint64_t delivery_count;
     } recipient;
     sqlite3_stmt *reads_document;
     int64_t changes; /* statements on the captured table */
