@@ -172,9 +172,8 @@ static int take_first(void *context, struct ob_definition *definition)
                : OUTBOX_OK;
 }
 
-static int look_at_all(void *context)
+static int look_at_all(struct look *look)
 {
-    struct look *look = context;
     int code = ob_captures_each(look->db, NULL, look->error, take_first, look);
     /* SQLITE_ERROR: a table of ours is gone, or has other columns. A read that failed is no drift. */
     bool is_odd = code == OUTBOX_SQLITE && sqlite3_errcode(look->db) == SQLITE_ERROR;
@@ -190,7 +189,9 @@ int ob_captures_drifted(sqlite3 *db, struct ob_error *drift, struct ob_error *er
 {
     struct look look = {db, drift, error};
     ob_error_clear(drift);
-    return ob_sql_read_at_once(db, look_at_all, &look, error);
+    /* Not at once: without memory the forwarder could end no transaction, and would hold a lock. A drift
+     * that is none goes with the next look. */
+    return look_at_all(&look);
 }
 
 void ob_capture_note_drift(outbox *box)
