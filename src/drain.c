@@ -343,10 +343,11 @@ static bool looks_for_others(const outbox_forwarder *f)
     return f->config.foreign_check_ms != OUTBOX_NEVER;
 }
 
-/* A hint comes at the write, and the commit is visible some time later, or never. */
+/* A hint comes at the write, and the commit is visible some time later, or never: behind the sync of the
+ * WAL, of which nobody tells. */
 static uint64_t look_at(const outbox_forwarder *f)
 {
-    static const unsigned after_ms[OB_LOOKS] = {0, 1, 5, 20, 0};
+    static const unsigned after_ms[OB_LOOKS] = {0, 1, 5, 20, 100, 500, 0};
     uint64_t regular = f->looked_at + f->config.foreign_check_ms;
     if (f->looks == OB_LOOKS || f->look_from + after_ms[f->looks] > regular)
         return regular;

@@ -27,7 +27,7 @@
 enum ob_state { OB_IDLE, OB_CONNECTING, OB_ONLINE, OB_BACKOFF, OB_STATES };
 
 /* So many looks after a hint that somebody has written, and the last place is for a single one. */
-#define OB_LOOKS 5
+#define OB_LOOKS 7
 
 #define OB_REASON_TOO_LARGE 0x95 /* MQTT 5, 2.4: Packet too large */
 

@@ -146,8 +146,9 @@ void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durab
 void outbox_forwarder_fire(outbox_forwarder *forwarder, const void *events, size_t size);
 
 /* Says that another connection may have committed. The next step looks for its rows. `again`
- * non-zero: it may be about to; where nobody has committed yet, further steps look after 1, 5 and
- * 20 ms. Nothing where foreign_check_ms is OUTBOX_NEVER. Same thread as step. [look-1] */
+ * non-zero: it may be about to; where nobody has committed yet, further steps look after 1, 5, 20, 100
+ * and 500 ms, as the sync of a commit may take long. Nothing where foreign_check_ms is OUTBOX_NEVER.
+ * Same thread as step. [look-1] */
 void outbox_forwarder_look(outbox_forwarder *forwarder, int again);
 
 /* Says that what is wrong with the database may be over, as when the caller has made room on a full

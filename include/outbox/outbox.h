@@ -417,8 +417,8 @@ typedef struct outbox_forwarding {
     unsigned keep_alive_seconds; /* 0: 30 */
     unsigned ack_timeout_ms;     /* no PUBACK for so long: reconnect; 0: 30,000 */
     unsigned connect_timeout_ms; /* 0: 15,000 */
-    /* Rows of other processes are found when the kernel says that the database's files changed, in
-     * some 50 ms, [watch-1] and for where that does not work at this interval, in ms. 0: 1,000.
+    /* Rows of other processes are found when the kernel says that the database's files changed, some
+     * 50 ms behind the sync of their commit, [watch-1] and for where that does not work at this interval, in ms. 0: 1,000.
      * OUTBOX_NEVER: neither; then they go out with this process's next commit. */
     unsigned foreign_check_ms;
     size_t payload_max;      /* 0: that of the handle */

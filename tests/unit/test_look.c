@@ -62,13 +62,15 @@ static void test_a_hint_lets_the_next_step_find_what_somebody_has_committed(void
 }
 
 /* [look-1] */
-static void test_an_early_hint_is_followed_for_20_ms_and_then_forgotten(void **state)
+static void test_an_early_hint_is_followed_for_500_ms_and_then_forgotten(void **state)
 {
     start(state, LONG_MS);
     hint(1);
     assert_int_equal(step_on(), 1);
     assert_int_equal(step_on(), 4);
     assert_int_equal(step_on(), 15);
+    assert_int_equal(step_on(), 80);
+    assert_int_equal(step_on(), 400);
     assert_true(step_on() > LONG_MS / 2);
 }
 
@@ -80,6 +82,8 @@ static void test_a_commit_that_comes_after_its_hint_is_found(void **state)
     (void)step_on();
     (void)step_on();
     assert_int_equal(step_on(), 15);
+    (void)step_on();
+    assert_int_equal(step_on(), 400);
     write_event();
     assert_int_equal(rig.link.sent_count, 0);
     rig_step(&rig);
@@ -123,7 +127,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_a_hint_lets_the_next_step_find_what_somebody_has_committed),
-        CASE(test_an_early_hint_is_followed_for_20_ms_and_then_forgotten),
+        CASE(test_an_early_hint_is_followed_for_500_ms_and_then_forgotten),
         CASE(test_a_commit_that_comes_after_its_hint_is_found),
         CASE(test_a_hint_that_is_not_early_costs_one_look),
         CASE(test_what_was_found_ends_the_looking),
