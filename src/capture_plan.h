@@ -3,7 +3,9 @@
  * capture_plan.h - what is to be captured of a table, and the schema objects that do it.
  *
  *   capture_plan.c   looks at the table as it is, and chooses columns and keys
- *   capture_sql.c    writes the triggers
+ *   capture_sql.c    writes the triggers of the three operations
+ *   capture_clash.c  how rows can clash, so that a REPLACE removes them
+ *   capture_replace.c  writes the triggers that tell of those
  *   capture_store.c  outbox_capture and outbox_shape; makes the objects and takes them away
  *   capture_check.c  are they still there? list, doctor
  *   capture.c        add, remove, suspend, resume

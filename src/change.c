@@ -8,6 +8,7 @@
 #include "change.h"
 
 #include "real.h"
+#include "shape.h"
 #include "sql.h"
 
 #include <assert.h>
@@ -17,105 +18,13 @@
 
 static const char json_type[] = "application/json", event_type[] = "outbox.change";
 
-/* ---- The shape ------------------------------------------------------------------------------- */
-
-struct span {
-    const char *at;
-    size_t len;
-};
-
-struct shape {
-    int count;
-    bool integers_as_text;
-    struct span table, schema, topic, keys, identity, columns;
-};
-
-struct column {
-    bool is_hidden, is_json;
-    struct span name;
-};
-
-static struct span cut_line(struct span *rest)
-{
-    const char *end = rest->len > 0 ? memchr(rest->at, '\n', rest->len) : NULL;
-    struct span line = {rest->at, end ? (size_t)(end - rest->at) : rest->len};
-    size_t used = line.len + (end ? 1 : 0);
-    rest->at += used;
-    rest->len -= used;
-    return line;
-}
-
-/* A number at the front and the character behind it. False where there is none. */
-static bool cut_number(struct span *rest, int *number)
-{
-    size_t used = 0;
-    *number = 0;
-    while (used < rest->len && used < 6 && rest->at[used] >= '0' && rest->at[used] <= '9')
-        *number = *number * 10 + (rest->at[used++] - '0');
-    if (used == 0)
-        return false;
-    used += used < rest->len ? 1 : 0;
-    rest->at += used;
-    rest->len -= used;
-    return true;
-}
-
-static bool cut_column(struct span *rest, struct column *column)
-{
-    struct span line = cut_line(rest);
-    if (line.len < 2)
-        return false;
-    column->is_hidden = line.at[0] == 'h';
-    column->is_json = line.at[1] == 'j';
-    column->name = (struct span){line.at + 2, line.len - 2};
-    return true;
-}
-
-static bool read_shape(const char *text, size_t len, struct shape *shape)
-{
-    struct span rest = {text, len}, first = cut_line(&rest);
-    int version, as_text;
-    if (!cut_number(&first, &version) || version != 1 || !cut_number(&first, &shape->count) ||
-        !cut_number(&first, &as_text))
-        return false;
-    shape->integers_as_text = as_text != 0;
-    shape->table = cut_line(&rest);
-    shape->schema = cut_line(&rest);
-    shape->topic = cut_line(&rest);
-    shape->keys = cut_line(&rest);
-    shape->identity = cut_line(&rest);
-    shape->columns = rest;
-    return shape->table.len > 0 && shape->topic.len > 0;
-}
-
-/* The column at a place among the values. */
-static bool find_place(const struct shape *shape, int place, struct column *column)
-{
-    struct span rest = shape->columns;
-    for (int i = 0; i <= place && i < shape->count; i++)
-        if (!cut_column(&rest, column))
-            return false;
-    return place < shape->count;
-}
-
-/* The place of a name; -1 where there is none. */
-static int find_name(const struct shape *shape, const char *name, size_t len)
-{
-    struct span rest = shape->columns;
-    struct column column = {0};
-    for (int i = 0; i < shape->count && cut_column(&rest, &column); i++)
-        if (column.name.len == len && sqlite3_strnicmp(column.name.at, name, (int)len) == 0)
-            return i;
-    return -1;
-}
-
 /* ---- Values ---------------------------------------------------------------------------------- */
 
 struct render {
     sqlite3_stmt *row;
     const int16_t *place;
     int values;
-    const struct shape *shape;
+    const struct ob_shape *shape;
     sqlite3_str *text;
     bool failed; /* memory ran out under a value */
 };
@@ -160,23 +69,23 @@ static void put_base64(sqlite3_str *text, const char *name, const char *bytes, s
 }
 
 /* The bytes of a text or a blob. */
-static struct span bytes_of(struct render *r, int column)
+static struct ob_span bytes_of(struct render *r, int column)
 {
-    struct span span = {NULL, 0};
+    struct ob_span span = {NULL, 0};
     bool is_text = sqlite3_column_type(r->row, column) == SQLITE_TEXT;
     span.at = is_text ? (const char *)sqlite3_column_text(r->row, column)
                       : sqlite3_column_blob(r->row, column);
     span.len = (size_t)sqlite3_column_bytes(r->row, column);
     if (!span.at) { /* an empty blob has no bytes; a text always has */
         r->failed = r->failed || is_text || span.len > 0;
-        span = (struct span){"", 0};
+        span = (struct ob_span){"", 0};
     }
     return span;
 }
 
 static void put_text(struct render *r, int column, bool is_json)
 {
-    struct span span = bytes_of(r, column);
+    struct ob_span span = bytes_of(r, column);
     if (is_json ? !ob_json_is_value(span.at, span.len) : !ob_text_is_utf8(span.at, span.len))
         put_base64(r->text, "$text", span.at, span.len);
     else if (is_json)
@@ -227,7 +136,7 @@ static void put_value(struct render *r, int value, bool is_json)
         put_text(r, column, is_json);
         return;
     case SQLITE_BLOB: {
-        struct span span = bytes_of(r, column);
+        struct ob_span span = bytes_of(r, column);
         put_base64(r->text, "$blob", span.at, span.len);
         return;
     }
@@ -236,7 +145,8 @@ static void put_value(struct render *r, int value, bool is_json)
     }
 }
 
-static void put_member(struct render *r, const struct column *column, int value, bool is_first)
+static void put_member(struct render *r, const struct ob_shape_column *column, int value,
+                       bool is_first)
 {
     if (!is_first)
         sqlite3_str_appendchar(r->text, 1, ',');
@@ -248,13 +158,13 @@ static void put_member(struct render *r, const struct column *column, int value,
 /* The row whose values begin at `from`; -1: null. */
 static void put_row(struct render *r, const char *name, int from)
 {
-    struct span rest = r->shape->columns;
-    struct column column = {0};
+    struct ob_span rest = r->shape->columns;
+    struct ob_shape_column column = {0};
     bool is_first = true;
     sqlite3_str_appendf(r->text, ",\"%s\":%s", name, from < 0 ? "null" : "{");
     if (from < 0)
         return;
-    for (int i = 0; i < r->shape->count && cut_column(&rest, &column); i++) {
+    for (int i = 0; i < r->shape->count && ob_shape_cut_column(&rest, &column); i++) {
         if (column.is_hidden)
             continue;
         put_member(r, &column, from + i, is_first);
@@ -265,11 +175,12 @@ static void put_row(struct render *r, const char *name, int from)
 
 static void put_identity(struct render *r, const char *name, int from)
 {
-    struct span rest = r->shape->identity;
-    struct column column = {0};
+    struct ob_span rest = r->shape->identity;
+    struct ob_shape_column column = {0};
     bool is_first = true;
     sqlite3_str_appendf(r->text, ",\"%s\":{", name);
-    for (int place = 0; cut_number(&rest, &place) && find_place(r->shape, place, &column);) {
+    for (int place = 0;
+         ob_shape_cut_number(&rest, &place) && ob_shape_place(r->shape, place, &column);) {
         put_member(r, &column, from + place, is_first);
         is_first = false;
     }
@@ -301,7 +212,7 @@ static size_t length_by_lead(unsigned char lead)
 }
 
 /* Whole characters go as they are, if a topic and an attribute may hold them, others byte by byte. */
-static void put_escaped(struct bounded *to, struct span span, bool is_front)
+static void put_escaped(struct bounded *to, struct ob_span span, bool is_front)
 {
     for (size_t i = 0, step; i < span.len; i += step) {
         char escape[4];
@@ -323,7 +234,7 @@ static void put_level(struct render *r, struct bounded *to, int value, bool is_f
     char number[OB_REAL_TEXT] = "";
     int column = column_of(r, value);
     int storage = column < 0 ? SQLITE_NULL : sqlite3_column_type(r->row, column);
-    struct span span = {number, 0};
+    struct ob_span span = {number, 0};
     if (storage == SQLITE_NULL) {
         put_bounded(to, "%-", 2);
         return;
@@ -356,7 +267,7 @@ static size_t put_topic(struct render *r, int from)
         const char *close = open ? memchr(open, '}', (size_t)(end - open)) : NULL;
         const char *literal_end = close ? open : end;
         put_bounded(&to, at, (size_t)(literal_end - at));
-        int place = close ? find_name(r->shape, open + 1, (size_t)(close - open - 1)) : -1;
+        int place = close ? ob_shape_name(r->shape, open + 1, (size_t)(close - open - 1)) : -1;
         if (close) /* a shape of somebody else's may name what is not there */
             put_level(r, &to, place < 0 ? -1 : from + place, open == r->shape->topic.at);
         at = close ? close + 1 : end;
@@ -367,10 +278,10 @@ static size_t put_topic(struct render *r, int from)
 static size_t put_key(struct render *r, int from)
 {
     struct bounded to = {r->text, OUTBOX_ATTRIBUTE_MAX, false};
-    struct span rest = r->shape->keys;
+    struct ob_span rest = r->shape->keys;
     size_t start = (size_t)sqlite3_str_length(r->text);
     bool is_first = true;
-    for (int place = 0; cut_number(&rest, &place); is_first = false) {
+    for (int place = 0; ob_shape_cut_number(&rest, &place); is_first = false) {
         if (!is_first)
             put_bounded(&to, "/", 1);
         put_level(r, &to, from + place, false);
@@ -411,7 +322,7 @@ static void put_number_or_null(sqlite3_str *text, const char *name, bool is_know
 
 static void put_source(struct render *r, const struct kind *kind, const char *device)
 {
-    const struct shape *shape = r->shape;
+    const struct ob_shape *shape = r->shape;
     sqlite3_str_appendall(r->text, ",\"source\":{\"device\":");
     ob_json_put_string(r->text, device, strlen(device));
     sqlite3_str_appendall(r->text, ",\"table\":");
@@ -522,7 +433,7 @@ static int render_row(struct ob_change *change, const struct ob_row *row, const 
                       const struct ob_group *group, struct ob_row *event, struct ob_error *error)
 {
     const struct kind *kind = find_kind(row);
-    struct shape shape;
+    struct ob_shape shape;
     const char *text;
     size_t len;
     int code = ob_sql_text(change->statement, 0, &text, &len, error);
@@ -530,7 +441,7 @@ static int render_row(struct ob_change *change, const struct ob_row *row, const 
         code = find_values(change, error);
     if (code != OUTBOX_OK)
         return code;
-    if (!kind || !text || !read_shape(text, len, &shape))
+    if (!kind || !text || !ob_shape_read(text, len, &shape))
         return ob_error_set(error, OUTBOX_BAD_PAYLOAD, "event %lld is no change that can be read",
                             (long long)row->id);
     struct render r = {.row = change->statement,
@@ -624,7 +535,7 @@ static int store_dead(sqlite3 *db, int64_t number, const struct ob_row *event,
 static int store_values(sqlite3 *db, const struct ob_change *change, sqlite3_stmt *dead,
                         struct ob_error *error)
 {
-    const struct shape none = {0};
+    const struct ob_shape none = {0};
     struct ob_row event = {.type = column_value(dead, 2)};
     struct render r = {
         .row = change->statement, .place = change->place, .values = change->values, .shape = &none};

@@ -342,16 +342,6 @@ static int parse_words(int count, char **words, const struct action *action, str
     return -1;
 }
 
-static int open_for(const struct action *action, struct job *job)
-{
-    if (action->writes)
-        return cli_open_outbox(job->path, &job->db, &job->box);
-    int status = cli_open(job->path, SQLITE_OPEN_READONLY, &job->db);
-    if (status == CLI_OK && !cli_has_outbox(job->db))
-        status = cli_fail("%s holds no outbox; `outbox init %s` makes one", job->path, job->path);
-    return status;
-}
-
 static int run(int argc, char **argv)
 {
     static struct job job;
@@ -365,7 +355,7 @@ static int run(int argc, char **argv)
     status = parse_words(argc - optind - 1, argv + optind + 1, action, &job);
     if (status >= 0)
         return status;
-    status = open_for(action, &job);
+    status = cli_open_outbox(job.path, &job.db, action->writes ? &job.box : NULL);
     if (status == CLI_OK)
         status = action->run(&job);
     cli_close(job.db, job.box);

@@ -87,13 +87,14 @@ int cli_open_outbox(const char *path, sqlite3 **db, outbox **box)
 {
     char sentence[256] = "";
     const outbox_config config = {.sentence = sentence, .sentence_size = sizeof sentence};
-    *box = NULL;
-    int status = cli_open(path, SQLITE_OPEN_READWRITE, db);
+    if (box)
+        *box = NULL;
+    int status = cli_open(path, box ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, db);
     if (status != CLI_OK)
         return status;
     if (!cli_has_outbox(*db))
         status = cli_fail("%s holds no outbox; `outbox init %s` makes one", path, path);
-    else if (outbox_attach(*db, &config, box) != OUTBOX_OK)
+    else if (box && outbox_attach(*db, &config, box) != OUTBOX_OK)
         status = cli_fail("%s: %s", path, sentence);
     if (status != CLI_OK) {
         cli_close(*db, NULL);
