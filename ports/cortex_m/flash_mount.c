@@ -219,40 +219,38 @@ static void take_record(outbox_flash_log *log, const struct flash_walk *walk)
     log->sectors[outbox_flash_sector_of(log, walk->at)].state = FLASH_USED;
 }
 
+/* A cut damages only what comes behind the last commit, in its sector or in one that was opened later. */
 static void find_pages(outbox_flash_log *log, uint32_t sector)
 {
     struct flash_walk walk;
     struct flash_sector *it = &log->sectors[sector];
     if (!outbox_flash_walk_begin(log, sector, &walk))
         return;
+    uint32_t last = walk.opening;
     while (outbox_flash_walk_next(&walk)) {
         if (walk.record.page == FLASH_MOVED)
             continue;
+        if (walk.record.serial > last)
+            last = walk.record.serial;
         if (walk.record.serial > log->committed)
             it->marks |= FLASH_OPEN;
         else
             take_record(log, &walk);
     }
-    if (walk.has_garbage)
-        it->marks |= FLASH_FAILING;
+    if (!walk.has_garbage)
+        return;
+    it->marks |= FLASH_OPEN;
+    if (last < log->committed)
+        outbox_flash_trouble_at(log, OUTBOX_FLASH_HEADER_DAMAGED, sector);
 }
 
-/* A cut damages the sector with the last commit, or one that was opened later. */
-static void judge_garbage(outbox_flash_log *log)
+static void find_dead(outbox_flash_log *log)
 {
-    uint32_t last = 0, number;
-    if (log->commit_at != 0)
-        (void)outbox_flash_opening_of(log, outbox_flash_sector_of(log, log->commit_at), &last);
     for (uint32_t i = 0; i < log->driver->sector_count; i++) {
         struct flash_sector *it = &log->sectors[i];
         if (it->live == 0 && it->state == FLASH_USED)
             it->state = FLASH_DEAD;
         log->needs_care |= it->marks != 0;
-        if (!(it->marks & FLASH_FAILING))
-            continue;
-        it->marks = FLASH_OPEN;
-        if (outbox_flash_opening_of(log, i, &number) && number < last)
-            outbox_flash_trouble_at(log, OUTBOX_FLASH_HEADER_DAMAGED, i);
     }
 }
 
@@ -268,7 +266,7 @@ static outbox_flash_result scan(outbox_flash_log *log)
         if (log->sectors[i].state == FLASH_USED)
             find_pages(log, i);
     if (result == OUTBOX_FLASH_OK)
-        judge_garbage(log);
+        find_dead(log);
     return result;
 }
 

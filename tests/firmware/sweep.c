@@ -32,12 +32,12 @@ struct scenario {
 
 static const struct scenario scenarios[] = {
     {"a blank flash", 0, 40, 5, .sectors = 64},
-    {"one event", 60, 80, 12, .sectors = 20, .ballast = 30, .rewrites = 1},
-    {"ten events", 20, 30, 4, .sectors = 20, .ballast = 30, .per_transaction = 10},
-    {"many rewrites", 40, 30, 4, .sectors = 20, .ballast = 30, .rewrites = 8},
-    {"units of 8 bytes", 60, 20, 5, .sectors = 20, .unit = 8, .ballast = 30, .rewrites = 2},
-    {"units of 32 bytes", 60, 20, 5, .sectors = 20, .unit = 32, .ballast = 30, .rewrites = 2},
-    {"pages of 1,024", 60, 20, 5, .sectors = 40, .page_size = 1024, .ballast = 60, .rewrites = 2},
+    {"one event", 60, 80, 12, .sectors = 26, .ballast = 60, .rewrites = 1},
+    {"ten events", 20, 30, 4, .sectors = 26, .ballast = 50, .per_transaction = 10},
+    {"many rewrites", 40, 30, 4, .sectors = 26, .ballast = 60, .rewrites = 8},
+    {"units of 8 bytes", 60, 20, 5, .sectors = 26, .unit = 8, .ballast = 60, .rewrites = 2},
+    {"units of 32 bytes", 60, 20, 5, .sectors = 26, .unit = 32, .ballast = 60, .rewrites = 2},
+    {"pages of 1,024", 60, 20, 5, .sectors = 52, .page_size = 1024, .ballast = 90, .rewrites = 2},
     {"pages of 4,096", 60, 20, 5, .sectors = 12, .page_size = 4096, .sector_size = 65536,
      .ballast = 300, .rewrites = 6},
     {"synchronous = OFF", 40, 24, 6, true, .sectors = 32, .ballast = 30, .rewrites = 6,
@@ -59,7 +59,7 @@ static struct settings settings_of(const struct scenario *scenario)
     const uint32_t unit = scenario->unit ? scenario->unit : 1;
     settings.sectors = scenario->sectors;
     settings.pages = 0;
-    settings.batch_pages = 18;
+    settings.batch_pages = 24;
     settings.unit = unit;
     settings.page_size = scenario->page_size ? scenario->page_size : 512;
     settings.sector_size = scenario->sector_size ? scenario->sector_size : 4096;
