@@ -66,16 +66,22 @@ bool outbox_flash_birth_read(const uint8_t *from, uint32_t *page_size, uint32_t 
     return get(from) == MAGIC && get(from + 12) == outbox_flash_sum(0, from, 12);
 }
 
+/* Begun with the magic: the plain sum of four blank bytes is blank. */
+static uint32_t opening_sum(const uint8_t *opening)
+{
+    return outbox_flash_sum(MAGIC, opening, 4);
+}
+
 void outbox_flash_opening_write(uint8_t *to, uint32_t number)
 {
     put(to, number);
-    put(to + 4, outbox_flash_sum(0, to, 4));
+    put(to + 4, opening_sum(to));
 }
 
 bool outbox_flash_opening_read(const uint8_t *from, uint32_t *number)
 {
     *number = get(from);
-    return get(from + 4) == outbox_flash_sum(0, from, 4);
+    return get(from + 4) == opening_sum(from);
 }
 
 /* ---- Records ----------------------------------------------------------------------------------- */
@@ -105,7 +111,8 @@ bool outbox_flash_record_read(const uint8_t *from, struct flash_record *record,
     record->serial = get(from + 4);
     record->bits = get(from + 8);
     record->body_sum = get(from + 12);
-    return get(from + 16) == header_sum(from, place);
+    return !outbox_flash_is_blank(from, FLASH_HEADER_SIZE) &&
+           get(from + 16) == header_sum(from, place);
 }
 
 uint32_t outbox_flash_bits(const void *page, uint32_t page_size)

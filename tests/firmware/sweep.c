@@ -33,7 +33,7 @@ struct scenario {
 static const struct scenario scenarios[] = {
     {"a blank flash", 0, 40, 5, .sectors = 64},
     {"one event", 60, 80, 12, .sectors = 26, .ballast = 60, .rewrites = 1},
-    {"ten events", 20, 30, 4, .sectors = 26, .ballast = 50, .per_transaction = 10},
+    {"ten events", 20, 30, 4, .sectors = 26, .ballast = 45, .per_transaction = 10},
     {"many rewrites", 40, 30, 4, .sectors = 26, .ballast = 60, .rewrites = 8},
     {"units of 8 bytes", 60, 20, 5, .sectors = 26, .unit = 8, .ballast = 60, .rewrites = 2},
     {"units of 32 bytes", 60, 20, 5, .sectors = 26, .unit = 32, .ballast = 60, .rewrites = 2},
@@ -73,10 +73,10 @@ static struct settings settings_of(const struct scenario *scenario)
 }
 
 /* A start under a second cut; what it says counts only if its power stayed on. */
-static const char *start_under_cut(struct sweep *sweep, struct device *judged)
+static const char *start_under_cut(struct sweep *sweep, struct device *judged, enum nor_cut how)
 {
-    judged->nor.cut_at = 1 + (sweep->cuts * 7) % 23;
-    judged->nor.cut = (enum nor_cut)(sweep->cuts / 3 % NOR_CUTS);
+    judged->nor.cut_at = 1 + (sweep->operation * 7 + (uint64_t)how * 3) % 23;
+    judged->nor.cut = (enum nor_cut)((sweep->operation / 23 + (uint64_t)how) % NOR_CUTS);
     const char *wrong = device_judge(judged);
     if (!judged->nor.is_off)
         return wrong;
@@ -95,7 +95,7 @@ static void cut(struct sweep *sweep, const struct nor_operation *operation, enum
     judged->history = sweep->worker.history;
     judged->troubles = 0;
     sweep->cuts++;
-    const char *wrong = start_under_cut(sweep, judged);
+    const char *wrong = start_under_cut(sweep, judged, how);
     if (!wrong)
         wrong = device_judge(judged);
     if (!wrong && judged->troubles != 0)
