@@ -42,6 +42,8 @@ endif
 HEADERS   := $(wildcard include/outbox/*.h)
 CORE      := $(wildcard src/*.c)
 PORT      := $(wildcard ports/linux/*.c)
+FLASH     := $(wildcard ports/cortex_m/flash_*.c)
+BOARD     := $(filter-out $(FLASH),$(wildcard ports/cortex_m/*.c))
 CLI       := $(wildcard src/cli/*.c)
 EXAMPLES  := $(wildcard examples/*.c)
 TESTS     := $(wildcard tests/unit/test_*.c tests/integration/test_*.c)
@@ -50,16 +52,17 @@ BENCHES   := $(wildcard tests/bench/*.c)
 SIM       := $(wildcard tests/sim/*.c)
 FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
-PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXAMPLES)
-TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) tests/fuzz/fuzz.c
-FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
-             $(wildcard $(foreach d,src src/cli ports/linux examples tests tests/*,$(d)/*.h))
+FIRMWARE  := $(wildcard tests/firmware/*.c)
+PRODUCT   := $(CORE) $(PORT) $(FLASH) $(CLI) $(EXAMPLES)
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) $(FIRMWARE) tests/fuzz/fuzz.c
+FORMATTED := $(PRODUCT) $(BOARD) $(TESTING) $(HEADERS) \
+             $(wildcard $(foreach d,src src/cli ports/* examples tests tests/*,$(d)/*.h))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))
 
 flags_of = -Iinclude $(if $(filter $(CORE),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
-           $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Itests)
+           $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Iports -Itests)
 
 # ---- Libraries, command, examples ----------------------------------------------------------------
 
@@ -129,6 +132,39 @@ $(call programs,$(TESTS) $(BENCHES)): %: %.o $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $< $(filter %/libhelpers.a,$^) $(BUILD)/liboutbox.a -lcmocka $(LIBS)
 
+# ---- Tests on simulated flash --------------------------------------------------------------------
+# They need SQLite as the firmware has it, so it is built for this machine in the same way.
+
+FLASH_TESTS := $(call programs,$(wildcard tests/firmware/test_*.c) tests/firmware/sweep.c)
+FLASH_RUNS  := $(if $(findstring thread,$(SANITIZE)),,$(filter %/test_flash,$(FLASH_TESTS)) \
+               $(wildcard tests/firmware/test_*.sh))
+SQLITE      := $(BUILD)/sqlite
+SQLITE_OPTIONS := $(addprefix -D,$(shell sed -n '/^SQLITE_/p' ports/cortex_m/sqlite/options))
+
+# The lock file pins the package, the sums pin the two files that are taken from it. Nothing of the
+# package is run.
+$(SQLITE)/sqlite3.c: $(addprefix ports/cortex_m/sqlite/,package.json package-lock.json sha256) | deps-npm
+	@mkdir -p $(@D)
+	@echo '  NPM   $@'
+	$(Q)cp $^ $(@D) && cd $(@D) && \
+	  npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null && \
+	  cp node_modules/better-sqlite3/deps/sqlite3/sqlite3.h node_modules/better-sqlite3/deps/sqlite3/sqlite3.c . && \
+	  sha256sum --quiet --check sha256 && rm -rf node_modules
+	@touch $@
+
+$(SQLITE)/sqlite3.o: $(SQLITE)/sqlite3.c ports/cortex_m/sqlite/options
+	@echo '  CC    $<'
+	$(Q)$(CC) -O1 -g -w -fPIC $(SQLITE_OPTIONS) -c -o $@ $<
+
+$(FLASH_TESTS): %: %.o $(call objects,$(FLASH) tests/firmware/device.c tests/firmware/nor_sim.c) \
+                $(SQLITE)/sqlite3.o $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(BUILD)/liboutbox.a -lcmocka -lm
+
+.PHONY: flash-sweep
+flash-sweep: deps $(BUILD)/tests/firmware/sweep ## cut the power at every operation of the flash, twice each
+	@$(BUILD)/tests/firmware/sweep
+
 # TSan of gcc 12 and clang 14 cannot live with the address randomisation of newer kernels.
 FIXED_ADDRESSES = $(if $(findstring thread,$(SANITIZE)),$(shell setarch -R true 2>&- && echo setarch -R))
 RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
@@ -137,9 +173,13 @@ RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
   TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
   $(FIXED_ADDRESSES) bash tests/run.sh
 
-.PHONY: test test-unit test-integration
-test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
-	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
+.PHONY: test test-unit test-integration test-flash
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(FLASH_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(FLASH_RUNS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) \
+	  $(INTEGRATION_SCRIPTS)
+
+test-flash: deps all $(FLASH_TESTS) ## run the tests on simulated flash: power cuts, wear, failures
+	$(RUN) $(FLASH_RUNS)
 
 test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS)
@@ -287,12 +327,15 @@ $$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null ||
   { echo 'apt-get failed. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; }
 endef
 
-.PHONY: deps deps-build deps-lint
+.PHONY: deps deps-build deps-lint deps-npm
 deps-build:
 	$(call need,$(BUILD_PACKAGES))
 
 deps: deps-build ## install through apt what build, tests and demo need; silent if nothing is missing
 	$(call need,$(TEST_PACKAGES))
+
+deps-npm: # another npm than Debian's will do
+	$(if $(shell command -v npm),,$(call need,npm))
 
 deps-lint: deps ## install through apt what lint needs as well
 	$(call need,$(LINT_PACKAGES))

@@ -236,7 +236,8 @@ const char *outbox_flash_trouble_text(outbox_flash_trouble trouble)
     case OUTBOX_FLASH_ERASE_FAILED:
         return "an erase of the flash failed; the sector is retired";
     case OUTBOX_FLASH_HEADER_DAMAGED:
-        return "the log is damaged where no power cut was; check the database, and restore it if it "
+        return "the log is damaged where no power cut was; check the database, and restore it if "
+               "it "
                "is not whole";
     case OUTBOX_FLASH_PAGE_DAMAGED:
         return "a page of the database is damaged; check the database, and restore it if it is not "

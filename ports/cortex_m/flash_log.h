@@ -97,12 +97,12 @@ void outbox_flash_rollback(outbox_flash_log *log);
 typedef struct outbox_flash_statistics {
     uint64_t bytes_programmed;
     uint32_t programs, erases, batches;
-    uint32_t collected;       /* sectors that were emptied, live records moved */
-    uint32_t moved;           /* records that this has copied */
+    uint32_t collected; /* sectors that were emptied, live records moved */
+    uint32_t moved;     /* records that this has copied */
     uint32_t sectors_free, sectors_retired;
     uint32_t erases_min, erases_max; /* erase counts of the sectors that are in use */
-    uint32_t damaged;         /* headers and pages whose checksum was wrong */
-    uint32_t pages_mapped;    /* pages that have contents */
+    uint32_t damaged;                /* headers and pages whose checksum was wrong */
+    uint32_t pages_mapped;           /* pages that have contents */
 } outbox_flash_statistics;
 void outbox_flash_stats(const outbox_flash_log *log, outbox_flash_statistics *statistics);
 

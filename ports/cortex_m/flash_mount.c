@@ -30,8 +30,8 @@ static bool is_sound(const outbox_flash_driver *driver, uint32_t page_size)
 
 static void set_form(outbox_flash_log *log)
 {
-    log->first = outbox_flash_round(log, FLASH_BIRTH_SIZE) +
-                 outbox_flash_round(log, FLASH_OPENING_SIZE);
+    log->first =
+        outbox_flash_round(log, FLASH_BIRTH_SIZE) + outbox_flash_round(log, FLASH_OPENING_SIZE);
     log->capacity =
         log->driver->sector_size - log->first - outbox_flash_round(log, FLASH_HEADER_SIZE);
 }
@@ -81,7 +81,8 @@ static outbox_flash_log *lay_out(void *memory, const outbox_flash_config *config
 /* ---- Sectors ------------------------------------------------------------------------------------------ */
 
 struct tally {
-    uint32_t ours, blank, known; /* sectors with a birth; without one and blank; with an erase count */
+    uint32_t ours, blank,
+        known; /* sectors with a birth; without one and blank; with an erase count */
     uint64_t erases;
     bool is_other_form;
 };
@@ -122,8 +123,7 @@ static outbox_flash_result look_at_sectors(outbox_flash_log *log)
         return OUTBOX_FLASH_FOREIGN;
     for (uint32_t i = 0; i < sectors; i++)
         if (log->sectors[i].erases == UINT32_MAX)
-            log->sectors[i].erases =
-                tally.ours == 0 ? 0 : (uint32_t)(tally.erases / tally.ours);
+            log->sectors[i].erases = tally.ours == 0 ? 0 : (uint32_t)(tally.erases / tally.ours);
     return OUTBOX_FLASH_OK;
 }
 

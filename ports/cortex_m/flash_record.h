@@ -27,7 +27,7 @@ enum {
 };
 
 /* What stands in `page` of a record that is no page. */
-#define FLASH_COMMIT 0u          /* serial; bits: length of the body, see flash_log.c */
+#define FLASH_COMMIT 0u         /* serial; bits: length of the body, see flash_log.c */
 #define FLASH_MOVED 0xfffffffdu /* serial: number of the opening of sector `bits`, which is dead */
 
 struct flash_record {

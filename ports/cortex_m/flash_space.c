@@ -29,8 +29,7 @@ static uint32_t left(const outbox_flash_log *log)
 static bool has_room(const outbox_flash_log *log, const struct flash_record *record)
 {
     const uint32_t extra = record->page == FLASH_MOVED ? moved_size(log) : 0;
-    return log->head != FLASH_NO_SECTOR &&
-           outbox_flash_size(log, record) <= left(log) + extra;
+    return log->head != FLASH_NO_SECTOR && outbox_flash_size(log, record) <= left(log) + extra;
 }
 
 /* Free sectors beyond the reserve are taken first, then the cheapest sectors are emptied. */
@@ -78,7 +77,8 @@ static void build(outbox_flash_log *log, struct flash_item *item)
         (void)outbox_flash_pack(body, item->page, page_size, item->record.bits);
     else if (item->bytes)
         memcpy(body, item->bytes, size);
-    else if (item->body_from != 0) /* where it cannot be read the sum will not fit: damaged, as it is */
+    else if (item->body_from !=
+             0) /* where it cannot be read the sum will not fit: damaged, as it is */
         (void)log->driver->read(log->driver->context, item->body_from, body, size);
     if (item->page || item->bytes)
         item->record.body_sum = outbox_flash_sum(0, body, size);
@@ -101,8 +101,8 @@ static outbox_flash_result place(outbox_flash_log *log, struct flash_item *item,
                                  bool worn, uint32_t *at)
 {
     for (;;) {
-        outbox_flash_result result = copying ? make_room_for_copy(log, &item->record, worn)
-                                             : make_room(log, &item->record);
+        outbox_flash_result result =
+            copying ? make_room_for_copy(log, &item->record, worn) : make_room(log, &item->record);
         if (result != OUTBOX_FLASH_OK)
             return item->was_tried ? OUTBOX_FLASH_FAILED : result;
         build(log, item);
@@ -196,8 +196,7 @@ static outbox_flash_result move_live(outbox_flash_log *log, uint32_t sector, boo
         return OUTBOX_FLASH_OK; /* unreadable: see rescue() */
     while (result == OUTBOX_FLASH_OK && outbox_flash_walk_next(&walk)) {
         uint32_t *slot = slot_of(log, &walk.record, walk.at);
-        struct flash_item item = {.record = walk.record,
-                                  .body_from = walk.at + FLASH_HEADER_SIZE};
+        struct flash_item item = {.record = walk.record, .body_from = walk.at + FLASH_HEADER_SIZE};
         if (!slot)
             continue;
         result = move_one(log, &item, slot, worn);

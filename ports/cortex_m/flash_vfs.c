@@ -57,8 +57,8 @@ static void make_first_page(uint32_t page_size, uint8_t first[HEADER_SIZE + 8])
     first[18] = first[19] = 1; /* rollback journal */
     first[21] = 64;
     first[22] = first[23] = 32;
-    first[31] = 1;               /* pages */
-    first[HEADER_SIZE] = 13;     /* leaf of a table */
+    first[31] = 1;           /* pages */
+    first[HEADER_SIZE] = 13; /* leaf of a table */
     first[HEADER_SIZE + 5] = (uint8_t)(page_size >> 8);
 }
 

@@ -75,8 +75,7 @@ static outbox_link_result broker_publish(outbox_link *link, uint32_t token,
     char text[PAYLOAD + 1] = "";
     if (device->broker.end == (int)(sizeof device->broker.tokens / sizeof(uint32_t)))
         return OUTBOX_LINK_AGAIN;
-    memcpy(text, message->payload,
-           message->payload_len < PAYLOAD ? message->payload_len : PAYLOAD);
+    memcpy(text, message->payload, message->payload_len < PAYLOAD ? message->payload_len : PAYLOAD);
     const int number = atoi(text);
     if (number > history->committed)
         complain(device, "an event was sent that is not committed");
@@ -260,9 +259,9 @@ static bool open_database(struct device *device)
                                           .context = device,
                                           .take_lone_pages = settings->take_lone_pages};
     return succeeded(device, outbox_flash_vfs_register(&device->vfs, &face)) &&
-           succeeded(device, sqlite3_open_v2(device->name, &device->db,
-                                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                                             device->name)) &&
+           succeeded(device,
+                     sqlite3_open_v2(device->name, &device->db,
+                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, device->name)) &&
            run(device, settings->pragmas);
 }
 
@@ -287,14 +286,14 @@ static bool start_outbox(struct device *device)
 {
     static const outbox_service service = {1,        on_committed, on_stats, on_flush,
                                            on_acked, on_gate,      on_stop};
-    device->port = (outbox_port){
-        .version = 1, .context = device, .now_ms = now_ms, .random = same_number};
+    device->port =
+        (outbox_port){.version = 1, .context = device, .now_ms = now_ms, .random = same_number};
     return make_tables(device) &&
            succeeded(device, outbox_attach(device->db, NULL, &device->box)) &&
-           succeeded(device, outbox_forwarder_init(
-                                 device->forwarder_memory, outbox_forwarder_size(&forwarding),
-                                 device->db, &device->broker.link, &device->port, &forwarding,
-                                 &device->forwarder, NULL, 0)) &&
+           succeeded(device, outbox_forwarder_init(device->forwarder_memory,
+                                                   outbox_forwarder_size(&forwarding), device->db,
+                                                   &device->broker.link, &device->port, &forwarding,
+                                                   &device->forwarder, NULL, 0)) &&
            succeeded(device, outbox_bind(device->box, &service, device));
 }
 
@@ -329,7 +328,8 @@ static bool put(struct device *device, int number)
     snprintf(payload, sizeof payload, "%-100d", number);
     const outbox_event event = {
         .topic = "plant/7/line/3/tempera01", .payload = payload, .payload_len = PAYLOAD};
-    return run(device, sql) && succeeded(device, outbox_put(device->box, &event, NULL));
+    return (device->settings.only_events || run(device, sql)) &&
+           succeeded(device, outbox_put(device->box, &event, NULL));
 }
 
 /* Which rows follows from the number of the transaction, so that each run is the same. */

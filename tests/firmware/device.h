@@ -20,8 +20,9 @@ struct settings {
     uint32_t sector_size, sectors, unit, page_size;
     uint32_t pages, batch_pages; /* pages 0: as many as the flash can hold */
     int per_transaction;
-    int ballast;  /* rows of another table, which fill a page of 512 bytes each */
-    int rewrites; /* each transaction also changes so many of them */
+    int ballast;     /* rows of another table, which fill a page of 512 bytes each */
+    int rewrites;    /* each transaction also changes so many of them */
+    int only_events; /* no readings */
     const char *pragmas;
     int take_lone_pages;
 };
@@ -30,9 +31,9 @@ struct settings {
 struct settings device_settings(void);
 
 struct history {
-    int committed;         /* readings and events of transactions whose COMMIT succeeded */
-    int attempted;         /* and of the one that is under way, or whose COMMIT failed */
-    int received;          /* the broker has events 1 to this one, each once at least */
+    int committed; /* readings and events of transactions whose COMMIT succeeded */
+    int attempted; /* and of the one that is under way, or whose COMMIT failed */
+    int received;  /* the broker has events 1 to this one, each once at least */
     int duplicates;
     const char *complaint; /* the first thing that was wrong, or NULL */
 };

@@ -18,7 +18,7 @@ static void require(bool holds, const char *rule)
     abort();
 }
 
-static uint32_t throw(struct nor_sim *nor)
+static uint32_t throw(struct nor_sim * nor)
 {
     nor->dice = nor->dice * 1664525u + 1013904223u;
     return nor->dice >> 8;
@@ -59,7 +59,7 @@ static void erase_bytes(struct nor_sim *nor, uint32_t sector, enum nor_cut cut)
         if (cut == NOR_WHOLE || (cut == NOR_HALF && i < size / 2))
             bytes[i] = 0xff;
         else if (cut == NOR_SCATTER)
-            bytes[i] |= (uint8_t)throw(nor);
+            bytes[i] |= (uint8_t) throw(nor);
     memset(nor->is_programmed + (size_t)sector * size / unit, cut != NOR_WHOLE, size / unit);
 }
 
@@ -130,8 +130,8 @@ static int nor_sync(void *context)
 void nor_init(struct nor_sim *nor, uint32_t sector_size, uint32_t sectors, uint32_t unit)
 {
     memset(nor, 0, sizeof *nor);
-    nor->driver = (outbox_flash_driver){
-        1, nor, sector_size, sectors, unit, nor_read, nor_program, nor_erase, nor_sync};
+    nor->driver = (outbox_flash_driver){1,        nor,         sector_size, sectors, unit,
+                                        nor_read, nor_program, nor_erase,   nor_sync};
     nor->bytes = malloc(all_bytes(nor));
     nor->is_programmed = calloc(all_bytes(nor) / unit, 1);
     nor->erases = calloc(sectors, sizeof *nor->erases);

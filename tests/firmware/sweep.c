@@ -145,11 +145,12 @@ static bool run(const struct scenario *scenario, bool is_quick, uint64_t *cuts, 
     else
         printf("%s: code %d\n", scenario->name, sweep.worker.last_code);
     const bool has_teeth = !scenario->expects_damage || sweep.bad > 0;
-    printf("%-28s %6llu cuts, %6llu of them twice, %5llu bad%s; %u pages, %u sectors collected%s%s\n",
-           scenario->name, (unsigned long long)sweep.cuts, (unsigned long long)sweep.second_cuts,
-           (unsigned long long)sweep.bad, scenario->expects_damage ? " (as it must)" : "",
-           works ? stats.pages_mapped : 0, works ? stats.collected : 0, works ? "" : " - the device itself FAILED",
-           has_teeth ? "" : " - no damage was FOUND");
+    printf(
+        "%-28s %6llu cuts, %6llu of them twice, %5llu bad%s; %u pages, %u sectors collected%s%s\n",
+        scenario->name, (unsigned long long)sweep.cuts, (unsigned long long)sweep.second_cuts,
+        (unsigned long long)sweep.bad, scenario->expects_damage ? " (as it must)" : "",
+        works ? stats.pages_mapped : 0, works ? stats.collected : 0,
+        works ? "" : " - the device itself FAILED", has_teeth ? "" : " - no damage was FOUND");
     if (!scenario->expects_damage) {
         *cuts += sweep.cuts;
         *seconds += sweep.second_cuts;
