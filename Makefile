@@ -187,6 +187,49 @@ test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, se
 test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests against real brokers
 	$(RUN) $(INTEGRATION_TESTS) $(INTEGRATION_SCRIPTS)
 
+# ---- Firmware --------------------------------------------------------------------------------------
+# Core, flash log and demo for the boards of QEMU; SQLite in the same build. Start-up and linker scripts
+# are ours, of the C library only string.h and the compiler's helpers are used.
+
+ARM      := arm-none-eabi-
+BOARDS   := mps2_an500 mps2_an385
+CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=65536
+CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=20480
+FIRMWARE_SOURCES := $(CORE) $(FLASH) $(BOARD)
+FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common --specs=nano.specs
+# newlib's headers declare what -Wundef and -Wconversion would complain of.
+FIRMWARE_WARNINGS := $(filter-out -Wundef -Wconversion -Wsign-conversion,$(WARNINGS))
+
+define board_rules
+$(BUILD)/firmware/$(1)/sqlite3.o: $(SQLITE)/sqlite3.c ports/cortex_m/sqlite/options | deps-firmware
+	@mkdir -p $$(@D)
+	@echo '  ARM   $$@'
+	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -w $$(SQLITE_OPTIONS) -c -o $$@ $$<
+
+$(BUILD)/firmware/$(1)/%.o: %.c $(SQLITE)/sqlite3.c Makefile | deps-firmware
+	@mkdir -p $$(@D)
+	@echo '  ARM   $$@'
+	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -std=c11 -DNDEBUG $$(FIRMWARE_WARNINGS) -MMD -MP \
+	  -Iinclude -Isrc -isystem $(SQLITE) -c -o $$@ $$<
+
+$(BUILD)/firmware/$(1).elf: $$(patsubst %.c,$(BUILD)/firmware/$(1)/%.o,$$(FIRMWARE_SOURCES)) \
+                           $(BUILD)/firmware/$(1)/sqlite3.o $(wildcard ports/cortex_m/boards/*.ld)
+	@echo '  LINK  $$@'
+	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -nostartfiles -Lports/cortex_m/boards \
+	  -Tports/cortex_m/boards/$(1).ld -Wl,--gc-sections -Wl,-Map,$$@.map -o $$@ $$(filter %.o,$$^)
+endef
+$(foreach board,$(BOARDS),$(eval $(call board_rules,$(board))))
+
+.PHONY: firmware firmware-demo size
+firmware: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3 with 64 KB RAM
+	@$(MAKE) --no-print-directory size
+
+firmware-demo: firmware ## run it in QEMU
+	@for board in $(BOARDS); do bash tests/firmware/run_qemu.sh $(BUILD)/firmware/$$board.elf events=300 || exit; done
+
+size: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## what the firmware takes: SQLite, core, port
+	@bash tests/firmware/size.sh $(ARM) $^
+
 # ---- Fuzzing -------------------------------------------------------------------------------------
 
 FUZZ_SECONDS ?= 60
@@ -309,6 +352,7 @@ format: deps-lint ## bring all C files into form
 BUILD_PACKAGES := gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev \
                   $(if $(findstring clang,$(CC)),clang)
 TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl
+FIRMWARE_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
 
 # $(call need,PACKAGES): installs those that are missing; silent when none is.
@@ -327,7 +371,7 @@ $$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null ||
   { echo 'apt-get failed. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; }
 endef
 
-.PHONY: deps deps-build deps-lint deps-npm
+.PHONY: deps deps-build deps-lint deps-npm deps-firmware
 deps-build:
 	$(call need,$(BUILD_PACKAGES))
 
@@ -336,6 +380,9 @@ deps: deps-build ## install through apt what build, tests and demo need; silent 
 
 deps-npm: # another npm than Debian's will do
 	$(if $(shell command -v npm),,$(call need,npm))
+
+deps-firmware: ## install through apt the compiler for Cortex-M and QEMU
+	$(call need,$(FIRMWARE_PACKAGES))
 
 deps-lint: deps ## install through apt what lint needs as well
 	$(call need,$(LINT_PACKAGES))

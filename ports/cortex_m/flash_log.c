@@ -155,7 +155,7 @@ outbox_flash_result outbox_flash_commit(outbox_flash_log *log)
         return OUTBOX_FLASH_OK;
     }
     const uint32_t serial = log->serial++;
-    outbox_flash_result result = outbox_flash_append_commit(log, serial, log->pages, false, &at);
+    outbox_flash_result result = outbox_flash_append_commit(log, serial, log->pages, &at);
     if (result == OUTBOX_FLASH_OK && log->driver->sync(log->driver->context) != 0) {
         log->is_broken = true;
         result = OUTBOX_FLASH_FAILED;

@@ -65,7 +65,8 @@ static outbox_flash_log *lay_out(void *memory, const outbox_flash_config *config
     outbox_flash_log *log = memory;
     const size_t sectors = config->driver->sector_count;
     memset(memory, 0,
-           OUTBOX_FLASH_MEMORY(sectors, config->page_size, config->pages, config->batch_pages));
+           OUTBOX_FLASH_MEMORY((size_t)sectors, (size_t)config->page_size, (size_t)config->pages,
+                               (size_t)config->batch_pages));
     log->config = *config;
     log->driver = config->driver;
     log->sectors = (struct flash_sector *)(void *)(log + 1);

@@ -10,8 +10,6 @@
 
 #include <string.h>
 
-static outbox_flash_result collect(outbox_flash_log *log, uint32_t sector, bool worn);
-
 /* ---- The head ----------------------------------------------------------------------------------- */
 
 static uint32_t moved_size(const outbox_flash_log *log)
@@ -30,39 +28,6 @@ static bool has_room(const outbox_flash_log *log, const struct flash_record *rec
 {
     const uint32_t extra = record->page == FLASH_MOVED ? moved_size(log) : 0;
     return log->head != FLASH_NO_SECTOR && outbox_flash_size(log, record) <= left(log) + extra;
-}
-
-/* Free sectors beyond the reserve are taken first, then the cheapest sectors are emptied. */
-static outbox_flash_result make_room(outbox_flash_log *log, const struct flash_record *record)
-{
-    const uint32_t size = outbox_flash_size(log, record);
-    outbox_flash_result result = OUTBOX_FLASH_OK;
-    uint32_t sector, turns = 2 * log->driver->sector_count;
-    if (!has_room(log, record) && outbox_flash_free_count(log) >= FLASH_RESERVE &&
-        (sector = outbox_flash_coldest(log)) != FLASH_NO_SECTOR)
-        result = collect(log, sector, true);
-    while (result == OUTBOX_FLASH_OK && !has_room(log, record)) {
-        if (turns-- == 0)
-            return OUTBOX_FLASH_FULL;
-        if (outbox_flash_free_count(log) > FLASH_RESERVE)
-            result = outbox_flash_open_next(log, false);
-        else if ((sector = outbox_flash_cheapest(log, log->capacity - size)) == FLASH_NO_SECTOR)
-            return OUTBOX_FLASH_FULL;
-        else
-            result = collect(log, sector, false);
-    }
-    /* Sectors have failed: what is left of the head takes what brings the reserve back. */
-    while (result == OUTBOX_FLASH_OK && outbox_flash_free_count(log) < FLASH_RESERVE &&
-           has_room(log, record) &&
-           (sector = outbox_flash_cheapest(log, left(log) - size)) != FLASH_NO_SECTOR)
-        result = collect(log, sector, false);
-    return result;
-}
-
-static outbox_flash_result make_room_for_copy(outbox_flash_log *log,
-                                              const struct flash_record *record, bool worn)
-{
-    return has_room(log, record) ? OUTBOX_FLASH_OK : outbox_flash_open_next(log, worn);
 }
 
 /* ---- Writing a record ---------------------------------------------------------------------------- */
@@ -96,54 +61,52 @@ static void give_up_head(outbox_flash_log *log, struct flash_item *item)
     outbox_flash_trouble_at(log, OUTBOX_FLASH_PROGRAM_FAILED, sector);
 }
 
-/* Each attempt that fails costs a sector, so this ends. */
-static outbox_flash_result place(outbox_flash_log *log, struct flash_item *item, bool copying,
-                                 bool worn, uint32_t *at)
+/* Writes it into the head, which has room. False: the head is given up. */
+static bool put(outbox_flash_log *log, struct flash_item *item, uint32_t *at)
 {
-    for (;;) {
-        outbox_flash_result result =
-            copying ? make_room_for_copy(log, &item->record, worn) : make_room(log, &item->record);
-        if (result != OUTBOX_FLASH_OK)
-            return item->was_tried ? OUTBOX_FLASH_FAILED : result;
-        build(log, item);
-        const uint32_t size = outbox_flash_size(log, &item->record);
-        if (outbox_flash_program(log, log->head_at, log->buffer, size)) {
-            *at = log->head_at;
-            log->head_at += size;
-            if (item->record.page != FLASH_MOVED)
-                outbox_flash_count_in(log, *at, &item->record);
-            return OUTBOX_FLASH_OK;
-        }
+    const uint32_t size = outbox_flash_size(log, &item->record);
+    build(log, item);
+    if (!outbox_flash_program(log, log->head_at, log->buffer, size)) {
         give_up_head(log, item);
+        return false;
     }
+    *at = log->head_at;
+    log->head_at += size;
+    if (item->record.page != FLASH_MOVED)
+        outbox_flash_count_in(log, *at, &item->record);
+    return true;
 }
 
-outbox_flash_result outbox_flash_append(outbox_flash_log *log, struct flash_item *item,
-                                        uint32_t *at)
+/* What is moved may take the reserve. Each attempt that fails costs a sector, so this ends. */
+static outbox_flash_result put_copy(outbox_flash_log *log, struct flash_item *item, bool worn,
+                                    uint32_t *at)
 {
-    return place(log, item, false, false, at);
+    for (;;) {
+        if (!has_room(log, &item->record)) {
+            outbox_flash_result result = outbox_flash_open_next(log, worn);
+            if (result != OUTBOX_FLASH_OK)
+                return result;
+        }
+        if (put(log, item, at))
+            return OUTBOX_FLASH_OK;
+    }
 }
 
 /* ---- Commit records --------------------------------------------------------------------------------- */
 
 /* Body: pages of the database, then the retired sectors, 16 bits each. */
-outbox_flash_result outbox_flash_append_commit(outbox_flash_log *log, uint32_t serial,
-                                               uint32_t pages, bool copying, uint32_t *at)
+static struct flash_item make_commit(const outbox_flash_log *log, uint32_t serial, uint32_t pages,
+                                     uint8_t body[FLASH_COMMIT_BODY_MAX])
 {
-    uint8_t body[FLASH_COMMIT_BODY_MAX];
     uint32_t size = 4;
     for (uint32_t i = 0; i < 4; i++)
         body[i] = (uint8_t)(pages >> (8 * i));
-    for (uint32_t i = 0; i < log->driver->sector_count && size < sizeof body; i++)
+    for (uint32_t i = 0; i < log->driver->sector_count && size < FLASH_COMMIT_BODY_MAX; i++)
         if (log->sectors[i].state == FLASH_RETIRED) {
             body[size++] = (uint8_t)i;
             body[size++] = (uint8_t)(i >> 8);
         }
-    struct flash_item item = {.record = {FLASH_COMMIT, serial, size, 0}, .bytes = body};
-    outbox_flash_result result = place(log, &item, copying, false, at);
-    if (result != OUTBOX_FLASH_OK && item.was_tried)
-        log->is_broken = true; /* it may count all the same: the next mount tells */
-    return result;
+    return (struct flash_item){.record = {FLASH_COMMIT, serial, size, 0}, .bytes = body};
 }
 
 void outbox_flash_commit_read(outbox_flash_log *log, const uint8_t *body, uint32_t size)
@@ -179,7 +142,7 @@ static outbox_flash_result move_one(outbox_flash_log *log, struct flash_item *it
                                     bool worn)
 {
     uint32_t to;
-    outbox_flash_result result = place(log, item, true, worn, &to);
+    outbox_flash_result result = put_copy(log, item, worn, &to);
     if (result == OUTBOX_FLASH_OK) {
         *slot = to;
         log->stats.moved++;
@@ -228,9 +191,11 @@ static outbox_flash_result rescue(outbox_flash_log *log, uint32_t sector)
         if (lies_in(log, log->undo[i].before, sector))
             result = move_one(log, &item, &log->undo[i].before, false);
     }
-    if (result == OUTBOX_FLASH_OK && lies_in(log, log->commit_at, sector))
-        result = outbox_flash_append_commit(log, log->committed, log->pages_before, true,
-                                            &log->commit_at);
+    if (result == OUTBOX_FLASH_OK && lies_in(log, log->commit_at, sector)) {
+        uint8_t body[FLASH_COMMIT_BODY_MAX];
+        struct flash_item item = make_commit(log, log->committed, log->pages_before, body);
+        result = move_one(log, &item, &log->commit_at, false);
+    }
     return result;
 }
 
@@ -248,7 +213,7 @@ static outbox_flash_result collect(outbox_flash_log *log, uint32_t sector, bool 
         result = rescue(log, sector);
     if (result == OUTBOX_FLASH_OK && log->stats.moved != before &&
         outbox_flash_opening_of(log, sector, &moved.record.serial))
-        result = place(log, &moved, true, worn, &ignored);
+        result = put_copy(log, &moved, worn, &ignored);
     if (result != OUTBOX_FLASH_OK)
         return result;
     log->stats.collected++;
@@ -257,6 +222,58 @@ static outbox_flash_result collect(outbox_flash_log *log, uint32_t sector, bool 
     else
         (void)outbox_flash_clear(log, sector); /* or it is retired, and reported */
     return log->is_broken ? OUTBOX_FLASH_FAILED : OUTBOX_FLASH_OK;
+}
+
+/* ---- Room at the end ------------------------------------------------------------------------------------ */
+
+/* Free sectors beyond the reserve are taken first, then the cheapest sectors are emptied. */
+static outbox_flash_result make_room(outbox_flash_log *log, const struct flash_record *record)
+{
+    const uint32_t size = outbox_flash_size(log, record);
+    outbox_flash_result result = OUTBOX_FLASH_OK;
+    uint32_t sector, turns = 2 * log->driver->sector_count;
+    if (!has_room(log, record) && outbox_flash_free_count(log) >= FLASH_RESERVE &&
+        (sector = outbox_flash_coldest(log)) != FLASH_NO_SECTOR)
+        result = collect(log, sector, true);
+    while (result == OUTBOX_FLASH_OK && !has_room(log, record)) {
+        if (turns-- == 0)
+            return OUTBOX_FLASH_FULL;
+        if (outbox_flash_free_count(log) > FLASH_RESERVE)
+            result = outbox_flash_open_next(log, false);
+        else if ((sector = outbox_flash_cheapest(log, log->capacity - size)) == FLASH_NO_SECTOR)
+            return OUTBOX_FLASH_FULL;
+        else
+            result = collect(log, sector, false);
+    }
+    /* Sectors have failed: what is left of the head takes what brings the reserve back. */
+    while (result == OUTBOX_FLASH_OK && outbox_flash_free_count(log) < FLASH_RESERVE &&
+           has_room(log, record) &&
+           (sector = outbox_flash_cheapest(log, left(log) - size)) != FLASH_NO_SECTOR)
+        result = collect(log, sector, false);
+    return result;
+}
+
+outbox_flash_result outbox_flash_append(outbox_flash_log *log, struct flash_item *item,
+                                        uint32_t *at)
+{
+    for (;;) {
+        outbox_flash_result result = make_room(log, &item->record);
+        if (result != OUTBOX_FLASH_OK)
+            return item->was_tried ? OUTBOX_FLASH_FAILED : result;
+        if (put(log, item, at))
+            return OUTBOX_FLASH_OK;
+    }
+}
+
+outbox_flash_result outbox_flash_append_commit(outbox_flash_log *log, uint32_t serial,
+                                               uint32_t pages, uint32_t *at)
+{
+    uint8_t body[FLASH_COMMIT_BODY_MAX];
+    struct flash_item item = make_commit(log, serial, pages, body);
+    outbox_flash_result result = outbox_flash_append(log, &item, at);
+    if (result != OUTBOX_FLASH_OK && item.was_tried)
+        log->is_broken = true; /* it may count all the same: the next mount tells */
+    return result;
 }
 
 /* ---- Care ------------------------------------------------------------------------------------------------ */

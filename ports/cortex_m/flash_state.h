@@ -121,9 +121,8 @@ outbox_flash_result outbox_flash_append(outbox_flash_log *log, struct flash_item
                                         uint32_t *at);
 /* Empties and erases the sectors that have marks. */
 outbox_flash_result outbox_flash_care(outbox_flash_log *log);
-/* Writes the commit record for `pages` pages under the given serial. `copying`: as it was. */
 outbox_flash_result outbox_flash_append_commit(outbox_flash_log *log, uint32_t serial,
-                                               uint32_t pages, bool copying, uint32_t *at);
+                                               uint32_t pages, uint32_t *at);
 
 enum { FLASH_COMMIT_BODY_MAX = 4 + 2 * FLASH_RETIRED_MAX };
 void outbox_flash_commit_read(outbox_flash_log *log, const uint8_t *body, uint32_t size);

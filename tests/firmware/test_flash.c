@@ -275,7 +275,7 @@ static void test_a_region_that_holds_something_else_is_left_alone(void **state)
     struct settings settings = device_settings();
     (void)state;
     device_init(&device, &settings, "a");
-    memset(device.nor.bytes, 0x42, 3 * settings.sector_size);
+    memset(device.nor.bytes, 0x42, (size_t)3 * settings.sector_size);
     assert_false(device_start(&device));
     assert_int_equal(device.last_code, OUTBOX_FLASH_FOREIGN);
     device_stop(&device);
