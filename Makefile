@@ -193,8 +193,8 @@ test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests agains
 
 ARM      := arm-none-eabi-
 BOARDS   := mps2_an500 mps2_an385
-CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=65536
-CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=20480
+CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=98304
+CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=98304
 FIRMWARE_SOURCES := $(CORE) $(FLASH) $(BOARD)
 FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common --specs=nano.specs
 # newlib's headers declare what -Wundef and -Wconversion would complain of.

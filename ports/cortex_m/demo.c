@@ -28,8 +28,8 @@ enum {
     BATCH_PAGES = 32,
     HEAP = DEMO_HEAP,
     CACHE_SLOTS = 16,
-    CACHE_SLOT = PAGE + 256, /* and SQLite's header of a cached page: see `demo` in the README */
-    FORWARDER = 14 * 1024
+    CACHE_SLOT = PAGE + 168, /* SQLite's header of a cached page, on 32 bits */
+    FORWARDER = 18 * 1024
 };
 
 static uint64_t heap[HEAP / 8];
@@ -218,16 +218,18 @@ static void open_database(const char *file)
     run("CREATE TABLE IF NOT EXISTS reading(n INTEGER PRIMARY KEY, celsius REAL)");
 }
 
-static void start_outbox(void)
-{
-    static outbox_port port;
-    static const outbox_forwarder_config config = {.mode = OUTBOX_PLAIN,
+static const outbox_forwarder_config forwarding = {.mode = OUTBOX_PLAIN,
                                                    .shared_connection = 1,
                                                    .window = 8,
                                                    .settle_batch = 16,
                                                    .payload_max = 256,
+                                                   .buffer_size = 4096,
                                                    .foreign_check_ms = OUTBOX_NEVER,
                                                    .announce_topic = ""};
+
+static void start_outbox(void)
+{
+    static outbox_port port;
     char sentence[200] = "";
     port = (outbox_port){
         .version = 1, .now_ms = outbox_clock_ms, .random = outbox_random_number, .log = print_log};
@@ -235,7 +237,7 @@ static void start_outbox(void)
     if (outbox_attach(demo.db, &box, &demo.box) != OUTBOX_OK)
         die("attaching", sentence);
     if (outbox_forwarder_init(forwarder_memory, sizeof forwarder_memory, demo.db, &no_link, &port,
-                              &config, &demo.forwarder, sentence, sizeof sentence) != OUTBOX_OK)
+                              &forwarding, &demo.forwarder, sentence, sizeof sentence) != OUTBOX_OK)
         die("making the forwarder", sentence);
     if (outbox_bind(demo.box, &service, demo.forwarder) != OUTBOX_OK)
         die("binding the forwarder", outbox_errmsg(demo.box));
@@ -274,6 +276,22 @@ static void loop(uint32_t events, uint32_t pause_ms)
     }
 }
 
+static int bytes_of(int what)
+{
+    int now = 0, most = 0;
+    return sqlite3_db_status(demo.db, what, &now, &most, 0) == SQLITE_OK ? now : -1;
+}
+
+static void print_heap(void)
+{
+    int statements = 0;
+    for (sqlite3_stmt *it = NULL; (it = sqlite3_next_stmt(demo.db, it)) != NULL;)
+        statements++;
+    print("demo: heap now %lld: %d statements %d, schema %d, pages %d\n", sqlite3_memory_used(),
+          statements, bytes_of(SQLITE_DBSTATUS_STMT_USED), bytes_of(SQLITE_DBSTATUS_SCHEMA_USED),
+          bytes_of(SQLITE_DBSTATUS_CACHE_USED));
+}
+
 static void print_use(void)
 {
     outbox_statistics counts;
@@ -282,6 +300,8 @@ static void print_use(void)
     if (outbox_stats(demo.box, &counts) != OUTBOX_OK)
         die("reading the statistics", outbox_errmsg(demo.box));
     outbox_flash_stats(demo.log, &flash);
+    print("demo: the forwarder has %u bytes of %u\n", (unsigned)outbox_forwarder_size(&forwarding),
+          (unsigned)FORWARDER);
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_USED, &cache_now, &cache_most, 0);
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_OVERFLOW, &spilled, &spilled_most, 0);
     print("demo: %lld accepted, %lld pending, %lld delivered\n", counts.accepted, counts.pending,
@@ -289,6 +309,7 @@ static void print_use(void)
     print("demo: stack %u, heap %lld of %d, cache %d of %d slots and %d bytes of heap\n",
           (unsigned)outbox_stack_used(), sqlite3_memory_highwater(0), HEAP, cache_most, CACHE_SLOTS,
           spilled_most);
+    print_heap();
     print("demo: flash: %llu bytes programmed, %u erases, %u pages, %u to %u erases per sector\n",
           flash.bytes_programmed, (unsigned)flash.erases, (unsigned)flash.pages_mapped,
           (unsigned)flash.erases_min, (unsigned)flash.erases_max);
