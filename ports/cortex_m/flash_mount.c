@@ -242,15 +242,20 @@ static void find_pages(outbox_flash_log *log, uint32_t sector)
         return;
     it->marks |= FLASH_OPEN;
     if (last < log->committed)
-        outbox_flash_trouble_at(log, OUTBOX_FLASH_HEADER_DAMAGED, sector);
+        it->marks |= FLASH_DOUBTFUL;
 }
 
+/* An erase that was cut may leave a sector's header and parts of its records. Nothing in that sector
+ * counts any more, so only where something does the garbage is a damage. */
 static void find_dead(outbox_flash_log *log)
 {
     for (uint32_t i = 0; i < log->driver->sector_count; i++) {
         struct flash_sector *it = &log->sectors[i];
         if (it->live == 0 && it->state == FLASH_USED)
             it->state = FLASH_DEAD;
+        if ((it->marks & FLASH_DOUBTFUL) && it->live != 0)
+            outbox_flash_trouble_at(log, OUTBOX_FLASH_HEADER_DAMAGED, i);
+        it->marks &= (uint8_t)~FLASH_DOUBTFUL;
         log->needs_care |= it->marks != 0;
     }
 }

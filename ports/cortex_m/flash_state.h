@@ -37,7 +37,11 @@ enum flash_sector_state {
 };
 
 /* Marks: why a sector has to be emptied before the next batch. */
-enum { FLASH_OPEN = 1, FLASH_FAILING = 2 }; /* holds what is not committed; a program failed */
+enum {
+    FLASH_OPEN = 1,    /* holds what is not committed */
+    FLASH_FAILING = 2, /* a program of it failed */
+    FLASH_DOUBTFUL = 4 /* during a mount: holds garbage that is from before the last commit */
+};
 
 struct flash_sector {
     uint32_t erases;

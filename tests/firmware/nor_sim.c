@@ -45,10 +45,11 @@ static void check_program(struct nor_sim *nor, uint32_t offset, const uint8_t *d
 }
 
 static void program_bytes(struct nor_sim *nor, uint32_t offset, const uint8_t *data, size_t size,
-                          bool scattered)
+                          enum nor_cut cut)
 {
-    for (size_t i = 0; i < size; i++)
-        nor->bytes[offset + i] &= scattered ? (uint8_t)(data[i] | throw(nor)) : data[i];
+    const size_t first = cut == NOR_TAIL ? size / 2 : 0, end = cut == NOR_HALF ? size / 2 : size;
+    for (size_t i = first; i < end; i++)
+        nor->bytes[offset + i] &= cut == NOR_SCATTER ? (uint8_t)(data[i] | throw(nor)) : data[i];
 }
 
 static void erase_bytes(struct nor_sim *nor, uint32_t sector, enum nor_cut cut)
@@ -56,7 +57,8 @@ static void erase_bytes(struct nor_sim *nor, uint32_t sector, enum nor_cut cut)
     const uint32_t size = nor->driver.sector_size, unit = nor->driver.program_unit;
     uint8_t *bytes = nor->bytes + (size_t)sector * size;
     for (uint32_t i = 0; i < size; i++)
-        if (cut == NOR_WHOLE || (cut == NOR_HALF && i < size / 2))
+        if (cut == NOR_WHOLE || (cut == NOR_HALF && i < size / 2) ||
+            (cut == NOR_TAIL && i >= size / 2))
             bytes[i] = 0xff;
         else if (cut == NOR_SCATTER)
             bytes[i] |= (uint8_t) throw(nor);
@@ -82,10 +84,9 @@ void nor_do(struct nor_sim *nor, const struct nor_operation *operation, enum nor
         erase_bytes(nor, operation->at, cut);
         return;
     }
-    const size_t size = cut == NOR_HALF ? operation->size / 2 : operation->size;
     check_program(nor, operation->at, operation->data, operation->size);
     nor->programmed += operation->size;
-    program_bytes(nor, operation->at, operation->data, size, cut == NOR_SCATTER);
+    program_bytes(nor, operation->at, operation->data, operation->size, cut);
 }
 
 static int perform(struct nor_sim *nor, const struct nor_operation *operation, bool refuses)

@@ -18,9 +18,10 @@
 enum nor_cut {
     NOR_WHOLE,  /* all, and nobody is told */
     NOR_HALF,   /* its first half */
+    NOR_TAIL,   /* its second half: a sector keeps its header */
     NOR_SCATTER /* any of its bits */
 };
-enum { NOR_CUTS = 3 };
+enum { NOR_CUTS = 4 };
 
 struct nor_operation {
     bool is_erase;

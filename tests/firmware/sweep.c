@@ -5,10 +5,10 @@
  *   usage: sweep [quick]
  *
  * One device works. Before each operation of its flash a second device gets a copy of the flash in which
- * that operation is done wholly, in half, or in scattered bits, and is started; at some operation of its
- * own start or work the power goes once more, and then it is judged. Nothing may be wrong. Two scenarios
- * break the rules on purpose (synchronous = OFF; a cache that spills): there the sweep has to find
- * damage, or it has no teeth.
+ * that operation is done wholly, in its first or second half, or in scattered bits, and is started; at
+ * some operation of its own start or work the power goes once more, and then it is judged. Nothing may be
+ * wrong. Two scenarios break the rules on purpose (synchronous = OFF; a cache that spills): there the
+ * sweep has to find damage, or it has no teeth.
  *
  * A failure says scenario, operation and cut; the same program finds it again. `quick` takes each
  * scenario in part.
