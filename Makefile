@@ -221,7 +221,7 @@ endef
 $(foreach board,$(BOARDS),$(eval $(call board_rules,$(board))))
 
 .PHONY: firmware firmware-demo size
-firmware: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3 with 64 KB RAM
+firmware: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3
 	@$(MAKE) --no-print-directory size
 
 firmware-demo: firmware ## run it in QEMU
