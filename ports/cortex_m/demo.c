@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * demo.c - firmware: samples, stores each reading with its event in one transaction, forwards.
+ * demo.c - firmware: samples, stores each reading with its event in one transaction, forwards over MQTT
+ * on the UART.
  *
- *   arguments, from QEMU: events=N (0: go on for ever), ms=N between two, flash=FILE
+ *   arguments, from QEMU: events=N (until the table has N readings; 0: for ever), ms=N between two,
+ *                         flash=FILE, drain=1 (then waits until the broker has acknowledged all)
  *
  * All memory is static; at the end it prints what was used of it. After a crash at any moment the next
- * start goes on: readings and events are there together or not at all.
- *
- * The link is not there yet: this one says that nobody can be reached, so events pile up in the flash.
+ * start goes on: readings and events are there together or not at all, and what the broker has not
+ * acknowledged is sent again.
  */
 #include "clock.h"
 #include "flash_vfs.h"
@@ -16,8 +17,11 @@
 #include "semihost.h"
 #include "start.h"
 #include "uart.h"
+#include "uart_stream.h"
 
 #include <outbox/forwarder.h>
+#include <outbox/stream.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,17 +33,22 @@ enum {
     HEAP = DEMO_HEAP,
     CACHE_SLOTS = 16,
     CACHE_SLOT = PAGE + 168, /* SQLite's header of a cached page, on 32 bits */
-    FORWARDER = 18 * 1024
+    FORWARDER = 18 * 1024,
+    LINK = 3 * 1024,
+    WINDOW = 8
 };
 
 static uint64_t heap[HEAP / 8];
 static uint64_t cache[CACHE_SLOTS * CACHE_SLOT / 8];
 static uint64_t log_memory[OUTBOX_FLASH_MEMORY(NOR_QEMU_SECTORS, PAGE, PAGES, BATCH_PAGES) / 8 + 1];
 static uint64_t forwarder_memory[FORWARDER / 8];
+static uint64_t link_memory[LINK / 8];
 
 static struct {
     sqlite3 *db;
     outbox *box;
+    outbox_port port;
+    outbox_link *link;
     outbox_forwarder *forwarder;
     outbox_flash_log *log;
     uint32_t boot_seconds;
@@ -114,46 +123,6 @@ static void seed(void)
     outbox_random_seed(&now, sizeof now);
     outbox_random_seed(&clock, sizeof clock);
 }
-
-/* ---- A link that reaches nobody --------------------------------------------------------------------------- */
-
-static outbox_link_result no_open(outbox_link *link)
-{
-    (void)link;
-    return OUTBOX_LINK_DOWN;
-}
-
-static outbox_link_result no_publish(outbox_link *link, uint32_t token,
-                                     const outbox_message *message)
-{
-    (void)link, (void)token, (void)message;
-    return OUTBOX_LINK_DOWN;
-}
-
-static outbox_link_result no_poll(outbox_link *link, outbox_link_event *event)
-{
-    (void)link, (void)event;
-    return OUTBOX_LINK_AGAIN;
-}
-
-static void no_close(outbox_link *link)
-{
-    (void)link;
-}
-
-static outbox_link_result no_probe(outbox_link *link)
-{
-    (void)link;
-    return OUTBOX_LINK_AGAIN;
-}
-
-static const outbox_link_methods no_methods = {.version = 1,
-                                               .open = no_open,
-                                               .publish = no_publish,
-                                               .poll = no_poll,
-                                               .close = no_close,
-                                               .probe = no_probe};
-static outbox_link no_link = {&no_methods};
 
 /* ---- What the handle tells the forwarder ------------------------------------------------------------------ */
 
@@ -230,24 +199,41 @@ static void open_database(const char *file)
 
 static const outbox_forwarder_config forwarding = {.mode = OUTBOX_PLAIN,
                                                    .shared_connection = 1,
-                                                   .window = 8,
+                                                   .window = WINDOW,
                                                    .settle_batch = 16,
                                                    .payload_max = 256,
                                                    .buffer_size = 4096,
                                                    .foreign_check_ms = OUTBOX_NEVER,
+                                                   .backoff_max_ms = 5000,
                                                    .announce_topic = ""};
+
+/* Nobody says when the connection behind the UART ends: the times are short. */
+static const outbox_stream_link_config mqtt = {.client_id = "outbox-demo",
+                                               .keep_alive_seconds = 5,
+                                               .connect_timeout_ms = 3000,
+                                               .window = WINDOW,
+                                               .send_buffer = 1024,
+                                               .receive_buffer = 128};
+
+static void start_link(void)
+{
+    char sentence[200] = "";
+    demo.port = (outbox_port){
+        .version = 1, .now_ms = outbox_clock_ms, .random = outbox_random_number, .log = print_log};
+    if (outbox_stream_link_init(link_memory, sizeof link_memory, outbox_uart_stream(), &demo.port,
+                                &mqtt, &demo.link, sentence, sizeof sentence) != OUTBOX_OK)
+        die("making the link", sentence);
+}
 
 static void start_outbox(void)
 {
-    static outbox_port port;
     char sentence[200] = "";
-    port = (outbox_port){
-        .version = 1, .now_ms = outbox_clock_ms, .random = outbox_random_number, .log = print_log};
     const outbox_config box = {.payload_max = 256, .sentence = sentence, .sentence_size = 200};
     if (outbox_attach(demo.db, &box, &demo.box) != OUTBOX_OK)
         die("attaching", sentence);
-    if (outbox_forwarder_init(forwarder_memory, sizeof forwarder_memory, demo.db, &no_link, &port,
-                              &forwarding, &demo.forwarder, sentence, sizeof sentence) != OUTBOX_OK)
+    if (outbox_forwarder_init(forwarder_memory, sizeof forwarder_memory, demo.db, demo.link,
+                              &demo.port, &forwarding, &demo.forwarder, sentence,
+                              sizeof sentence) != OUTBOX_OK)
         die("making the forwarder", sentence);
     if (outbox_bind(demo.box, &service, demo.forwarder) != OUTBOX_OK)
         die("binding the forwarder", outbox_errmsg(demo.box));
@@ -255,34 +241,65 @@ static void start_outbox(void)
 
 /* ---- Work ------------------------------------------------------------------------------------------------------ */
 
-static void store_reading(void)
+static uint32_t readings(void)
+{
+    sqlite3_stmt *statement = NULL;
+    uint32_t count = 0;
+    if (sqlite3_prepare_v2(demo.db, "SELECT max(n) FROM reading", -1, &statement, NULL) !=
+            SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_ROW)
+        die("counting the readings", sqlite3_errmsg(demo.db));
+    count = (uint32_t)sqlite3_column_int64(statement, 0);
+    (void)sqlite3_finalize(statement); /* the row is read */
+    return count;
+}
+
+static void store_reading(uint32_t number)
 {
     char payload[101], sql[80];
     const unsigned tenths = 200 + outbox_random_number(NULL) % 50;
-    sqlite3_snprintf((int)sizeof sql, sql, "INSERT INTO reading(celsius) VALUES(%u.%u)",
+    sqlite3_snprintf((int)sizeof sql, sql, "INSERT INTO reading VALUES(%u, %u.%u)",
+                     (unsigned)number, tenths / 10, tenths % 10);
+    sqlite3_snprintf((int)sizeof payload, payload, "{\"n\":%u,\"celsius\":%u.%u}", (unsigned)number,
                      tenths / 10, tenths % 10);
-    run("BEGIN IMMEDIATE");
-    run(sql);
-    sqlite3_snprintf((int)sizeof payload, payload, "{\"n\":%lld,\"celsius\":%u.%u}",
-                     sqlite3_last_insert_rowid(demo.db), tenths / 10, tenths % 10);
     const outbox_event event = {
         .topic = "plant/7/temp", .payload = payload, .payload_len = strlen(payload)};
+    run("BEGIN IMMEDIATE");
+    run(sql);
     if (outbox_put(demo.box, &event, NULL) != OUTBOX_OK)
         die("putting an event", outbox_errmsg(demo.box));
     run("COMMIT");
 }
 
-static void loop(uint32_t events, uint32_t pause_ms)
+static void step(void)
 {
-    uint32_t next_reading = outbox_clock_ms(NULL), stored = 0, next_ms;
+    uint32_t next_ms;
+    (void)outbox_forwarder_step(demo.forwarder, &next_ms); /* what is wrong goes to the log */
+    outbox_clock_wait();                                   /* QEMU's own loop starves without it */
+}
+
+static void sample(uint32_t events, uint32_t pause_ms)
+{
+    uint32_t next_reading = outbox_clock_ms(NULL), stored = readings();
+    print("demo: begins with %u readings\n", (unsigned)stored);
     while (events == 0 || stored < events) {
         if ((int32_t)(outbox_clock_ms(NULL) - next_reading) >= 0) {
             next_reading += pause_ms;
-            store_reading();
-            stored++;
+            store_reading(++stored);
         }
-        (void)outbox_forwarder_step(demo.forwarder, &next_ms); /* what is wrong goes to the log */
-        outbox_clock_wait(); /* QEMU's own loop starves without it */
+        step();
+    }
+}
+
+/* Counting is a query, so not in every turn. */
+static void drain(void)
+{
+    outbox_statistics counts = {.pending = 1};
+    while (counts.pending > 0) {
+        for (int i = 0; i < 50; i++)
+            step();
+        if (outbox_stats(demo.box, &counts) != OUTBOX_OK)
+            die("reading the statistics", outbox_errmsg(demo.box));
     }
 }
 
@@ -310,8 +327,9 @@ static void print_use(void)
     if (outbox_stats(demo.box, &counts) != OUTBOX_OK)
         die("reading the statistics", outbox_errmsg(demo.box));
     outbox_flash_stats(demo.log, &flash);
-    print("demo: the forwarder has %u bytes of %u\n", (unsigned)outbox_forwarder_size(&forwarding),
-          (unsigned)FORWARDER);
+    print("demo: the forwarder has %u bytes of %u, the link %u of %u\n",
+          (unsigned)outbox_forwarder_size(&forwarding), (unsigned)FORWARDER,
+          (unsigned)outbox_stream_link_size(&mqtt), (unsigned)LINK);
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_USED, &cache_now, &cache_most, 0);
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_OVERFLOW, &spilled, &spilled_most, 0);
     print("demo: %lld accepted, %lld pending, %lld delivered\n", counts.accepted, counts.pending,
@@ -335,14 +353,18 @@ int main(void)
     give_memory();
     const uint32_t events = argument(arguments, "events=", 100);
     const uint32_t pause_ms = argument(arguments, "ms=", 10);
+    const bool drains = argument(arguments, "drain=", 0) != 0;
     file = strstr(arguments, "flash=");
     if (file) {
         file += 6;
         file[strcspn(file, " ")] = '\0';
     }
     open_database(file);
+    start_link();
     start_outbox();
-    loop(events, pause_ms);
+    sample(events, pause_ms);
+    if (drains)
+        drain();
     print_use();
     outbox_detach(demo.box); /* closes the forwarder */
     if (sqlite3_close(demo.db) != SQLITE_OK)
