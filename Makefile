@@ -58,15 +58,15 @@ SIM       := $(wildcard tests/sim/*.c)
 FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
 FIRMWARE  := $(wildcard tests/firmware/*.c)
-PRODUCT   := $(CORE) $(PORT) $(FLASH) $(CLI) $(EXTENSION) $(EXAMPLES)
+PRODUCT   := $(CORE) $(WITHOUT) $(PORT) $(FLASH) $(CLI) $(EXTENSION) $(EXAMPLES)
 TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) $(FIRMWARE) tests/fuzz/fuzz.c
-FORMATTED := $(PRODUCT) $(WITHOUT) $(BOARD) $(TESTING) $(HEADERS) \
+FORMATTED := $(PRODUCT) $(BOARD) $(TESTING) $(HEADERS) \
              $(wildcard $(foreach d,src src/cli src/extension ports/* examples tests tests/*,$(d)/*.h))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))
 
-flags_of = -Iinclude $(if $(filter $(CORE) $(EXTENSION),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
+flags_of = -Iinclude $(if $(filter $(CORE) $(WITHOUT) $(EXTENSION),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
            $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Iports -Itests)
 
 # ---- Libraries, command, examples ----------------------------------------------------------------
