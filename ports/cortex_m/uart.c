@@ -16,8 +16,11 @@ enum { RING = 1024, RECEIVED = 2 };             /* INTERRUPT */
 static uint8_t ring[RING];
 static volatile uint32_t first, end, lost;
 
+/* Acknowledged before the reading: a byte that comes behind the last look asks anew. The other way round
+ * its request would be taken back, and as it stays unread, there would never be another one. */
 void outbox_uart_received(void)
 {
+    UART0[INTERRUPT] = RECEIVED;
     while (UART0[STATE] & RECEIVE_FULL) {
         const uint8_t byte = (uint8_t)UART0[DATA];
         if (end - first == RING) {
@@ -27,7 +30,6 @@ void outbox_uart_received(void)
         ring[end % RING] = byte;
         end = end + 1;
     }
-    UART0[INTERRUPT] = RECEIVED;
 }
 
 void outbox_uart_open(void)
