@@ -58,8 +58,10 @@ SIM       := $(wildcard tests/sim/*.c)
 FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
 FIRMWARE  := $(wildcard tests/firmware/*.c)
+CONFORMANCE := $(wildcard tests/conformance/*.c)
 PRODUCT   := $(CORE) $(WITHOUT) $(PORT) $(FLASH) $(CLI) $(EXTENSION) $(EXAMPLES)
-TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) $(FIRMWARE) tests/fuzz/fuzz.c
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) $(FIRMWARE) $(CONFORMANCE) \
+             tests/fuzz/fuzz.c
 FORMATTED := $(PRODUCT) $(BOARD) $(TESTING) $(HEADERS) \
              $(wildcard $(foreach d,src src/cli src/extension ports/* examples tests tests/*,$(d)/*.h))
 
@@ -139,7 +141,8 @@ SEEDS       ?= 500
 CHECKS            := tests/check_symbols.sh tests/check_promises.sh
 
 # Helpers go through an archive, so that a test takes only those that it uses.
-$(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)))
+$(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)) $(CONFORMANCE) \
+                                                 tests/firmware/nor_sim.c)
 $(BUILD)/tests/integration/libhelpers.a: $(call objects,$(filter tests/integration/%,$(HELPERS)))
 $(BUILD)/tests/%/libhelpers.a: | deps
 	@mkdir -p $(@D); rm -f $@
