@@ -174,6 +174,16 @@ judge() {
         }' "$received"
 }
 
+# What the board says at the end of its memory: stack N, heap N of N. Its stack has 8 KB, and an eighth of
+# it must be left; of the heap a sixteenth, since what is free is in pieces.
+gate_memory() {
+    sed -nE 's/^demo: stack ([0-9]+), heap ([0-9]+) of ([0-9]+).*/\1 \2 \3/p' "$folder/board" | tail -n 1 | {
+        read -r stack heap all || fail 'the board does not say what it has used'
+        [ "$stack" -le 7168 ] || fail "the stack took $stack bytes of 8,192"
+        [ "$heap" -le $((all - all / 16)) ] || fail "the heap took $heap bytes of $all"
+    } || exit 1
+}
+
 : >"$received"
 : >"$folder/board"
 killed=0
@@ -187,4 +197,5 @@ for _ in {1..200}; do # the broker has acknowledged all; the recorder may be a m
 done
 echo "$machine: killed $killed times, broker restarted once"
 judge || fail 'what was received is not what was sent'
+gate_memory
 grep -E 'stack|flash:|accepted' "$folder/board" | tail -n 3
