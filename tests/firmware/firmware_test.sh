@@ -17,13 +17,13 @@ set -u
 elf=${1:?usage: firmware_test.sh FIRMWARE.elf [EVENTS [KILLS]]}
 events=${2:-1000}
 kills=${3:-20}
-machine=$(basename "$elf" .elf | tr _ -)
 PATH=$PATH:/usr/sbin:/sbin
 
 for tool in arm-none-eabi-gcc qemu-system-arm mosquitto mosquitto_sub; do
     command -v "$tool" >/dev/null || { echo "left out: there is no $tool here"; exit 0; }
 done
 
+machine=$(basename "$elf" .elf | tr _ -)
 folder=$(mktemp -d) || exit 1
 received=$folder/received
 broker='' recorder='' board='' port=''
