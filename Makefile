@@ -44,7 +44,10 @@ endif
 
 HEADERS   := $(wildcard include/outbox/*.h)
 CORE      := $(wildcard src/*.c)
+WITHOUT   := $(wildcard src/without/*.c)
 PORT      := $(wildcard ports/linux/*.c)
+FLASH     := $(wildcard ports/cortex_m/flash_*.c)
+BOARD     := $(filter-out $(FLASH),$(wildcard ports/cortex_m/*.c))
 CLI       := $(wildcard src/cli/*.c)
 EXTENSION := $(wildcard src/extension/*.c)
 EXAMPLES  := $(wildcard examples/*.c)
@@ -54,16 +57,19 @@ BENCHES   := $(wildcard tests/bench/*.c)
 SIM       := $(wildcard tests/sim/*.c)
 FAULTS    := $(wildcard tests/faults/*.c)
 FUZZERS   := $(wildcard tests/fuzz/fuzz_*.c)
-PRODUCT   := $(CORE) $(PORT) $(CLI) $(EXTENSION) $(EXAMPLES)
-TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) tests/fuzz/fuzz.c
-FORMATTED := $(PRODUCT) $(TESTING) $(HEADERS) \
-             $(wildcard $(foreach d,src src/cli src/extension ports/linux examples tests tests/*,$(d)/*.h))
+FIRMWARE  := $(wildcard tests/firmware/*.c)
+CONFORMANCE := $(wildcard tests/conformance/*.c)
+PRODUCT   := $(CORE) $(WITHOUT) $(PORT) $(FLASH) $(CLI) $(EXTENSION) $(EXAMPLES)
+TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) $(FIRMWARE) $(CONFORMANCE) \
+             tests/fuzz/fuzz.c
+FORMATTED := $(PRODUCT) $(BOARD) $(TESTING) $(HEADERS) \
+             $(wildcard $(foreach d,src src/cli src/extension ports/* examples tests tests/*,$(d)/*.h))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(patsubst %.c,$(BUILD)/%,$(1))
 
-flags_of = -Iinclude $(if $(filter $(CORE) $(EXTENSION),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
-           $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Itests)
+flags_of = -Iinclude $(if $(filter $(CORE) $(WITHOUT) $(EXTENSION),$(1)),-Isrc,-D_GNU_SOURCE -pthread) \
+           $(if $(filter tests/%,$(1)),-Isrc -Iports/linux -Iports -Itests)
 
 # ---- Libraries, command, examples ----------------------------------------------------------------
 
@@ -135,7 +141,8 @@ SEEDS       ?= 500
 CHECKS            := tests/check_symbols.sh tests/check_promises.sh
 
 # Helpers go through an archive, so that a test takes only those that it uses.
-$(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)))
+$(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)) $(CONFORMANCE) \
+                                                 tests/firmware/nor_sim.c)
 $(BUILD)/tests/integration/libhelpers.a: $(call objects,$(filter tests/integration/%,$(HELPERS)))
 $(BUILD)/tests/%/libhelpers.a: | deps
 	@mkdir -p $(@D); rm -f $@
@@ -147,6 +154,39 @@ $(INTEGRATION_TESTS) $(call programs,$(BENCHES)): $(BUILD)/tests/integration/lib
 $(call programs,$(TESTS) $(BENCHES)): %: %.o $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $< $(filter %/libhelpers.a,$^) $(BUILD)/liboutbox.a -lcmocka $(LIBS)
+
+# ---- Tests on simulated flash --------------------------------------------------------------------
+# They need SQLite as the firmware has it, so it is built for this machine in the same way.
+
+FLASH_TESTS := $(call programs,$(wildcard tests/firmware/test_*.c) tests/firmware/sweep.c)
+FLASH_RUNS  := $(if $(findstring thread,$(SANITIZE)),,$(filter %/test_flash,$(FLASH_TESTS)) \
+               $(wildcard tests/firmware/test_*.sh))
+FLASH_SQLITE := $(BUILD)/firmware/sqlite
+SQLITE_OPTIONS := $(addprefix -D,$(shell sed -n '/^SQLITE_/p' ports/cortex_m/sqlite/options))
+
+# The lock file pins the package, the sums pin the two files that are taken from it. Nothing of the
+# package is run.
+$(FLASH_SQLITE)/sqlite3.c: $(addprefix ports/cortex_m/sqlite/,package.json package-lock.json sha256) | deps-npm
+	@mkdir -p $(@D)
+	@echo '  NPM   $@'
+	$(Q)cp $^ $(@D) && cd $(@D) && \
+	  npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null && \
+	  cp node_modules/better-sqlite3/deps/sqlite3/sqlite3.h node_modules/better-sqlite3/deps/sqlite3/sqlite3.c . && \
+	  sha256sum --quiet --check sha256 && rm -rf node_modules
+	@touch $@
+
+$(FLASH_SQLITE)/sqlite3.o: $(FLASH_SQLITE)/sqlite3.c ports/cortex_m/sqlite/options
+	@echo '  CC    $<'
+	$(Q)$(CC) -O1 -g -w -fPIC $(SQLITE_OPTIONS) -c -o $@ $<
+
+$(FLASH_TESTS): %: %.o $(call objects,$(FLASH) tests/firmware/device.c tests/firmware/nor_sim.c) \
+                $(FLASH_SQLITE)/sqlite3.o $(BUILD)/liboutbox.a
+	@echo '  LINK  $@'
+	$(Q)$(LINK) -o $@ $(filter %.o,$^) $(BUILD)/liboutbox.a -lcmocka -lm
+
+.PHONY: flash-sweep
+flash-sweep: deps $(BUILD)/tests/firmware/sweep ## cut the power at every operation of the flash, twice each
+	@$(BUILD)/tests/firmware/sweep
 
 # TSan of gcc 12 and clang 14 cannot live with the address randomisation of newer kernels.
 FIXED_ADDRESSES = $(if $(findstring thread,$(SANITIZE)),$(shell setarch -R true 2>&- && echo setarch -R))
@@ -163,9 +203,13 @@ OVER_STREAM := link link_end link_peer link_process wire tls delivery \
 OTHER_LINK := $(addsuffix @stream,$(filter $(addprefix $(BUILD)/tests/integration/test_,$(OVER_STREAM)), \
                                            $(INTEGRATION_TESTS)))
 
-.PHONY: test test-unit test-integration test-stream
-test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
-	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
+.PHONY: test test-unit test-integration test-stream test-flash
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(FLASH_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
+	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(FLASH_RUNS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) \
+	  $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
+
+test-flash: deps all $(FLASH_TESTS) ## run the tests on simulated flash: power cuts, wear, failures
+	$(RUN) $(FLASH_RUNS)
 
 test-unit: deps all $(UNIT_TESTS) ## run the unit tests: no broker, no clock, seconds
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS)
@@ -199,6 +243,58 @@ $(CURRENT): $(NPM_SQLITE)
 test-current: deps $(UNIT_TESTS) $(CURRENT) ## run the tests of captures on a current SQLite
 	@for test in $(filter %test_capture %test_capture_traps,$(UNIT_TESTS)); do \
 	  LD_LIBRARY_PATH=$(dir $(CURRENT)) $$test || exit; done
+
+# ---- Firmware --------------------------------------------------------------------------------------
+# Core, flash log and demo for the boards of QEMU; SQLite in the same build. Start-up and linker scripts
+# are ours, of the C library only string.h and the compiler's helpers are used.
+
+ARM      := arm-none-eabi-
+BOARDS   := mps2_an500 mps2_an385
+CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=114688
+CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=114688
+# What src/without stands in for is left out.
+FIRMWARE_CORE := $(filter-out $(addprefix src/,capture%.c change.c drift.c snapshot.c),$(CORE)) $(WITHOUT)
+FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)
+FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common --specs=nano.specs
+# newlib's headers declare what -Wundef and -Wconversion would complain of.
+FIRMWARE_WARNINGS := $(filter-out -Wundef -Wconversion -Wsign-conversion,$(WARNINGS))
+
+define board_rules
+$(BUILD)/firmware/$(1)/sqlite3.o: $(FLASH_SQLITE)/sqlite3.c ports/cortex_m/sqlite/options | deps-firmware
+	@mkdir -p $$(@D)
+	@echo '  ARM   $$@'
+	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -w $$(SQLITE_OPTIONS) -c -o $$@ $$<
+
+$(BUILD)/firmware/$(1)/%.o: %.c $(FLASH_SQLITE)/sqlite3.c Makefile | deps-firmware
+	@mkdir -p $$(@D)
+	@echo '  ARM   $$@'
+	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -std=c11 -DNDEBUG $$(FIRMWARE_WARNINGS) -MMD -MP \
+	  -Iinclude -Isrc -isystem $(FLASH_SQLITE) -c -o $$@ $$<
+
+$(BUILD)/firmware/$(1).elf: $$(patsubst %.c,$(BUILD)/firmware/$(1)/%.o,$$(FIRMWARE_SOURCES)) \
+                           $(BUILD)/firmware/$(1)/sqlite3.o $(wildcard ports/cortex_m/boards/*.ld)
+	@echo '  LINK  $$@'
+	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -nostartfiles -Lports/cortex_m/boards \
+	  -Tports/cortex_m/boards/$(1).ld -Wl,--gc-sections -Wl,-Map,$$@.map -o $$@ $$(filter %.o,$$^)
+endef
+$(foreach board,$(BOARDS),$(eval $(call board_rules,$(board))))
+
+.PHONY: firmware firmware-demo firmware-test size
+firmware: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3
+	@$(MAKE) --no-print-directory size
+
+firmware-demo: firmware ## run it in QEMU
+	@for board in $(BOARDS); do bash tests/firmware/run_qemu.sh $(BUILD)/firmware/$$board.elf events=300 || exit; done
+
+# Where the compiler or QEMU is not to be had, the script says so.
+firmware-test: ## the M7 demo in QEMU against a real mosquitto: killed 20 times, broker restarted
+	@$(MAKE) --no-print-directory deps deps-firmware || true
+	@if command -v $(ARM)gcc >/dev/null; then \
+	  $(MAKE) --no-print-directory $(BUILD)/firmware/mps2_an500.elf; fi
+	@bash tests/firmware/firmware_test.sh $(BUILD)/firmware/mps2_an500.elf
+
+size: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## what the firmware takes: SQLite, core, port
+	@bash tests/firmware/size.sh $(ARM) $^
 
 # ---- Fuzzing -------------------------------------------------------------------------------------
 
@@ -323,6 +419,7 @@ BUILD_PACKAGES := gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev 
                   $(if $(findstring clang,$(CC)),clang)
 TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl \
                   $(shell command -v npm >/dev/null || echo nodejs npm)
+FIRMWARE_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
 
 # $(call need,PACKAGES): installs those that are missing; silent when none is.
@@ -341,12 +438,18 @@ $$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null ||
   { echo 'apt-get failed. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; }
 endef
 
-.PHONY: deps deps-build deps-lint
+.PHONY: deps deps-build deps-lint deps-npm deps-firmware
 deps-build:
 	$(call need,$(BUILD_PACKAGES))
 
 deps: deps-build ## install through apt what build, tests and demo need; silent if nothing is missing
 	$(call need,$(TEST_PACKAGES))
+
+deps-npm: # another npm than Debian's will do
+	$(if $(shell command -v npm),,$(call need,npm))
+
+deps-firmware: ## install through apt the compiler for Cortex-M and QEMU
+	$(call need,$(FIRMWARE_PACKAGES))
 
 deps-lint: deps ## install through apt what lint needs as well
 	$(call need,$(LINT_PACKAGES))
