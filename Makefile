@@ -143,7 +143,7 @@ CHECKS            := tests/check_symbols.sh tests/check_promises.sh
 # Helpers go through an archive, so that a test takes only those that it uses.
 $(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)) $(CONFORMANCE) \
                                                  tests/firmware/nor_sim.c)
-$(BUILD)/tests/integration/libhelpers.a: $(call objects,$(filter tests/integration/%,$(HELPERS)))
+$(BUILD)/tests/integration/libhelpers.a: $(call objects,$(filter tests/integration/%,$(HELPERS)) $(CONFORMANCE))
 $(BUILD)/tests/%/libhelpers.a: | deps
 	@mkdir -p $(@D); rm -f $@
 	$(Q)$(AR) qcs $@ $(filter %.o,$^)
