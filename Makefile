@@ -463,4 +463,5 @@ help: ## list the targets
 
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/%.d,$(PRODUCT) $(TESTING)) \
-  $(patsubst %.c,$(BUILD)/loadable/%.d,$(CORE) $(EXTENSION))
+  $(patsubst %.c,$(BUILD)/loadable/%.d,$(CORE) $(EXTENSION)) \
+  $(foreach board,$(BOARDS),$(patsubst %.c,$(BUILD)/firmware/$(board)/%.d,$(FIRMWARE_SOURCES)))

@@ -4,7 +4,8 @@
  * on the UART.
  *
  *   arguments, from QEMU: events=N (until N readings were taken; 0: for ever), ms=N between two,
- *                         flash=FILE, drain=1 (then waits until the broker has acknowledged all)
+ *                         flash=FILE, drain=1 (then waits until the broker has acknowledged all),
+ *                         fail=N (each Nth operation of the flash fails), dead=N (from there on all do)
  *
  * All memory is static; at the end it prints what was used of it. The flash is bounded too: the newest
  * READINGS are kept, and without a broker the newest EVENTS; those that had to leave are announced.
@@ -188,12 +189,12 @@ static void give_memory(void)
         die("configuring SQLite", "refused");
 }
 
-OWN_FRAME static void open_database(const char *file)
+OWN_FRAME static void open_database(const char *file, outbox_nor_qemu_faults faults)
 {
     static outbox_flash_vfs vfs;
     outbox_flash_config config = {
         .page_size = PAGE, .pages = PAGES, .batch_pages = BATCH_PAGES, .report = print_trouble};
-    config.driver = outbox_nor_qemu_open(file);
+    config.driver = outbox_nor_qemu_open(file, faults);
     if (!config.driver)
         die("opening the flash", "the host's file cannot be used");
     if (outbox_flash_mount(log_memory, sizeof log_memory, &config, &demo.log) != OUTBOX_FLASH_OK)
@@ -411,12 +412,14 @@ int main(void)
     const uint32_t events = argument(arguments, "events=", 100);
     const uint32_t pause_ms = argument(arguments, "ms=", 10);
     const bool drains = argument(arguments, "drain=", 0) != 0;
+    const outbox_nor_qemu_faults faults = {.every = argument(arguments, "fail=", 0),
+                                           .from = argument(arguments, "dead=", 0)};
     file = strstr(arguments, "flash=");
     if (file) {
         file += 6;
         file[strcspn(file, " ")] = '\0';
     }
-    open_database(file);
+    open_database(file, faults);
     start_link();
     start_outbox();
     sample(events, pause_ms);

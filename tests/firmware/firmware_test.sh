@@ -24,7 +24,7 @@ start() { start_board "$(bridge)" "events=$events" ms=15 drain=1; }
 await_progress() {
     local before
     before=$(received)
-    await 300 eval "[ \$(received) -gt $before ] || ! kill -0 $board 2>/dev/null"
+    await 300 eval "[ \$(received) -gt $before ] || ! runs $board"
     [ "$(received)" -gt "$before" ] || fail 'nothing arrives'
 }
 
@@ -35,7 +35,7 @@ run_lives() {
         [ $((life % 4)) -ne 1 ] || await_progress # in the other lives it may die before
         [ "$life" -ne $((kills / 2)) ] || { await_progress; kill_broker; }
         sleep "0.$((10 + RANDOM % 50))"
-        kill -0 "$board" 2>/dev/null || fail "the board was ready before kill $life"
+        runs "$board" || fail "the board was ready before kill $life"
         end "$board" KILL
     done
 }

@@ -47,6 +47,8 @@ end() { # PID SIGNAL - without bash's remark on it
     { wait "$1"; } 2>/dev/null
 }
 
+runs() { kill -0 "$1" 2>/dev/null; } # PID
+
 await() { # TENTHS COMMAND... - until it succeeds
     local i tenths=$1
     shift
@@ -64,8 +66,8 @@ answers() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 start_broker() {
     mosquitto -c "$folder/mosquitto.conf" >>"$folder/broker.log" 2>&1 &
     broker=$!
-    await 100 eval 'answers || ! kill -0 "$broker" 2>/dev/null'
-    kill -0 "$broker" 2>/dev/null
+    await 100 eval "answers || ! runs $broker"
+    runs "$broker"
 }
 
 find_port() {
@@ -156,7 +158,7 @@ start_board() { # CHARDEV ARGUMENT... - CHARDEV: `bridge` to the broker, or `nul
 }
 
 await_end() {
-    await 1800 eval '! kill -0 "$board" 2>/dev/null' ||
+    await 1800 eval "! runs $board" ||
         fail 'the board does not come to an end in three minutes'
     wait "$board" || fail "the board ends with status $?"
     board=''

@@ -25,6 +25,7 @@ stage() { # NAME COMMAND...
     return "$status"
 }
 
+# shellcheck disable=SC2317 # called by stage
 build() { "$make" --no-print-directory "${jobs[@]}" "$@"; }
 
 run() {
@@ -38,6 +39,8 @@ run() {
         bash tests/firmware/firmware_test.sh "$m7" 1000 20 || return
     stage 'M7: no broker until the flash has turned over, then one' \
         bash tests/firmware/offline_test.sh "$m7" || return
+    stage 'M7: operations of the flash fail, then all of them' \
+        bash tests/firmware/fault_test.sh "$m7" || return
     stage 'M3: 100 readings, 2 kills, broker killed' \
         bash tests/firmware/firmware_test.sh "$m3" 100 2
 }

@@ -288,6 +288,7 @@ test_a_flash_that_takes_nothing_more_is_a_code_of_step_and_put_and_loses_nothing
     assert_int_equal(outbox_stats(device.box, &counts), OUTBOX_OK);
     assert_int_equal(counts.pending, 60);
     assert_true(is_of_the_disk(counts.last_error));
+    assert_null(strstr(counts.last_error_text, "unable to open"));
     print_message("takes nothing more while forwarding: %s; %d of 60 were sent\n",
                   counts.last_error_text, device.history.received);
     device.nor.fails_programs = device.nor.fails_erases = false;
