@@ -3,12 +3,15 @@
  * demo.c - firmware: samples, stores each reading with its event in one transaction, forwards over MQTT
  * on the UART.
  *
- *   arguments, from QEMU: events=N (until the table has N readings; 0: for ever), ms=N between two,
- *                         flash=FILE, drain=1 (then waits until the broker has acknowledged all)
+ *   arguments, from QEMU: events=N (until N readings were taken; 0: for ever), ms=N between two,
+ *                         flash=FILE, drain=1 (then waits until the broker has acknowledged all),
+ *                         fail=N (each Nth operation of the flash fails), dead=N (from there on all do)
  *
- * All memory is static; at the end it prints what was used of it. After a crash at any moment the next
- * start goes on: readings and events are there together or not at all, and what the broker has not
- * acknowledged is sent again.
+ * All memory is static; at the end it prints what was used of it. The flash is bounded too: the newest
+ * READINGS are kept, and without a broker the newest EVENTS; those that had to leave are announced.
+ * After a crash at any moment the next start goes on: readings and events are there together or not at
+ * all, and what the broker has not acknowledged is sent again. A reading that the flash does not take is
+ * tried again, and said.
  */
 #include "clock.h"
 #include "flash_vfs.h"
@@ -33,10 +36,18 @@ enum {
     HEAP = DEMO_HEAP,
     CACHE_SLOTS = 16,
     CACHE_SLOT = PAGE + 168, /* SQLite's header of a cached page, on 32 bits */
-    FORWARDER = 18 * 1024,
+    FORWARDER = 18 * 1024 + 64,
     LINK = 3 * 1024,
-    WINDOW = 8
+    WINDOW = 8,
+    /* Both together, and the outbox's own 16 pages, fit into PAGES: some 25 readings or 5 events a page. */
+    READINGS = 2000,
+    EVENTS = 1000,
+    READINGS_PIECE = 8 /* deleted at once, every so many: a transaction changes few pages */
 };
+
+/* Of what is called once only: the compiler would make it part of main, and its buffers would take
+ * stack for ever. */
+#define OWN_FRAME __attribute__((noinline))
 
 static uint64_t heap[HEAP / 8];
 static uint64_t cache[CACHE_SLOTS * CACHE_SLOT / 8];
@@ -52,6 +63,8 @@ static struct {
     outbox_forwarder *forwarder;
     outbox_flash_log *log;
     uint32_t boot_seconds;
+    uint32_t oldest; /* of the readings in the table */
+    bool is_failing; /* no reading could be stored, and that was said */
 } demo;
 
 /* ---- Text ---------------------------------------------------------------------------------------------- */
@@ -176,12 +189,12 @@ static void give_memory(void)
         die("configuring SQLite", "refused");
 }
 
-static void open_database(const char *file)
+OWN_FRAME static void open_database(const char *file, outbox_nor_qemu_faults faults)
 {
     static outbox_flash_vfs vfs;
     outbox_flash_config config = {
         .page_size = PAGE, .pages = PAGES, .batch_pages = BATCH_PAGES, .report = print_trouble};
-    config.driver = outbox_nor_qemu_open(file);
+    config.driver = outbox_nor_qemu_open(file, faults);
     if (!config.driver)
         die("opening the flash", "the host's file cannot be used");
     if (outbox_flash_mount(log_memory, sizeof log_memory, &config, &demo.log) != OUTBOX_FLASH_OK)
@@ -197,7 +210,7 @@ static void open_database(const char *file)
     run("CREATE TABLE IF NOT EXISTS reading(n INTEGER PRIMARY KEY, celsius REAL)");
 }
 
-static const outbox_forwarder_config forwarding = {.mode = OUTBOX_PLAIN,
+static const outbox_forwarder_config forwarding = {.mode = OUTBOX_BINARY,
                                                    .shared_connection = 1,
                                                    .window = WINDOW,
                                                    .settle_batch = 16,
@@ -205,7 +218,7 @@ static const outbox_forwarder_config forwarding = {.mode = OUTBOX_PLAIN,
                                                    .buffer_size = 4096,
                                                    .foreign_check_ms = OUTBOX_NEVER,
                                                    .backoff_max_ms = 5000,
-                                                   .announce_topic = ""};
+                                                   .announce_topic = "plant/7/dropped"};
 
 /* Nobody says when the connection behind the UART ends: the times are short. */
 static const outbox_stream_link_config mqtt = {.client_id = "outbox-demo",
@@ -215,7 +228,7 @@ static const outbox_stream_link_config mqtt = {.client_id = "outbox-demo",
                                                .send_buffer = 1024,
                                                .receive_buffer = 128};
 
-static void start_link(void)
+OWN_FRAME static void start_link(void)
 {
     char sentence[200] = "";
     demo.port = (outbox_port){
@@ -225,10 +238,14 @@ static void start_link(void)
         die("making the link", sentence);
 }
 
-static void start_outbox(void)
+OWN_FRAME static void start_outbox(void)
 {
     char sentence[200] = "";
-    const outbox_config box = {.payload_max = 256, .sentence = sentence, .sentence_size = 200};
+    const outbox_config box = {
+        .payload_max = 256,
+        .limits[OUTBOX_NORMAL] = {.max_events = EVENTS, .when_full = OUTBOX_EVICT_OLDEST},
+        .sentence = sentence,
+        .sentence_size = 200};
     if (outbox_attach(demo.db, &box, &demo.box) != OUTBOX_OK)
         die("attaching", sentence);
     if (outbox_forwarder_init(forwarder_memory, sizeof forwarder_memory, demo.db, demo.link,
@@ -241,34 +258,73 @@ static void start_outbox(void)
 
 /* ---- Work ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t readings(void)
+static uint32_t number_of(const char *sql)
 {
     sqlite3_stmt *statement = NULL;
-    uint32_t count = 0;
-    if (sqlite3_prepare_v2(demo.db, "SELECT max(n) FROM reading", -1, &statement, NULL) !=
-            SQLITE_OK ||
+    uint32_t number = 0;
+    if (sqlite3_prepare_v2(demo.db, sql, -1, &statement, NULL) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW)
-        die("counting the readings", sqlite3_errmsg(demo.db));
-    count = (uint32_t)sqlite3_column_int64(statement, 0);
+        die(sql, sqlite3_errmsg(demo.db));
+    number = (uint32_t)sqlite3_column_int64(statement, 0);
     (void)sqlite3_finalize(statement); /* the row is read */
-    return count;
+    return number;
 }
 
-static void store_reading(uint32_t number)
+/* Says what is wrong once, until a reading is stored again. */
+static bool says_why(const char *doing, const char *why)
 {
+    if (!demo.is_failing)
+        print("demo: %s: %s\n", doing, why);
+    demo.is_failing = true;
+    return false;
+}
+
+static bool try_to(const char *sql)
+{
+    return sqlite3_exec(demo.db, sql, NULL, NULL, NULL) == SQLITE_OK ||
+           says_why(sql, sqlite3_errmsg(demo.db));
+}
+
+static bool put(const char *payload)
+{
+    const outbox_event event = {
+        .topic = "plant/7/temp", .payload = payload, .payload_len = strlen(payload)};
+    return outbox_put(demo.box, &event, NULL) == OUTBOX_OK ||
+           says_why("putting an event", outbox_errmsg(demo.box));
+}
+
+/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces. */
+static bool forget_old_readings(uint32_t number, uint32_t *oldest)
+{
+    char sql[60];
+    if (number <= READINGS || number % READINGS_PIECE != 0)
+        return true;
+    const uint32_t keep = number - READINGS + 1, piece = *oldest + 2 * READINGS_PIECE;
+    *oldest = piece < keep ? piece : keep;
+    sqlite3_snprintf((int)sizeof sql, sql, "DELETE FROM reading WHERE n < %u", (unsigned)*oldest);
+    return try_to(sql);
+}
+
+/* All of it or nothing. */
+OWN_FRAME static bool store_reading(uint32_t number)
+{
+    uint32_t oldest = demo.oldest;
     char payload[101], sql[80];
     const unsigned tenths = 200 + outbox_random_number(NULL) % 50;
     sqlite3_snprintf((int)sizeof sql, sql, "INSERT INTO reading VALUES(%u, %u.%u)",
                      (unsigned)number, tenths / 10, tenths % 10);
     sqlite3_snprintf((int)sizeof payload, payload, "{\"n\":%u,\"celsius\":%u.%u}", (unsigned)number,
                      tenths / 10, tenths % 10);
-    const outbox_event event = {
-        .topic = "plant/7/temp", .payload = payload, .payload_len = strlen(payload)};
-    run("BEGIN IMMEDIATE");
-    run(sql);
-    if (outbox_put(demo.box, &event, NULL) != OUTBOX_OK)
-        die("putting an event", outbox_errmsg(demo.box));
-    run("COMMIT");
+    if (try_to("BEGIN IMMEDIATE") && try_to(sql) && put(payload) &&
+        forget_old_readings(number, &oldest) && try_to("COMMIT")) {
+        demo.is_failing = false;
+        demo.oldest = oldest;
+        return true;
+    }
+    if (!sqlite3_get_autocommit(demo.db))
+        (void)try_to(
+            "ROLLBACK"); /* where it fails, the next BEGIN does too, and it comes here again */
+    return false;
 }
 
 static void step(void)
@@ -280,19 +336,21 @@ static void step(void)
 
 static void sample(uint32_t events, uint32_t pause_ms)
 {
-    uint32_t next_reading = outbox_clock_ms(NULL), stored = readings();
+    uint32_t next_reading = outbox_clock_ms(NULL);
+    uint32_t stored = number_of("SELECT max(n) FROM reading");
+    demo.oldest = number_of("SELECT min(n) FROM reading");
     print("demo: begins with %u readings\n", (unsigned)stored);
     while (events == 0 || stored < events) {
         if ((int32_t)(outbox_clock_ms(NULL) - next_reading) >= 0) {
             next_reading += pause_ms;
-            store_reading(++stored);
+            stored += store_reading(stored + 1);
         }
         step();
     }
 }
 
 /* Counting is a query, so not in every turn. */
-static void drain(void)
+OWN_FRAME static void drain(void)
 {
     outbox_statistics counts = {.pending = 1};
     while (counts.pending > 0) {
@@ -309,7 +367,7 @@ static int bytes_of(int what)
     return sqlite3_db_status(demo.db, what, &now, &most, 0) == SQLITE_OK ? now : -1;
 }
 
-static void print_heap(void)
+OWN_FRAME static void print_heap(void)
 {
     int statements = 0;
     for (sqlite3_stmt *it = NULL; (it = sqlite3_next_stmt(demo.db, it)) != NULL;)
@@ -319,7 +377,7 @@ static void print_heap(void)
           bytes_of(SQLITE_DBSTATUS_CACHE_USED));
 }
 
-static void print_use(void)
+OWN_FRAME static void print_use(void)
 {
     outbox_statistics counts;
     outbox_flash_statistics flash;
@@ -332,8 +390,8 @@ static void print_use(void)
           (unsigned)outbox_stream_link_size(&mqtt), (unsigned)LINK);
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_USED, &cache_now, &cache_most, 0);
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_OVERFLOW, &spilled, &spilled_most, 0);
-    print("demo: %lld accepted, %lld pending, %lld delivered\n", counts.accepted, counts.pending,
-          counts.delivered);
+    print("demo: %lld accepted, %lld pending, %lld delivered, %lld evicted\n", counts.accepted,
+          counts.pending, counts.delivered, counts.evicted);
     print("demo: stack %u, heap %lld of %d, cache %d of %d slots and %d bytes of heap\n",
           (unsigned)outbox_stack_used(), sqlite3_memory_highwater(0), HEAP, cache_most, CACHE_SLOTS,
           spilled_most);
@@ -354,12 +412,14 @@ int main(void)
     const uint32_t events = argument(arguments, "events=", 100);
     const uint32_t pause_ms = argument(arguments, "ms=", 10);
     const bool drains = argument(arguments, "drain=", 0) != 0;
+    const outbox_nor_qemu_faults faults = {.every = argument(arguments, "fail=", 0),
+                                           .from = argument(arguments, "dead=", 0)};
     file = strstr(arguments, "flash=");
     if (file) {
         file += 6;
         file[strcspn(file, " ")] = '\0';
     }
-    open_database(file);
+    open_database(file, faults);
     start_link();
     start_outbox();
     sample(events, pause_ms);

@@ -142,6 +142,22 @@ static void take_moved(outbox_flash_log *log, const struct flash_record *record)
     }
 }
 
+/* A program that failed, or a cut in a long record, may leave a header that is whole before a body that
+ * is not. */
+static bool has_whole_body(const outbox_flash_log *log, uint32_t at,
+                           const struct flash_record *record)
+{
+    uint8_t piece[64];
+    uint32_t length, sum = 0, left = outbox_flash_body_size(record, log->config.page_size);
+    for (at += FLASH_HEADER_SIZE; left > 0; at += length, left -= length) {
+        length = left < sizeof piece ? left : (uint32_t)sizeof piece;
+        if (log->driver->read(log->driver->context, at, piece, length) != 0)
+            return false;
+        sum = outbox_flash_sum(sum, piece, length);
+    }
+    return sum == record->body_sum;
+}
+
 static void find_commit(outbox_flash_log *log, uint32_t sector)
 {
     struct flash_walk walk;
@@ -155,7 +171,8 @@ static void find_commit(outbox_flash_log *log, uint32_t sector)
         }
         if (record->serial >= log->serial)
             log->serial = record->serial + 1;
-        if (record->page == FLASH_COMMIT && record->serial > log->committed) {
+        if (record->page == FLASH_COMMIT && record->serial > log->committed &&
+            has_whole_body(log, walk.at, record)) {
             log->committed = record->serial;
             log->commit_at = walk.at;
         }
@@ -192,7 +209,9 @@ static outbox_flash_result read_commit(outbox_flash_log *log)
 
 /* ---- Second round ---------------------------------------------------------------------------------------- */
 
-/* Of two with the same serial the older one counts: a copy counts only when its origin is gone. */
+/* Of two with the same serial the one that is whole counts: the other may be what a program that failed has
+ * left, before the same was written elsewhere. Else the older one does: a copy counts only when its
+ * origin is gone. */
 static bool is_better(const outbox_flash_log *log, const struct flash_walk *walk, uint32_t other)
 {
     struct flash_record record;
@@ -200,8 +219,12 @@ static bool is_better(const outbox_flash_log *log, const struct flash_walk *walk
     if (other == 0 || !outbox_flash_record_at(log, other, &record) ||
         !outbox_flash_opening_of(log, outbox_flash_sector_of(log, other), &opening))
         return true;
-    return walk->record.serial > record.serial ||
-           (walk->record.serial == record.serial && walk->opening < opening);
+    if (walk->record.serial != record.serial)
+        return walk->record.serial > record.serial;
+    const bool is_whole = has_whole_body(log, walk->at, &walk->record);
+    if (is_whole != has_whole_body(log, other, &record))
+        return is_whole;
+    return walk->opening < opening;
 }
 
 static void take_record(outbox_flash_log *log, const struct flash_walk *walk)

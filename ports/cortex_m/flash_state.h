@@ -4,11 +4,12 @@
  *
  * What must hold on the flash at every moment, so that a cut may come there:
  *
- *   - Serials grow with each record. The commit record of the highest serial, C, decides: pages with a
+ *   - Serials grow with each record. The whole commit record of the highest serial, C, decides: pages with a
  *     lower serial are committed, those with a higher one are not. So what a cut or a rollback has left
  *     above C is erased before the next commit.
  *   - The newest committed version of each page exists, and beside it possibly copies under the same
- *     serial; of those the one in the sector that was opened first counts.
+ *     serial, and what a program that failed has left of it; of those that are whole the one in the
+ *     sector that was opened first counts.
  *   - A sector of which live records were copied is erased only once a MOVED record says that it is
  *     dead, and nothing else is committed before it is erased.
  *   - One sector at least can be erased and written without any loss: then collecting goes on after

@@ -40,6 +40,13 @@ static int code_of(outbox_flash_result result, int failure)
     return failure;
 }
 
+/* SQLite answers the failure of a batch with a journal, which is refused: vfs_open() has to know why. */
+static int code_in_batch(sqlite3_file *file, outbox_flash_result result, int failure)
+{
+    ((struct flash_file *)file)->vfs->has_failed = result == OUTBOX_FLASH_FAILED;
+    return code_of(result, failure);
+}
+
 /* ---- Reading ------------------------------------------------------------------------------------------ */
 
 static uint32_t page_count(outbox_flash_log *log)
@@ -169,7 +176,7 @@ static int flash_write(sqlite3_file *file, const void *data, int amount, sqlite3
         if (((struct flash_file *)file)->vfs->config.take_lone_pages)
             result = write_lone_page(log, page, data);
     }
-    return code_of(result, SQLITE_IOERR_WRITE);
+    return code_in_batch(file, result, SQLITE_IOERR_WRITE);
 }
 
 static int flash_truncate(sqlite3_file *file, sqlite3_int64 size)
@@ -201,9 +208,9 @@ static int flash_control(sqlite3_file *file, int operation, void *argument)
     outbox_flash_log *log = log_of(file);
     switch (operation) {
     case SQLITE_FCNTL_BEGIN_ATOMIC_WRITE:
-        return code_of(outbox_flash_begin(log), SQLITE_IOERR_BEGIN_ATOMIC);
+        return code_in_batch(file, outbox_flash_begin(log), SQLITE_IOERR_BEGIN_ATOMIC);
     case SQLITE_FCNTL_COMMIT_ATOMIC_WRITE:
-        return code_of(outbox_flash_commit(log), SQLITE_IOERR_COMMIT_ATOMIC);
+        return code_in_batch(file, outbox_flash_commit(log), SQLITE_IOERR_COMMIT_ATOMIC);
     case SQLITE_FCNTL_ROLLBACK_ATOMIC_WRITE:
         outbox_flash_rollback(log);
         return SQLITE_OK;
@@ -279,7 +286,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
     it->base.pMethods = NULL;
     if (!(flags & SQLITE_OPEN_MAIN_DB) || !name || strcmp(name, vfs->zName) != 0 ||
         own(vfs)->is_open)
-        return SQLITE_CANTOPEN;
+        return own(vfs)->has_failed ? SQLITE_IOERR : SQLITE_CANTOPEN;
     it->base.pMethods = &file_methods;
     it->vfs = own(vfs);
     own(vfs)->is_open = 1;

@@ -14,7 +14,8 @@
  *
  * What would not be atomic is refused: a page that comes outside of a batch, under synchronous = OFF or
  * from a spill, is SQLITE_IOERR_WRITE, and opening a journal is SQLITE_CANTOPEN. The transaction fails
- * then, and rolls back; what is on the flash stays whole.
+ * then, and rolls back; what is on the flash stays whole. A flash that has no room is SQLITE_FULL, one
+ * that fails SQLITE_IOERR.
  */
 #ifndef OUTBOX_CORTEX_M_FLASH_VFS_H
 #define OUTBOX_CORTEX_M_FLASH_VFS_H
@@ -42,6 +43,7 @@ typedef struct outbox_flash_vfs {
     sqlite3_vfs base;
     outbox_flash_vfs_config config;
     int is_open;
+    int has_failed; /* the last batch did, and by the flash */
 } outbox_flash_vfs;
 
 /* Registers the VFS with SQLite as its default. `vfs` is the caller's, until it is unregistered. Open the

@@ -97,7 +97,8 @@ static int perform(struct nor_sim *nor, const struct nor_operation *operation, b
         nor->before(nor->before_context, operation);
     nor->operations++;
     nor->is_off = nor->operations == nor->cut_at;
-    const bool fails = nor->operations == nor->fail_at;
+    const bool fails = nor->operations == nor->fail_at ||
+                       (nor->fail_every != 0 && nor->operations % nor->fail_every == 0);
     if (!refuses)
         nor_do(nor, operation, nor->is_off ? nor->cut : fails ? NOR_HALF : NOR_WHOLE);
     return refuses || fails || nor->is_off ? -1 : 0;

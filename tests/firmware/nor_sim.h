@@ -40,6 +40,7 @@ struct nor_sim {
     uint64_t cut_at; /* number of the operation, from 1; 0: never */
     enum nor_cut cut;
     uint64_t fail_at;                          /* this operation fails, half done */
+    uint64_t fail_every;                       /* and each so many; 0: none */
     bool is_off, fails_programs, fails_erases; /* all of them, and do nothing */
     uint32_t bad_sector;                       /* no program in it succeeds; UINT32_MAX: none */
     uint32_t dice;

@@ -27,6 +27,7 @@ struct scenario {
     bool expects_damage;
     uint32_t sectors, unit, page_size, sector_size;
     int per_transaction, ballast, rewrites;
+    uint64_t fail_every; /* operations of the device that works */
     const char *pragmas;
 };
 
@@ -42,6 +43,8 @@ static const struct scenario scenarios[] = {
     {"pages of 1,024", 60, 20, 5, .sectors = 52, .page_size = 1024, .ballast = 90, .rewrites = 2},
     {"pages of 4,096", 60, 20, 5, .sectors = 12, .page_size = 4096, .sector_size = 65536,
      .ballast = 300, .rewrites = 6},
+    {"programs that fail", 20, 40, 8, .sectors = 80, .ballast = 40, .rewrites = 2,
+     .fail_every = 29},
     {"synchronous = OFF", 40, 24, 6, true, .sectors = 32, .ballast = 30, .rewrites = 6,
      .pragmas = UNSAFE("PRAGMA synchronous = OFF")},
     {"a cache that spills", 40, 6, 2, true, .sectors = 32, .ballast = 30, .rewrites = 20,
@@ -144,6 +147,7 @@ static bool run(const struct scenario *scenario, bool is_quick, uint64_t *cuts, 
     sweep.worker.nor.before = scenario->warm_up ? NULL : before;
     bool works = device_start(&sweep.worker) && work(&sweep, scenario->warm_up);
     sweep.worker.nor.before = before;
+    sweep.worker.nor.fail_every = scenario->fail_every;
     works = works && work(&sweep, is_quick ? scenario->quick : scenario->transactions);
     sweep.worker.nor.before = NULL;
     if (works)

@@ -202,6 +202,99 @@ static void test_a_page_that_rots_is_reported_and_not_replaced_by_an_older_one(v
     assert_true(reported(OUTBOX_FLASH_PAGE_DAMAGED));
 }
 
+/* ---- Flashes that fail while the forwarder sends --------------------------------------------------------- */
+
+/* So many events wait while there is no broker; then there is one. */
+static void begin_with_backlog(int events)
+{
+    struct settings settings = device_settings();
+    begin(&settings);
+    device.is_offline = true;
+    work(events);
+    device.is_offline = false;
+}
+
+static void assert_all_delivered(void)
+{
+    assert_true(device_drain(&device));
+    assert_int_equal(device.history.received, device.history.committed);
+    assert_sound();
+}
+
+static void test_programs_that_fail_while_forwarding_are_reported_and_all_is_delivered(void **state)
+{
+    (void)state;
+    begin_with_backlog(120);
+    for (int i = 0; i < 12; i++) {
+        device.nor.fail_at = device.nor.operations + 1 + (uint64_t)(i % 4);
+        device_step(&device, 6);
+    }
+    assert_true(reported(OUTBOX_FLASH_PROGRAM_FAILED));
+    assert_true(stats().sectors_retired >= 1);
+    assert_all_delivered();
+}
+
+static void fail_each_tenth_erase(void *context, const struct nor_operation *operation)
+{
+    static int erases;
+    struct nor_sim *nor = context;
+    if (operation->is_erase && ++erases % 10 == 0)
+        nor->fail_at = nor->operations + 1;
+}
+
+/* Room is needed, and so erases are, where the application goes on putting. */
+static void test_erases_that_fail_while_forwarding_are_reported_and_all_is_delivered(void **state)
+{
+    (void)state;
+    begin_with_backlog(40);
+    device.nor.before = fail_each_tenth_erase;
+    device.nor.before_context = &device.nor;
+    for (int i = 0; i < 2000 && stats().sectors_retired < 5; i++)
+        work(1);
+    device.nor.before = NULL;
+    assert_true(reported(OUTBOX_FLASH_ERASE_FAILED));
+    assert_int_equal(stats().sectors_retired, 5);
+    work(20);
+    assert_all_delivered();
+}
+
+static int step_code(void)
+{
+    uint32_t next_ms;
+    device.now_ms += 20;
+    return outbox_forwarder_step(device.forwarder, &next_ms);
+}
+
+static bool is_of_the_disk(int code)
+{
+    return code == OUTBOX_DISK_FULL || code == OUTBOX_SQLITE;
+}
+
+/* Step and put say so again and again, and nothing is changed: where the flash works again, all are sent. */
+static void
+test_a_flash_that_takes_nothing_more_is_a_code_of_step_and_put_and_loses_nothing(void **state)
+{
+    const outbox_event event = {.topic = "t", .payload = "x", .payload_len = 1};
+    outbox_statistics counts;
+    int code = OUTBOX_OK;
+    (void)state;
+    begin_with_backlog(60);
+    device.nor.fails_programs = device.nor.fails_erases = true;
+    for (int i = 0; i < 200; i++)
+        code = step_code();
+    assert_true(is_of_the_disk(code));
+    assert_true(reported(OUTBOX_FLASH_PROGRAM_FAILED));
+    assert_true(is_of_the_disk(outbox_put(device.box, &event, NULL)));
+    assert_int_equal(outbox_stats(device.box, &counts), OUTBOX_OK);
+    assert_int_equal(counts.pending, 60);
+    assert_true(is_of_the_disk(counts.last_error));
+    assert_null(strstr(counts.last_error_text, "unable to open"));
+    print_message("takes nothing more while forwarding: %s; %d of 60 were sent\n",
+                  counts.last_error_text, device.history.received);
+    device.nor.fails_programs = device.nor.fails_erases = false;
+    assert_sound();
+}
+
 /* ---- Room ------------------------------------------------------------------------------------------------- */
 
 static void test_a_full_database_refuses_and_keeps_what_it_has(void **state)
@@ -323,6 +416,9 @@ int main(void)
         TEST(test_a_sector_that_takes_no_program_is_left_alone),
         TEST(test_a_flash_that_wears_out_is_reported_and_reads_to_the_end),
         TEST(test_a_page_that_rots_is_reported_and_not_replaced_by_an_older_one),
+        TEST(test_programs_that_fail_while_forwarding_are_reported_and_all_is_delivered),
+        TEST(test_erases_that_fail_while_forwarding_are_reported_and_all_is_delivered),
+        TEST(test_a_flash_that_takes_nothing_more_is_a_code_of_step_and_put_and_loses_nothing),
         TEST(test_a_full_database_refuses_and_keeps_what_it_has),
         TEST(test_a_transaction_that_changes_too_many_pages_is_refused_whole),
         TEST(test_pages_that_come_outside_of_a_batch_are_refused),
