@@ -138,7 +138,7 @@ INTEGRATION_SCRIPTS := $(wildcard tests/integration/test_*.sh)
 SIM_SCRIPTS := $(if $(findstring thread,$(SANITIZE)),,$(filter-out $(if $(SANITIZE),%/test_enumerate.sh), \
                  $(wildcard tests/sim/test_*.sh tests/faults/test_*.sh)))
 SEEDS       ?= 500
-CHECKS            := tests/check_symbols.sh tests/check_promises.sh
+CHECKS            := tests/check_symbols.sh tests/check_promises.sh tests/check_amalgamation.sh
 
 # Helpers go through an archive, so that a test takes only those that it uses.
 $(BUILD)/tests/unit/libhelpers.a: $(call objects,$(filter tests/unit/%,$(HELPERS)) $(CONFORMANCE) \
@@ -154,6 +154,37 @@ $(INTEGRATION_TESTS) $(call programs,$(BENCHES)): $(BUILD)/tests/integration/lib
 $(call programs,$(TESTS) $(BENCHES)): %: %.o $(BUILD)/liboutbox.a
 	@echo '  LINK  $@'
 	$(Q)$(LINK) -o $@ $< $(filter %/libhelpers.a,$^) $(BUILD)/liboutbox.a -lcmocka $(LIBS)
+
+# ---- The core as one file --------------------------------------------------------------------------
+# Tests that reach the core by its public functions, against that file.
+
+AMALGAMATION := $(BUILD)/amalgamation
+AMALGAMATED_TESTS := $(addprefix $(AMALGAMATION)/tests/unit/test_,announce bounds dead epoch fire \
+    forwarder front full hole inbox inbox_memory keep_last lanes limits link_time look moved \
+    mqtt_stream poison store sync upgrade verify writer) \
+  $(addprefix $(AMALGAMATION)/tests/integration/test_,capture_real delivery restart)
+
+.PHONY: amalgamation test-amalgamation
+amalgamation: $(AMALGAMATION)/outbox.c ## write all of the core as one C file
+
+$(AMALGAMATION)/outbox.c: ports/amalgamation/amalgamate.sh $(CORE) $(WITHOUT) $(HEADERS) $(wildcard src/*.h)
+	@echo '  CAT   $@'
+	$(Q)bash $< $(@D)
+
+$(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o: $(AMALGAMATION)/outbox.c
+	@echo '  CC    $< $(if $(filter %/without.o,$@),(without captures))'
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter %/without.o,$@),-DOUTBOX_WITHOUT_CAPTURE) -I$(@D) $(CPPFLAGS) \
+	  -c -o $@ $<
+
+$(AMALGAMATED_TESTS): $(AMALGAMATION)/%: $(BUILD)/%.o $(AMALGAMATION)/outbox.o $(call objects,$(PORT)) \
+                      $(BUILD)/tests/unit/libhelpers.a $(BUILD)/tests/integration/libhelpers.a
+	@echo '  LINK  $@'
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $< $(BUILD)/$(dir $*)libhelpers.a $(filter %.o,$(filter-out $<,$^)) -lcmocka $(LIBS)
+
+test-amalgamation: deps all $(AMALGAMATED_TESTS) $(AMALGAMATION)/without.o ## run tests against this file
+	$(RUN) tests/check_amalgamation.sh $(AMALGAMATED_TESTS) $(filter %test_delivery %test_restart, \
+	  $(AMALGAMATED_TESTS:%=%@stream))
 
 # ---- Tests on simulated flash --------------------------------------------------------------------
 # They need SQLite as the firmware has it, so it is built for this machine in the same way.
@@ -204,7 +235,8 @@ OTHER_LINK := $(addsuffix @stream,$(filter $(addprefix $(BUILD)/tests/integratio
                                            $(INTEGRATION_TESTS)))
 
 .PHONY: test test-unit test-integration test-stream test-flash
-test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(FLASH_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(FLASH_TESTS) $(BUILD)/sim $(BUILD)/faults \
+      $(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o ## run all tests
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(FLASH_RUNS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) \
 	  $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
 
@@ -255,24 +287,28 @@ CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=139264
 # What src/without stands in for is left out.
 FIRMWARE_CORE := $(filter-out $(addprefix src/,capture%.c change.c drift.c snapshot.c),$(CORE)) $(WITHOUT)
 FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)
-FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common --specs=nano.specs
+# LIBC=picolibc makes images of their own with that C library.
+LIBC     ?= newlib
+IMAGES   := $(BUILD)/firmware$(if $(filter picolibc,$(LIBC)),/picolibc)
+SPECS    := $(if $(filter picolibc,$(LIBC)),picolibc,nano).specs
+FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common -fstack-usage --specs=$(SPECS)
 # newlib's headers declare what -Wundef and -Wconversion would complain of.
 FIRMWARE_WARNINGS := $(filter-out -Wundef -Wconversion -Wsign-conversion,$(WARNINGS))
 
 define board_rules
-$(BUILD)/firmware/$(1)/sqlite3.o: $(FLASH_SQLITE)/sqlite3.c ports/cortex_m/sqlite/options | deps-firmware
+$(IMAGES)/$(1)/sqlite3.o: $(FLASH_SQLITE)/sqlite3.c ports/cortex_m/sqlite/options | deps-firmware
 	@mkdir -p $$(@D)
 	@echo '  ARM   $$@'
 	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -w $$(SQLITE_OPTIONS) -c -o $$@ $$<
 
-$(BUILD)/firmware/$(1)/%.o: %.c $(FLASH_SQLITE)/sqlite3.c Makefile | deps-firmware
+$(IMAGES)/$(1)/%.o: %.c $(FLASH_SQLITE)/sqlite3.c Makefile | deps-firmware
 	@mkdir -p $$(@D)
 	@echo '  ARM   $$@'
 	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -std=c11 -DNDEBUG $$(FIRMWARE_WARNINGS) -MMD -MP \
 	  -Iinclude -Isrc -isystem $(FLASH_SQLITE) -c -o $$@ $$<
 
-$(BUILD)/firmware/$(1).elf: $$(patsubst %.c,$(BUILD)/firmware/$(1)/%.o,$$(FIRMWARE_SOURCES)) \
-                           $(BUILD)/firmware/$(1)/sqlite3.o $(wildcard ports/cortex_m/boards/*.ld)
+$(IMAGES)/$(1).elf: $$(patsubst %.c,$(IMAGES)/$(1)/%.o,$$(FIRMWARE_SOURCES)) \
+                    $(IMAGES)/$(1)/sqlite3.o $(wildcard ports/cortex_m/boards/*.ld)
 	@echo '  LINK  $$@'
 	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -nostartfiles -Lports/cortex_m/boards \
 	  -Tports/cortex_m/boards/$(1).ld -Wl,--gc-sections -Wl,-Map,$$@.map -o $$@ $$(filter %.o,$$^)
@@ -280,18 +316,58 @@ endef
 $(foreach board,$(BOARDS),$(eval $(call board_rules,$(board))))
 
 .PHONY: firmware firmware-demo firmware-test size
-firmware: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3
-	@$(MAKE) --no-print-directory size
+firmware: $(BOARDS:%=$(IMAGES)/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3; also LIBC=picolibc
+	@bash tests/firmware/size.sh images $(ARM) $^
 
 firmware-demo: firmware ## run it in QEMU
-	@for board in $(BOARDS); do bash tests/firmware/run_qemu.sh $(BUILD)/firmware/$$board.elf events=300 || exit; done
+	@for board in $(BOARDS); do bash tests/firmware/run_qemu.sh $(IMAGES)/$$board.elf events=300 || exit; done
 
 # Where the compiler or QEMU is not to be had, the script says so.
 firmware-test: ## the demo in QEMU against a real mosquitto: killed 20 times, broker killed, long offline
-	@BUILD=$(BUILD) bash tests/firmware/stages.sh $(MAKE)
+	@BUILD=$(BUILD) IMAGES=$(IMAGES) bash tests/firmware/stages.sh $(MAKE)
 
-size: $(BOARDS:%=$(BUILD)/firmware/%.elf) ## what the firmware takes: SQLite, core, port
-	@bash tests/firmware/size.sh $(ARM) $^
+# ---- Sizes -----------------------------------------------------------------------------------------
+# Core and stream link as objects, file by file and as one file, for two kinds of each family.
+
+TARGETS := cortex-m3 cortex-m7 armhf arm64
+GCC_OF_cortex-m3 := $(ARM)gcc $(CORE_OF_mps2_an385) --specs=nano.specs
+GCC_OF_cortex-m7 := $(ARM)gcc $(CORE_OF_mps2_an500) --specs=nano.specs
+GCC_OF_armhf     := arm-linux-gnueabihf-gcc
+GCC_OF_arm64     := aarch64-linux-gnu-gcc
+SIZE_FLAGS       := -std=c11 -Os -DNDEBUG -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su
+SIZES            := $(BUILD)/size
+
+define target_rules
+$(SIZES)/$(1)/%.o: %.c $(FLASH_SQLITE)/sqlite3.c Makefile | deps-size
+	@mkdir -p $$(@D)
+	@echo '  CC    $$@'
+	$$(Q)$(GCC_OF_$(1)) $(SIZE_FLAGS) -MMD -MP -Iinclude -Isrc -isystem $(FLASH_SQLITE) -c -o $$@ $$<
+
+$(SIZES)/$(1)/outbox.o $(SIZES)/$(1)/without.o: $(AMALGAMATION)/outbox.c $(FLASH_SQLITE)/sqlite3.c | deps-size
+	@mkdir -p $$(@D)
+	@echo '  CC    $$@'
+	$$(Q)$(GCC_OF_$(1)) $(SIZE_FLAGS) $$(FIRMWARE_WARNINGS) -I$(AMALGAMATION) -isystem $(FLASH_SQLITE) \
+	  $$(if $$(filter %/without.o,$$@),-DOUTBOX_WITHOUT_CAPTURE) -c -o $$@ $$<
+endef
+$(foreach target,$(TARGETS),$(eval $(call target_rules,$(target))))
+
+SIZED = $(patsubst %.c,$(SIZES)/$(1)/%.o,$(CORE) $(WITHOUT)) $(SIZES)/$(1)/outbox.o $(SIZES)/$(1)/without.o
+size_line = @bash tests/firmware/size.sh objects $(firstword $(subst gcc, ,$(GCC_OF_$(1)))) '$(1), $(2)' \
+  $(patsubst %,$(SIZES)/$(1)/%.o,$(3))
+define size_lines
+$(call size_line,$(1),file by file,$(CORE:.c=))
+$(call size_line,$(1),file by file$(comma) no captures,$(FIRMWARE_CORE:.c=))
+$(call size_line,$(1),one file,outbox)
+$(call size_line,$(1),one file$(comma) no captures,without)
+
+endef
+comma := ,
+
+size: $(foreach target,$(TARGETS),$(call SIZED,$(target))) $(BOARDS:%=$(IMAGES)/%.elf) ## code, data and stack on M3, M7, armhf and arm64
+	@bash tests/firmware/size.sh heading
+	$(foreach target,$(TARGETS),$(call size_lines,$(target)))
+	@bash tests/firmware/size.sh images $(ARM) $(BOARDS:%=$(IMAGES)/%.elf)
+	@bash tests/firmware/size.sh stack $(BOARDS:%=$(IMAGES)/%.elf)
 
 # ---- Fuzzing -------------------------------------------------------------------------------------
 
@@ -416,7 +492,9 @@ BUILD_PACKAGES := gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev 
                   $(if $(findstring clang,$(CC)),clang)
 TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl \
                   $(shell command -v npm >/dev/null || echo nodejs npm)
-FIRMWARE_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+FIRMWARE_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm \
+                     $(if $(filter picolibc,$(LIBC)),picolibc-arm-none-eabi)
+SIZE_PACKAGES  := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
 
 # $(call need,PACKAGES): installs those that are missing; silent when none is.
@@ -435,7 +513,7 @@ $$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null ||
   { echo 'apt-get failed. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; }
 endef
 
-.PHONY: deps deps-build deps-lint deps-npm deps-firmware
+.PHONY: deps deps-build deps-lint deps-npm deps-firmware deps-size
 deps-build:
 	$(call need,$(BUILD_PACKAGES))
 
@@ -447,6 +525,9 @@ deps-npm: # another npm than Debian's will do
 
 deps-firmware: ## install through apt the compiler for Cortex-M and QEMU
 	$(call need,$(FIRMWARE_PACKAGES))
+
+deps-size: deps-firmware # and for armhf and arm64
+	$(call need,$(SIZE_PACKAGES))
 
 deps-lint: deps ## install through apt what lint needs as well
 	$(call need,$(LINT_PACKAGES))

@@ -14,9 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
-
-enum { FIRE_BYTES_MIN = 256, FIRE_BYTES_MAX = 1 << 24 };
+enum { STAGE_BYTES_MIN = 256, STAGE_BYTES_MAX = 1 << 24 };
 
 /* ---- Attach ---------------------------------------------------------------------------------- */
 
@@ -43,10 +41,10 @@ static int check_config(const outbox_config *config, outbox *box)
     if (config->payload_max > OUTBOX_PAYLOAD_CAP)
         return ob_error_set(&box->error, OUTBOX_MISUSE, "payload_max is over %d bytes",
                             OUTBOX_PAYLOAD_CAP);
-    if (config->fire_bytes > FIRE_BYTES_MAX ||
-        (config->fire_bytes > 0 && config->fire_bytes < FIRE_BYTES_MIN))
+    if (config->fire_bytes > STAGE_BYTES_MAX ||
+        (config->fire_bytes > 0 && config->fire_bytes < STAGE_BYTES_MIN))
         return ob_error_set(&box->error, OUTBOX_MISUSE, "fire_bytes is not from %d to %d",
-                            FIRE_BYTES_MIN, FIRE_BYTES_MAX);
+                            STAGE_BYTES_MIN, STAGE_BYTES_MAX);
     for (int i = 0; i < OUTBOX_LANES; i++) {
         const outbox_limit *limit = &config->limits[i];
         if (limit->max_events < OUTBOX_UNLIMITED || limit->max_events > OUTBOX_ID_MAX ||

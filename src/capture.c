@@ -16,7 +16,7 @@
 
 /* ---- What is asked for ----------------------------------------------------------------------- */
 
-static int check_handle(outbox *box)
+static int check_open(outbox *box)
 {
     ob_error_clear(&box->error);
     return box->wakeup.db ? OUTBOX_OK
@@ -50,7 +50,7 @@ static int check_argument(const outbox_capture *capture, struct ob_error *error)
 
 /* ---- The condition --------------------------------------------------------------------------- */
 
-static int take_flag(void *context, sqlite3_stmt *row)
+static int note_presence(void *context, sqlite3_stmt *row)
 {
     (void)row;
     *(bool *)context = true;
@@ -71,7 +71,7 @@ static int check_function(outbox *box, const char *name, size_t len)
     int code = ob_plan_query(box->wakeup.db, &box->error,
                              "SELECT 1 FROM pragma_function_list"
                              " WHERE name = ?1 COLLATE NOCASE AND NOT builtin",
-                             copy, NULL, take_flag, &is_foreign);
+                             copy, NULL, note_presence, &is_foreign);
     if (code == OUTBOX_OK && is_foreign)
         code = ob_error_set(&box->error, OUTBOX_MISUSE,
                             "the condition calls %s, which is not built into SQLite: other "
@@ -212,7 +212,7 @@ static int in_scope(outbox *box, int (*work)(outbox *box, struct ob_definition *
     return code;
 }
 
-static int add(outbox *box, const outbox_capture *capture)
+static int add_capture(outbox *box, const outbox_capture *capture)
 {
     struct ob_definition definition = {
         .table = sqlite3_mprintf("%s", capture->table),
@@ -242,12 +242,12 @@ int outbox_capture_add(outbox *box, const outbox_capture *capture)
 {
     if (!box)
         return OUTBOX_MISUSE;
-    int code = check_handle(box);
+    int code = check_open(box);
     if (code == OUTBOX_OK)
         code = check_argument(capture, &box->error);
     if (code == OUTBOX_OK && capture->condition)
         code = check_condition(box, capture->condition);
-    return code == OUTBOX_OK ? add(box, capture) : code;
+    return code == OUTBOX_OK ? add_capture(box, capture) : code;
 }
 
 /* ---- Remove, suspend, resume ----------------------------------------------------------------- */
@@ -265,12 +265,12 @@ static int take_act(void *context, struct ob_definition *definition)
     return verb->act(verb->box, definition);
 }
 
-static int act(outbox *box, const char *table,
-               int (*one)(outbox *box, struct ob_definition *definition))
+static int act_on(outbox *box, const char *table,
+                  int (*one)(outbox *box, struct ob_definition *definition))
 {
     struct verb verb = {box, one, 0};
     struct ob_scope scope;
-    int code = check_handle(box);
+    int code = check_open(box);
     if (code == OUTBOX_OK)
         code = ob_scope_open(&scope, box->wakeup.db, &box->error);
     if (code != OUTBOX_OK)
@@ -319,15 +319,15 @@ int outbox_capture_remove(outbox *box, const char *table)
         return OUTBOX_MISUSE;
     if (!table)
         return ob_error_set(&box->error, OUTBOX_MISUSE, "the table is NULL");
-    return act(box, table, remove_one);
+    return act_on(box, table, remove_one);
 }
 
 int outbox_capture_suspend(outbox *box, const char *table)
 {
-    return box ? act(box, table, suspend_one) : OUTBOX_MISUSE;
+    return box ? act_on(box, table, suspend_one) : OUTBOX_MISUSE;
 }
 
 int outbox_capture_resume(outbox *box, const char *table)
 {
-    return box ? act(box, table, resume_one) : OUTBOX_MISUSE;
+    return box ? act_on(box, table, resume_one) : OUTBOX_MISUSE;
 }

@@ -82,7 +82,7 @@ struct name {
     struct ob_error *error;
 };
 
-static int take_name(void *context, sqlite3_stmt *row)
+static int keep_name(void *context, sqlite3_stmt *row)
 {
     struct name *name = context;
     sqlite3_free(name->text);
@@ -102,7 +102,7 @@ static int find_name(sqlite3 *db, const struct ob_definition *definition, char *
                       " AND name GLOB 'outbox_capture_' || ?1 || '_*'"
                       " AND tbl_name NOT GLOB 'outbox_*' AND NOT EXISTS(SELECT 1 FROM"
                       " main.sqlite_master WHERE type = 'table' AND name = ?2 COLLATE NOCASE)",
-                      digits, definition->table, take_name, &found);
+                      digits, definition->table, keep_name, &found);
     *name = found.text;
     return code;
 }
@@ -164,7 +164,7 @@ struct look {
     struct ob_error *drift, *error;
 };
 
-static int take_first(void *context, struct ob_definition *definition)
+static int take_first_drift(void *context, struct ob_definition *definition)
 {
     struct look *look = context;
     return look->drift->code == OUTBOX_OK
@@ -174,7 +174,7 @@ static int take_first(void *context, struct ob_definition *definition)
 
 static int look_at_all(struct look *look)
 {
-    int code = ob_captures_each(look->db, NULL, look->error, take_first, look);
+    int code = ob_captures_each(look->db, NULL, look->error, take_first_drift, look);
     /* SQLITE_ERROR: a table of ours is gone, or has other columns. A read that failed is no drift. */
     bool is_odd = code == OUTBOX_SQLITE && sqlite3_errcode(look->db) == SQLITE_ERROR;
     if (code != OUTBOX_CORRUPT && code != OUTBOX_TOO_LARGE && !is_odd)
@@ -292,7 +292,7 @@ struct doctor {
     int findings;
 };
 
-static void tell(struct doctor *doctor, const char *format, ...)
+static void tell_doctor(struct doctor *doctor, const char *format, ...)
 {
     struct ob_error finding;
     va_list arguments;
@@ -312,29 +312,33 @@ static int take_examined(void *context, struct ob_definition *definition)
     if (code != OUTBOX_OK)
         return code;
     if (drift.code != OUTBOX_OK)
-        tell(doctor, "%s", drift.sentence);
+        tell_doctor(doctor, "%s", drift.sentence);
     if (definition->is_suspended)
-        tell(doctor, "the capture of %s is suspended: its changes are not captured; resume it",
-             definition->table);
+        tell_doctor(doctor,
+                    "the capture of %s is suspended: its changes are not captured; resume it",
+                    definition->table);
     else if (definition->has_gap)
-        tell(doctor, "changes of %s may have been missed while it had no triggers; take a snapshot",
-             definition->table);
+        tell_doctor(doctor,
+                    "changes of %s may have been missed while it had no triggers; take a snapshot",
+                    definition->table);
     return OUTBOX_OK;
 }
 
 static int take_trigger(void *context, sqlite3_stmt *row)
 {
-    tell(context, "the trigger %s on %s can make events vanish or fail; drop it",
-         (const char *)sqlite3_column_text(row, 0), (const char *)sqlite3_column_text(row, 1));
+    tell_doctor(context, "the trigger %s on %s can make events vanish or fail; drop it",
+                (const char *)sqlite3_column_text(row, 0),
+                (const char *)sqlite3_column_text(row, 1));
     return OUTBOX_OK;
 }
 
-static int take_index(void *context, sqlite3_stmt *row)
+static int tell_of_index(void *context, sqlite3_stmt *row)
 {
-    tell(context,
-         "the UNIQUE index %s on %s lets an INSERT OR IGNORE change the table without its event; "
-         "drop it",
-         (const char *)sqlite3_column_text(row, 0), (const char *)sqlite3_column_text(row, 1));
+    tell_doctor(
+        context,
+        "the UNIQUE index %s on %s lets an INSERT OR IGNORE change the table without its event; "
+        "drop it",
+        (const char *)sqlite3_column_text(row, 0), (const char *)sqlite3_column_text(row, 1));
     return OUTBOX_OK;
 }
 
@@ -354,7 +358,7 @@ static int examine_all(void *context)
                           "SELECT i.name, s.name FROM main.sqlite_master AS s"
                           " JOIN pragma_index_list(s.name, 'main') AS i WHERE i.\"unique\""
                           " AND s.type = 'table' AND s.name IN ('outbox_event', 'outbox_urgent')",
-                          NULL, NULL, take_index, doctor);
+                          NULL, NULL, tell_of_index, doctor);
     return code;
 }
 

@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-static const char tables[] =
+static const char capture_tables[] =
     "CREATE TABLE IF NOT EXISTS main.outbox_capture(number INTEGER PRIMARY KEY, name TEXT,"
     " topic TEXT, columns TEXT, key_columns TEXT, json_columns TEXT, operations INTEGER,"
     " condition TEXT, lane INTEGER, integers_as_text INTEGER, shape INTEGER,"
@@ -40,7 +40,7 @@ int ob_captures_exist(sqlite3 *db, bool *exist, struct ob_error *error)
 int ob_captures_make(sqlite3 *db, struct ob_error *error)
 {
     int64_t ignored;
-    int code = ob_sql_run(db, tables, error, "making the tables of captures");
+    int code = ob_sql_run(db, capture_tables, error, "making the tables of captures");
     return code == OUTBOX_OK ? ob_sql_number(db,
                                              "UPDATE main.outbox_meta SET value = ?1"
                                              " WHERE name = 'minimum_reader' AND value < ?1",

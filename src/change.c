@@ -83,7 +83,7 @@ static struct ob_span bytes_of(struct render *r, int column)
     return span;
 }
 
-static void put_text(struct render *r, int column, bool is_json)
+static void put_text_value(struct render *r, int column, bool is_json)
 {
     struct ob_span span = bytes_of(r, column);
     if (is_json ? !ob_json_is_value(span.at, span.len) : !ob_text_is_utf8(span.at, span.len))
@@ -133,7 +133,7 @@ static void put_value(struct render *r, int value, bool is_json)
         put_real(r, sqlite3_column_double(r->row, column));
         return;
     case SQLITE_TEXT:
-        put_text(r, column, is_json);
+        put_text_value(r, column, is_json);
         return;
     case SQLITE_BLOB: {
         struct ob_span span = bytes_of(r, column);
@@ -173,7 +173,7 @@ static void put_row(struct render *r, const char *name, int from)
     sqlite3_str_appendchar(r->text, 1, '}');
 }
 
-static void put_identity(struct render *r, const char *name, int from)
+static void put_identity_object(struct render *r, const char *name, int from)
 {
     struct ob_span rest = r->shape->identity;
     struct ob_shape_column column = {0};
@@ -275,7 +275,7 @@ static size_t put_topic(struct render *r, int from)
     return (size_t)sqlite3_str_length(r->text) - start;
 }
 
-static size_t put_key(struct render *r, int from)
+static size_t put_event_key(struct render *r, int from)
 {
     struct bounded to = {r->text, OUTBOX_ATTRIBUTE_MAX, false};
     struct ob_span rest = r->shape->keys;
@@ -320,7 +320,7 @@ static void put_number_or_null(sqlite3_str *text, const char *name, bool is_know
     sqlite3_str_appendf(text, is_known ? ",\"%s\":%lld" : ",\"%s\":null", name, (long long)number);
 }
 
-static void put_source(struct render *r, const struct kind *kind, const char *device)
+static void put_change_source(struct render *r, const struct kind *kind, const char *device)
 {
     const struct ob_shape *shape = r->shape;
     sqlite3_str_appendall(r->text, ",\"source\":{\"device\":");
@@ -339,8 +339,8 @@ static void put_document(struct render *r, const struct kind *kind, const struct
     put_row(r, "before", kind->before < 0 ? -1 : kind->before * count);
     put_row(r, "after", kind->after < 0 ? -1 : kind->after * count);
     if (kind->link)
-        put_identity(r, kind->link, count);
-    put_source(r, kind, device);
+        put_identity_object(r, kind->link, count);
+    put_change_source(r, kind, device);
     put_number_or_null(r->text, "ts_ms", row->has_created != 0, row->created);
     if (group->last >= row->id && group->first > 0)
         sqlite3_str_appendf(r->text, ",\"transaction\":{\"id\":%lld,\"index\":%lld,\"last\":%s}}",
@@ -449,7 +449,7 @@ static int render_row(struct ob_change *change, const struct ob_row *row, const 
                        .values = change->values,
                        .shape = &shape,
                        .text = sqlite3_str_new(sqlite3_db_handle(change->statement))};
-    size_t topic = put_topic(&r, 0), key = put_key(&r, 0);
+    size_t topic = put_topic(&r, 0), key = put_event_key(&r, 0);
     put_document(&r, kind, row, device, group);
     return take_text(change, &r, topic, key, event, error);
 }

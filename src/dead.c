@@ -32,7 +32,7 @@ static const char *const copy_sql[OUTBOX_LANES] = {
 #undef COPY
 };
 
-static struct ob_value column(sqlite3_stmt *statement, int index)
+static struct ob_value stored_value(sqlite3_stmt *statement, int index)
 {
     struct ob_value value = {.storage = sqlite3_column_type(statement, index)};
     if (value.storage == SQLITE_TEXT)
@@ -50,17 +50,17 @@ static bool has_lost(const struct ob_value *value)
 }
 
 /* Reads the row on which `statement` stands; its memory is SQLite's. */
-static int read_row(outbox *box, sqlite3_stmt *statement, struct ob_row *row)
+static int read_dead(outbox *box, sqlite3_stmt *statement, struct ob_row *row)
 {
-    *row = (struct ob_row){.topic = column(statement, 1),
-                           .payload = column(statement, 2),
-                           .type = column(statement, 3),
-                           .content_type = column(statement, 4),
-                           .key = column(statement, 5),
+    *row = (struct ob_row){.topic = stored_value(statement, 1),
+                           .payload = stored_value(statement, 2),
+                           .type = stored_value(statement, 3),
+                           .content_type = stored_value(statement, 4),
+                           .key = stored_value(statement, 5),
                            .retain = sqlite3_column_int(statement, 6) != 0,
                            .keep_last = sqlite3_column_int(statement, 7) != 0,
                            .expires = sqlite3_column_int64(statement, 8),
-                           .headers = column(statement, 10)};
+                           .headers = stored_value(statement, 10)};
     if (has_lost(&row->topic) || has_lost(&row->payload) || has_lost(&row->type) ||
         has_lost(&row->content_type) || has_lost(&row->key) || has_lost(&row->headers))
         return ob_error_set(&box->error, OUTBOX_NO_MEMORY,
@@ -106,7 +106,7 @@ static int64_t renew_expiry(const outbox *box, int64_t expires)
 
 /* ---- Requeue --------------------------------------------------------------------------------- */
 
-static int run(outbox *box, const char *sql, int64_t number, int64_t id, int64_t expires)
+static int run_requeue(outbox *box, const char *sql, int64_t number, int64_t id, int64_t expires)
 {
     sqlite3_stmt *statement = NULL;
     int code = ob_sql_prepare(box->wakeup.db, sql, &statement, &box->error);
@@ -144,13 +144,14 @@ static int requeue_row(outbox *box, sqlite3_stmt *statement, int64_t number, int
     outbox_lane lane = OUTBOX_NORMAL;
     int code = find_lane(box, statement, number, &lane);
     if (code == OUTBOX_OK)
-        code = read_row(box, statement, &row);
+        code = read_dead(box, statement, &row);
     if (code == OUTBOX_OK)
         code = check_fit(box, &row);
     if (code == OUTBOX_OK)
         code = put_again(box, &row, lane, id);
-    return code == OUTBOX_OK ? run(box, copy_sql[lane], number, *id, renew_expiry(box, row.expires))
-                             : code;
+    return code == OUTBOX_OK
+               ? run_requeue(box, copy_sql[lane], number, *id, renew_expiry(box, row.expires))
+               : code;
 }
 
 static int is_missing(outbox *box, int64_t number)
@@ -174,7 +175,7 @@ static int requeue_inside(outbox *box, int64_t number, int64_t *id)
         code = found ? requeue_row(box, statement, number, id) : is_missing(box, number);
     (void)sqlite3_finalize(statement); /* only read from; a failed step was seen */
     if (code == OUTBOX_OK)
-        code = run(box, "DELETE FROM main.outbox_dead WHERE number = ?1", number, 0, 0);
+        code = run_requeue(box, "DELETE FROM main.outbox_dead WHERE number = ?1", number, 0, 0);
     return code;
 }
 
@@ -209,7 +210,7 @@ static int purge_inside(outbox *box, int64_t number)
     if (number == 0)
         return ob_sql_run(box->wakeup.db, "DELETE FROM main.outbox_dead", &box->error,
                           "purging the dead letters");
-    int code = run(box, "DELETE FROM main.outbox_dead WHERE number = ?1", number, 0, 0);
+    int code = run_requeue(box, "DELETE FROM main.outbox_dead WHERE number = ?1", number, 0, 0);
     return code == OUTBOX_OK && sqlite3_changes(box->wakeup.db) == 0 ? is_missing(box, number)
                                                                      : code;
 }

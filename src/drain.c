@@ -166,7 +166,7 @@ static uint64_t pace_at(outbox_forwarder *f)
 }
 
 /* Between the fetch and its turn. */
-static bool has_expired(const outbox_forwarder *f, const struct ob_entry *entry)
+static bool has_expired_since(const outbox_forwarder *f, const struct ob_entry *entry)
 {
     int64_t expires = entry->message ? ob_message_of(entry->message)->expires : 0;
     return expires > 0 && ob_expiry_has_come(expires, wall_now(f));
@@ -181,7 +181,7 @@ static enum turn take_turn(outbox_forwarder *f, struct ob_lane *lane)
     if (!entry)
         return lane->more && ob_fetch_events(f, lane) ? TURN_TAKEN : TURN_PASSED;
     bool was_sent = ob_damage_was_sent(lane, entry->id);
-    if (was_sent || has_expired(f, entry)) {
+    if (was_sent || has_expired_since(f, entry)) {
         ob_window_drop(entry, was_sent ? OB_DELIVERED : OB_EXPIRED);
         return TURN_TAKEN;
     }

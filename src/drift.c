@@ -11,7 +11,7 @@
 #include <limits.h>
 #include <string.h>
 
-enum { RETRY_MS = 10000 /* behind a failure; what is urgent has its turns meanwhile */ };
+enum { LOOK_AGAIN_MS = 10000 /* behind a failure; what is urgent has its turns meanwhile */ };
 
 /* The triggers of a table with many columns are larger than an event may be. */
 static int look_at_captures(struct ob_store *store, struct ob_error *drift)
@@ -48,7 +48,7 @@ void ob_drift_look(outbox_forwarder *f)
         return;
     int code = look(f, &version, &drift);
     if (code != OUTBOX_OK) {
-        f->drift_not_before = code == OUTBOX_BUSY ? f->now : f->now + RETRY_MS;
+        f->drift_not_before = code == OUTBOX_BUSY ? f->now : f->now + LOOK_AGAIN_MS;
         ob_machine_store_failed(f, code);
         return;
     }

@@ -59,7 +59,7 @@ static int check_durable(outbox *box, enum ob_journal journal)
 
 /* Not a sync alone: where an earlier one has failed, this one would succeed without the pages.
  * Other connections' syncs count no more than our own commit's, nobody knows here how they went. */
-static int make_durable(outbox *box)
+static int make_epoch_durable(outbox *box)
 {
     sqlite3 *db = box->wakeup.db;
     int code = ob_sql_run(db, "BEGIN IMMEDIATE", &box->error, "locking the WAL");
@@ -90,6 +90,6 @@ int outbox_new_epoch(outbox *box)
     if (code == OUTBOX_OK)
         code = start_epochs(box);
     if (code == OUTBOX_OK && journal == OB_JOURNAL_WAL)
-        code = make_durable(box);
+        code = make_epoch_durable(box);
     return code;
 }

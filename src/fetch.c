@@ -56,7 +56,7 @@ static bool is_misplaced(struct taking *taking, int64_t id)
 }
 
 /* Builds the message into the lane's buffer. NULL: it does not fit. */
-static const outbox_message *build(struct taking *taking, const struct ob_row *row)
+static const outbox_message *build_stored(struct taking *taking, const struct ob_row *row)
 {
     outbox_forwarder *f = taking->f;
     return ob_message_build(&taking->lane->buffer, row, &taking->lane->identity, 0, &f->form);
@@ -67,8 +67,8 @@ static bool has_expired(const outbox_forwarder *f, const struct ob_row *row)
     return row->expires > 0 && ob_expiry_has_come(row->expires, ob_sql_now(f->store.vfs));
 }
 
-static struct ob_entry *add(struct ob_lane *lane, int64_t id, const outbox_message *message,
-                            enum ob_unfit unfit)
+static struct ob_entry *add_entry(struct ob_lane *lane, int64_t id, const outbox_message *message,
+                                  enum ob_unfit unfit)
 {
     if (id <= lane->flushed_id)
         lane->flushed_id = 0; /* the id was given out again */
@@ -125,7 +125,7 @@ static void look_ahead(struct taking *taking)
 /* ---- The rows -------------------------------------------------------------------------------- */
 
 /* Why it cannot be sent, as far as that is known before its message is built. */
-static enum ob_unfit check(const struct ob_lane *lane, const struct ob_row *row)
+static enum ob_unfit find_unfit(const struct ob_lane *lane, const struct ob_row *row)
 {
     if (row->id == lane->refusal.dead_id)
         return lane->refusal.dead_why;
@@ -145,7 +145,7 @@ static bool make_message(struct taking *taking, const struct ob_row *row,
         return true;
     if (!identify(taking, row->id))
         return false;
-    *message = build(taking, row);
+    *message = build_stored(taking, row);
     return *message || taking->lane->buffer.used == 0; /* else it is the first one of the next */
 }
 
@@ -155,7 +155,7 @@ static void take_message(struct taking *taking, const struct ob_row *row,
     struct ob_lane *lane = taking->lane;
     if (ob_message_of(message)->key)
         supersede(taking, row);
-    add(lane, row->id, message, OB_FIT);
+    add_entry(lane, row->id, message, OB_FIT);
     lane->refusal.large_run = 0;
     if (!taking->f->config.announce_topic && lane->announce_topic)
         memcpy(lane->announce_topic, message->topic, row->topic.len + 1);
@@ -208,7 +208,7 @@ static bool render(struct taking *taking, const struct ob_row *row, struct ob_ro
 }
 
 /* One row into the window. False ends the fetch. */
-static bool take_row(void *context, const struct ob_row *stored)
+static bool take_stored(void *context, const struct ob_row *stored)
 {
     struct taking *taking = context;
     struct ob_lane *lane = taking->lane;
@@ -216,9 +216,9 @@ static bool take_row(void *context, const struct ob_row *stored)
     struct ob_row event, *row = &event;
     if (is_misplaced(taking, stored->id) || !render(taking, stored, &event))
         return false;
-    enum ob_unfit unfit = check(lane, row);
+    enum ob_unfit unfit = find_unfit(lane, row);
     if (unfit == OB_FIT && has_expired(taking->f, row)) {
-        ob_window_drop(add(lane, row->id, NULL, OB_FIT), OB_EXPIRED);
+        ob_window_drop(add_entry(lane, row->id, NULL, OB_FIT), OB_EXPIRED);
         return true;
     }
     if (unfit == OB_FIT && !make_message(taking, row, &message))
@@ -229,7 +229,7 @@ static bool take_row(void *context, const struct ob_row *stored)
     }
     if (unfit == OB_FIT && ob_refusal_of_large(taking->f, lane, row->id))
         unfit = OB_UNFIT_LARGE;
-    add(lane, row->id, NULL, unfit)->reason = (uint8_t)lane->refusal.dead_reason;
+    add_entry(lane, row->id, NULL, unfit)->reason = (uint8_t)lane->refusal.dead_reason;
     return unfit != OB_FIT; /* else it blocks the lane */
 }
 
@@ -268,7 +268,7 @@ static void take_back_misplaced(const struct taking *taking, uint32_t had, int64
     take_back(lane, count, count > had ? ob_window_at(&lane->window, count - 1)->id : cursor);
 }
 
-static bool fail(outbox_forwarder *f, int code)
+static bool fail_fetch(outbox_forwarder *f, int code)
 {
     ob_machine_store_failed(f, code);
     return false;
@@ -278,7 +278,7 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
 {
     uint32_t had = ob_window_count(&lane->window), room = ob_window_room(&lane->window);
     struct taking taking = {.f = f, .lane = lane, .code = OUTBOX_OK};
-    struct ob_fetch request = {.take = take_row,
+    struct ob_fetch request = {.take = take_stored,
                                .context = &taking,
                                .after = lane->cursor,
                                .limit = room < FETCH_MAX ? room : FETCH_MAX};
@@ -294,9 +294,9 @@ bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane)
     else if (taking.misplaced)
         take_back_misplaced(&taking, had, request.after);
     if (code == OUTBOX_CORRUPT && request.is_hole && !taking.misplaced)
-        return ob_damage_skip(f, lane) || fail(f, code);
+        return ob_damage_skip(f, lane) || fail_fetch(f, code);
     if (code != OUTBOX_OK)
-        return fail(f, code);
+        return fail_fetch(f, code);
     if (request.head != OB_HEAD_SAME) {
         ob_machine_follow_head(f, lane, request.head);
         return false;

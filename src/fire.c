@@ -53,7 +53,7 @@ void outbox_forwarder_fire(outbox_forwarder *f, const void *events, size_t size)
 }
 
 /* A stream of their own, which begins anew with the forwarder; the device may get another name. */
-static bool identify(outbox_forwarder *f)
+static bool identify_unstored(outbox_forwarder *f)
 {
     static const char hex[] = "0123456789abcdef";
     struct ob_identity *identity = &f->fire.identity;
@@ -72,8 +72,8 @@ static bool identify(outbox_forwarder *f)
 }
 
 /* The message behind what a lane's buffer holds; the caller gives the room back. NULL: no room now. */
-static const outbox_message *build(outbox_forwarder *f, const struct ob_row *row,
-                                   struct ob_buffer **buffer, size_t *used)
+static const outbox_message *build_unstored(outbox_forwarder *f, const struct ob_row *row,
+                                            struct ob_buffer **buffer, size_t *used)
 {
     for (int i = 0; i < OUTBOX_LANES; i++) {
         *buffer = &f->lane[i].buffer;
@@ -100,7 +100,7 @@ static outbox_link_result send_one(outbox_forwarder *f, struct ob_row *row)
     if (ob_expiry_has_come(row->expires, now))
         return OUTBOX_LINK_TOO_LARGE;
     row->id = f->fire.number + 1;
-    const outbox_message *message = build(f, row, &buffer, &used);
+    const outbox_message *message = build_unstored(f, row, &buffer, &used);
     if (!message)
         return buffers_are_empty(f) ? OUTBOX_LINK_TOO_LARGE : OUTBOX_LINK_AGAIN;
     outbox_message wire = *message;
@@ -125,7 +125,7 @@ void ob_fire_send(outbox_forwarder *f)
     struct ob_fire *fire = &f->fire;
     for (int i = 0; i < FIRE_MAX && fire->done < fire->used; i++) {
         struct ob_row row;
-        if (!can_send(f) || !identify(f)) {
+        if (!can_send(f) || !identify_unstored(f)) {
             ob_fire_drop(f);
             return;
         }

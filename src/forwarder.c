@@ -204,7 +204,7 @@ static void await_answer(outbox_forwarder *f)
     ob_machine_back_off(f);
 }
 
-static void work(outbox_forwarder *f)
+static void work_online(outbox_forwarder *f)
 {
     watch_acks(f);
     ob_refusal_probe(f);
@@ -227,7 +227,7 @@ static void await_next_attempt(outbox_forwarder *f)
 static void (*const act[OB_STATES])(outbox_forwarder *f) = {
     [OB_IDLE] = await_reason,
     [OB_CONNECTING] = await_answer,
-    [OB_ONLINE] = work,
+    [OB_ONLINE] = work_online,
     [OB_BACKOFF] = await_next_attempt,
 };
 

@@ -27,7 +27,7 @@ static bool is_reserved(const char *name, size_t len)
 }
 
 /* CloudEvents 1.0.2, naming conventions: a-z and 0-9, not more than 20. */
-static bool is_name(const char *name, size_t len)
+static bool is_header_name(const char *name, size_t len)
 {
     if (len == 0 || len > OUTBOX_HEADER_NAME)
         return false;
@@ -40,7 +40,7 @@ static bool is_name(const char *name, size_t len)
 /* NULL, or a sentence that begins behind the name. */
 static const char *find_fault(const struct ob_header *header)
 {
-    if (!is_name(header->name, header->name_len))
+    if (!is_header_name(header->name, header->name_len))
         return "is no name of a header: it has 1 to 20 of the characters a-z 0-9";
     if (is_reserved(header->name, header->name_len))
         return "is a name that outbox uses itself; choose another one";
@@ -102,7 +102,7 @@ bool ob_headers_are_fit(const char *text, size_t len)
 
 /* ---- Joining ----------------------------------------------------------------------------------- */
 
-static const char *add(char *text, size_t *len, const char *name, const char *value)
+static const char *add_header(char *text, size_t *len, const char *name, const char *value)
 {
     const struct ob_header header = {name, value, strlen(name), value ? strlen(value) : 0};
     const char *fault = find_fault(&header);
@@ -136,7 +136,7 @@ const char *ob_headers_join(const outbox_event *event, char text[OB_HEADERS_TEXT
         if (i < fixed && !header->value)
             continue;
         *culprit = header->name ? header->name : "NULL";
-        fault = header->name ? add(text, len, header->name, header->value) : "is no name";
+        fault = header->name ? add_header(text, len, header->name, header->value) : "is no name";
         if (!fault && ++count > OUTBOX_HEADERS_MAX)
             fault = "is one header more than the 32 that there may be";
     }

@@ -15,8 +15,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
-
 struct inbox {
     struct ob_wakeup wakeup; /* .db is the connection, NULL after it was closed */
     sqlite3_stmt *read, *write;
@@ -25,7 +23,7 @@ struct inbox {
 
 /* ---- Open and close ---------------------------------------------------------------------------- */
 
-static void on_release_statements(void *context)
+static void on_release_inbox(void *context)
 {
     inbox *in = context;
     (void)sqlite3_finalize(in->read); /* repeats what the last step said */
@@ -33,7 +31,7 @@ static void on_release_statements(void *context)
     in->read = in->write = NULL;
 }
 
-static void on_closed(void *context)
+static void on_inbox_closed(void *context)
 {
     inbox *in = context;
     assert(!in->wakeup.db);
@@ -42,8 +40,8 @@ static void on_closed(void *context)
 
 static const struct ob_wakeup_methods on_wakeup = {
     .statements_table = "inbox_statements",
-    .release_statements = on_release_statements,
-    .closed = on_closed,
+    .release_statements = on_release_inbox,
+    .closed = on_inbox_closed,
 };
 
 static int prepare(inbox *in)
@@ -57,7 +55,7 @@ static int prepare(inbox *in)
     return code;
 }
 
-static int check_connection(sqlite3 *db, struct ob_error *error)
+static int check_database(sqlite3 *db, struct ob_error *error)
 {
     if (sqlite3_libversion_number() < OB_OLDEST_SQLITE)
         return ob_error_set(error, OUTBOX_OLD_SQLITE, "this is SQLite %s; link 3.34.0 or newer",
@@ -74,7 +72,7 @@ static int check_connection(sqlite3 *db, struct ob_error *error)
 static int open_inbox(inbox *in, sqlite3 *db)
 {
     bool found = false;
-    int code = check_connection(db, &in->error);
+    int code = check_database(db, &in->error);
     if (code != OUTBOX_OK)
         return code;
     code = ob_wakeup_register(&in->wakeup, db, &on_wakeup, in, &in->error);
@@ -89,7 +87,7 @@ static int open_inbox(inbox *in, sqlite3 *db)
     return code;
 }
 
-static void say(const inbox_config *config, const char *sentence)
+static void say_at_open(const inbox_config *config, const char *sentence)
 {
     if (config && config->sentence && config->sentence_size > 0)
         sqlite3_snprintf((int)config->sentence_size, config->sentence, "%s", sentence);
@@ -104,13 +102,13 @@ int inbox_open(sqlite3 *db, const inbox_config *config, inbox **in)
         return OUTBOX_MISUSE;
     inbox *made = sqlite3_malloc((int)sizeof *made);
     if (!made) {
-        say(config, outbox_strerror(OUTBOX_NO_MEMORY));
+        say_at_open(config, outbox_strerror(OUTBOX_NO_MEMORY));
         return OUTBOX_NO_MEMORY;
     }
     memset(made, 0, sizeof *made);
     int code = open_inbox(made, db);
     if (code != OUTBOX_OK) {
-        say(config, made->error.sentence);
+        say_at_open(config, made->error.sentence);
         sqlite3_free(made);
         return code;
     }
@@ -190,8 +188,8 @@ static int check_numbers(inbox *in, const inbox_event *event, bool is_ours)
 }
 
 /* From an event to what the rule wants to know, and the stream's name. */
-static int take_event(inbox *in, const inbox_event *event, struct ob_arrival *arrival,
-                      inbox_text *name)
+static int read_arrival(inbox *in, const inbox_event *event, struct ob_arrival *arrival,
+                        inbox_text *name)
 {
     static const char scheme[] = "outbox://";
     const size_t len = sizeof scheme - 1;
@@ -257,7 +255,7 @@ static int judge(inbox *in, const inbox_event *event, bool skip, inbox_result *r
     struct ob_arrival arrival;
     struct ob_stream stream;
     inbox_text name = {NULL, 0};
-    int code = take_event(in, event, &arrival, &name);
+    int code = read_arrival(in, event, &arrival, &name);
     if (code == OUTBOX_OK)
         code = prepare(in);
     if (code == OUTBOX_OK)

@@ -83,7 +83,7 @@ static int add_attribute(struct reading *r, const inbox_text *name, const inbox_
 }
 
 /* 1 to 19 decimal digits; what is none is no number of ours, and not wrong by itself. */
-static int take_number(const inbox_text *text, int64_t *number)
+static int read_decimal(const inbox_text *text, int64_t *number)
 {
     int64_t value = 0;
     if (!text || text->len == 0)
@@ -99,7 +99,7 @@ static int take_number(const inbox_text *text, int64_t *number)
 }
 
 /* An attribute that must not be empty where it is there, and be there where it is required. */
-static int take_text(struct reading *r, const char *name, bool required, inbox_text *text)
+static int read_text(struct reading *r, const char *name, bool required, inbox_text *text)
 {
     const inbox_text *found = find(r->event, name);
     if (!found)
@@ -134,22 +134,22 @@ static int take_attributes(struct reading *r)
     };
     int code = OUTBOX_OK;
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && code == OUTBOX_OK; i++)
-        code = take_text(r, wanted[i].name, wanted[i].required, wanted[i].text);
+        code = read_text(r, wanted[i].name, wanted[i].required, wanted[i].text);
     if (code == OUTBOX_OK && version.bytes && !is(&version, "1.0"))
         code = fail(r, OUTBOX_BAD_ATTRIBUTE, "specversion is %.*s, this program knows 1.0",
                     shown(&version), version.bytes);
     if (code == OUTBOX_OK && (event->id.len > INBOX_NAME_MAX || event->source.len > INBOX_NAME_MAX))
         code = fail(r, OUTBOX_BAD_ATTRIBUTE, "id or source is over %d bytes", INBOX_NAME_MAX);
-    event->has_sequence = take_number(find(event, "sequence"), &event->sequence);
+    event->has_sequence = read_decimal(find(event, "sequence"), &event->sequence);
     event->has_previous =
-        event->has_sequence && take_number(find(event, "previous"), &event->previous);
+        event->has_sequence && read_decimal(find(event, "previous"), &event->previous);
     return code;
 }
 
 /* ---- Announcements ----------------------------------------------------------------------------- */
 
 /* {"reason":"evicted","count":3,"from":4,"to":6}; what has another form tells of nothing. */
-static void take_announcement(struct reading *r)
+static void read_announcement(struct reading *r)
 {
     inbox_event *event = r->event;
     inbox_drops drops = {{NULL, 0}, 0, 0, 0};
@@ -164,11 +164,11 @@ static void take_announcement(struct reading *r)
             if (value.len >= 2 && value.bytes[0] == '"')
                 drops.reason = (inbox_text){value.bytes + 1, value.len - 2};
         } else if (is(&name, "\"count\"")) {
-            numbers += take_number(&value, &drops.count);
+            numbers += read_decimal(&value, &drops.count);
         } else if (is(&name, "\"from\"")) {
-            numbers += take_number(&value, &drops.from);
+            numbers += read_decimal(&value, &drops.from);
         } else if (is(&name, "\"to\"")) {
-            numbers += take_number(&value, &drops.to);
+            numbers += read_decimal(&value, &drops.to);
         }
     }
     if (!object.is_broken && numbers == 3 && drops.reason.bytes)
@@ -314,13 +314,13 @@ static void take_payload(struct reading *r)
         event->data_kind = INBOX_STRING;
 }
 
-static const char prefix[] = "ce-";
+static const char binding_prefix[] = "ce-";
 
 /* Takes the prefix off; false where there is none. */
 static bool unprefix(inbox_text *name)
 {
-    const size_t len = sizeof prefix - 1;
-    if (name->len <= len || memcmp(name->bytes, prefix, len) != 0)
+    const size_t len = sizeof binding_prefix - 1;
+    if (name->len <= len || memcmp(name->bytes, binding_prefix, len) != 0)
         return false;
     *name = (inbox_text){name->bytes + len, name->len - len};
     return true;
@@ -394,7 +394,7 @@ static int read_cloud_events_type(struct reading *r)
 }
 
 /* MQTT 3.1.1 has no content type, and some senders give none. */
-static bool looks_structured(const inbox_message *message)
+static bool looks_like_document(const inbox_message *message)
 {
     struct ob_json_object object;
     inbox_text name, value;
@@ -420,7 +420,7 @@ static int read_any(struct reading *r)
         return read_properties(r, INBOX_BINARY, true);
     if (has_properties(message, plain, false))
         return read_properties(r, INBOX_PLAIN, false);
-    if (looks_structured(message))
+    if (looks_like_document(message))
         return read_structured(r);
     r->event->content_type = message->content_type;
     take_payload(r);
@@ -438,7 +438,7 @@ int inbox_read(const inbox_message *message, char *room, inbox_event *event, cha
     memset(event, 0, sizeof *event);
     int code = read_any(&reading);
     if (code == OUTBOX_OK && event->form != INBOX_NO_EVENT)
-        take_announcement(&reading);
+        read_announcement(&reading);
     assert(message->payload_len == 0 || reading.room <= room + message->payload_len);
     if (code == OUTBOX_OK)
         return code;

@@ -120,7 +120,7 @@ static enum situation find_situation(const struct ob_stream *stream,
 /* ---- Going on ---------------------------------------------------------------------------------- */
 
 /* Senders may send what they like: no count runs over. */
-static void add(int64_t *count, int64_t more)
+static void add_count(int64_t *count, int64_t more)
 {
     assert(more >= 0);
     *count = more > INT64_MAX - *count ? INT64_MAX : *count + more;
@@ -133,7 +133,7 @@ static void begin_epoch(struct ob_stream *stream, const char *epoch)
     if (stream->retired_count < INBOX_RETIRED)
         stream->retired_count++;
     memcpy(stream->epoch, epoch, sizeof stream->epoch);
-    add(&stream->epochs, 1);
+    add_count(&stream->epochs, 1);
 }
 
 /* From the mark to the event, over what is missing, if something is. Where a new epoch gives out the
@@ -150,12 +150,12 @@ static void move_mark(struct ob_stream *stream, const struct ob_arrival *arrival
         pass_over(stream, behind + 1, arrival->sequence - 1);
     if (result->missing_to > behind) {
         sent_up_to = result->missing_to;
-        add(&stream->forgone, sent_up_to - behind);
+        add_count(&stream->forgone, sent_up_to - behind);
     }
     /* Ahead of the first number that is seen there may never have been anything. */
     if (behind > 0 || result->missing_to > 0)
         result->passed_over = arrival->sequence - sent_up_to - 1;
-    add(&stream->passed_over, result->passed_over);
+    add_count(&stream->passed_over, result->passed_over);
     stream->mark = arrival->sequence;
 }
 
@@ -166,8 +166,8 @@ static void take_announcement(struct ob_stream *stream, const inbox_drops *drops
         return;
     int64_t lost = count_passed_over(stream, drops->from, drops->to);
     result->lost = lost < drops->count ? lost : drops->count;
-    add(&stream->announced, drops->count);
-    add(&stream->lost, result->lost);
+    add_count(&stream->announced, drops->count);
+    add_count(&stream->lost, result->lost);
 }
 
 static void apply(struct ob_stream *stream, const struct ob_arrival *arrival,
@@ -184,7 +184,7 @@ static void apply(struct ob_stream *stream, const struct ob_arrival *arrival,
     if (arrival->has_sequence)
         move_mark(stream, arrival, result);
     take_announcement(stream, &arrival->drops, result);
-    add(&stream->applied, 1);
+    add_count(&stream->applied, 1);
 }
 
 void ob_inbox_judge(struct ob_stream *stream, const struct ob_arrival *arrival, bool skip,

@@ -15,24 +15,24 @@
 #include <string.h>
 
 /* WITHOUT ROWID: one b-tree, so an event costs one page. */
-static const char tables[] =
+static const char inbox_tables[] =
     "CREATE TABLE main.inbox_stream(stream TEXT PRIMARY KEY, epoch TEXT, mark INTEGER,"
     " applied INTEGER, passed_over INTEGER, forgone INTEGER, announced INTEGER, lost INTEGER,"
     " epochs INTEGER, retired TEXT, late TEXT, last_id TEXT) WITHOUT ROWID;"
     "CREATE TABLE main.inbox_meta(name TEXT PRIMARY KEY, value);"
     "INSERT INTO main.inbox_meta(name, value) VALUES('version', 1), ('minimum_reader', 1);";
 
-const char ob_inbox_read_sql[] =
+const char *const ob_inbox_read_sql =
     "SELECT " OB_INBOX_COLUMNS " FROM main.inbox_stream WHERE stream = ?1";
 
-const char ob_inbox_write_sql[] =
+const char *const ob_inbox_write_sql =
     "INSERT INTO main.inbox_stream(stream, " OB_INBOX_COLUMNS ")"
     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT(stream) DO UPDATE SET"
     " epoch = ?2, mark = ?3, applied = ?4, passed_over = ?5, forgone = ?6, announced = ?7, lost = "
     "?8,"
     " epochs = ?9, retired = ?10, late = ?11, last_id = ifnull(?12, last_id)";
 
-enum { TABLES = 2 };
+enum { INBOX_TABLES = 2 };
 
 /* ---- The tables -------------------------------------------------------------------------------- */
 
@@ -46,7 +46,7 @@ int ob_inbox_find(sqlite3 *db, bool *found, struct ob_error *error)
                              0, 0, 0, &count, error);
     if (code != OUTBOX_OK || count == 0)
         return code;
-    if (count != TABLES)
+    if (count != INBOX_TABLES)
         return ob_error_set(error, OUTBOX_CORRUPT,
                             "of the tables inbox_stream and inbox_meta one is missing; restore the "
                             "file from a backup or drop the other");
@@ -73,7 +73,7 @@ int ob_inbox_make(sqlite3 *db, struct ob_error *error)
     /* Looked for again under the lock: another process may have been quicker. */
     code = ob_inbox_find(db, &found, error);
     if (code == OUTBOX_OK && !found)
-        code = ob_sql_run(db, tables, error, "making the inbox's tables");
+        code = ob_sql_run(db, inbox_tables, error, "making the inbox's tables");
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "COMMIT", error, "committing the inbox's tables");
     return code == OUTBOX_OK ? code : ob_sql_give_up(db, code, error);
@@ -82,7 +82,7 @@ int ob_inbox_make(sqlite3 *db, struct ob_error *error)
 /* ---- Texts of a row ---------------------------------------------------------------------------- */
 
 /* Takes a number of at most 19 digits off the front. */
-static bool take_number(const char **at, int64_t *number)
+static bool cut_number(const char **at, int64_t *number)
 {
     int64_t value = 0;
     const char *first = *at;
@@ -96,7 +96,7 @@ static bool take_number(const char **at, int64_t *number)
     return *at > first;
 }
 
-static bool take(const char **at, char c)
+static bool take_letter(const char **at, char c)
 {
     if (**at != c)
         return false;
@@ -110,9 +110,10 @@ static bool parse_late(struct ob_stream *stream, const char *text)
     stream->late_count = 0;
     while (*text != '\0') {
         struct ob_range range;
-        if (stream->late_count == INBOX_LATE || (stream->late_count > 0 && !take(&text, ' ')) ||
-            !take_number(&text, &range.from) || !take(&text, '-') ||
-            !take_number(&text, &range.to) || range.from <= behind || range.to < range.from ||
+        if (stream->late_count == INBOX_LATE ||
+            (stream->late_count > 0 && !take_letter(&text, ' ')) ||
+            !cut_number(&text, &range.from) || !take_letter(&text, '-') ||
+            !cut_number(&text, &range.to) || range.from <= behind || range.to < range.from ||
             range.to >= stream->mark)
             return false;
         stream->late[stream->late_count++] = range;
@@ -121,7 +122,7 @@ static bool parse_late(struct ob_stream *stream, const char *text)
     return true;
 }
 
-static bool take_epoch(char epoch[OB_STREAM_EPOCH_MAX + 1], const char *text, size_t len)
+static bool copy_epoch(char epoch[OB_STREAM_EPOCH_MAX + 1], const char *text, size_t len)
 {
     if (len > OB_STREAM_EPOCH_MAX || !ob_text_is_device(text, len))
         return false;
@@ -134,11 +135,11 @@ static bool parse_retired(struct ob_stream *stream, const char *text)
 {
     stream->retired_count = 0;
     while (*text != '\0') {
-        if (stream->retired_count > 0 && !take(&text, ' '))
+        if (stream->retired_count > 0 && !take_letter(&text, ' '))
             return false;
         size_t len = strcspn(text, " ");
         if (stream->retired_count == INBOX_RETIRED ||
-            !take_epoch(stream->retired[stream->retired_count], text, len))
+            !copy_epoch(stream->retired[stream->retired_count], text, len))
             return false;
         stream->retired_count++;
         text += len;
@@ -210,7 +211,7 @@ static bool load(sqlite3_stmt *row, struct ob_stream *stream)
             return false;
     }
     const char *epoch = text_of(row, EPOCH);
-    if (!epoch || (epoch[0] != '\0' && !take_epoch(stream->epoch, epoch, strlen(epoch))))
+    if (!epoch || (epoch[0] != '\0' && !copy_epoch(stream->epoch, epoch, strlen(epoch))))
         return false;
     const char *retired = text_of(row, RETIRED);
     if (!retired || !parse_retired(stream, retired))
@@ -236,7 +237,7 @@ int ob_inbox_load(sqlite3_stmt *row, const char *name, int len, struct ob_stream
     return OUTBOX_OK;
 }
 
-static int bind_text(sqlite3_stmt *write, int index, const char *text, size_t len)
+static int bind_bytes(sqlite3_stmt *write, int index, const char *text, size_t len)
 {
     return sqlite3_bind_text(write, index, text, (int)len, SQLITE_STATIC);
 }
@@ -250,17 +251,17 @@ int ob_inbox_store(sqlite3_stmt *write, const inbox_text *name, const inbox_text
     const int64_t numbers[] = {stream->mark,    stream->applied,   stream->passed_over,
                                stream->forgone, stream->announced, stream->lost,
                                stream->epochs};
-    int bound = bind_text(write, 1, name->bytes, name->len);
+    int bound = bind_bytes(write, 1, name->bytes, name->len);
     if (bound == SQLITE_OK)
-        bound = bind_text(write, 2, stream->epoch, strlen(stream->epoch));
+        bound = bind_bytes(write, 2, stream->epoch, strlen(stream->epoch));
     for (int i = 0; i < (int)(sizeof numbers / sizeof numbers[0]); i++)
         ob_sql_bind_number(write, 3 + i, numbers[i]);
     if (bound == SQLITE_OK)
-        bound = bind_text(write, 10, retired, retired_len);
+        bound = bind_bytes(write, 10, retired, retired_len);
     if (bound == SQLITE_OK)
-        bound = bind_text(write, 11, late, late_len);
+        bound = bind_bytes(write, 11, late, late_len);
     if (bound == SQLITE_OK)
-        bound = bind_text(write, 12, id ? id->bytes : NULL, id ? id->len : 0);
+        bound = bind_bytes(write, 12, id ? id->bytes : NULL, id ? id->len : 0);
     int code = bound == SQLITE_OK
                    ? ob_sql_step(write, NULL, error, "storing the stream's mark")
                    : ob_error_sqlite(error, sqlite3_db_handle(write), bound, "binding a stream");

@@ -39,8 +39,8 @@ int ob_inbox_make(sqlite3 *db, struct ob_error *error);
 int ob_inbox_load(sqlite3_stmt *row, const char *name, int len, struct ob_stream *stream,
                   struct ob_error *error);
 
-extern const char ob_inbox_read_sql[];  /* ?1: the name */
-extern const char ob_inbox_write_sql[]; /* for ob_inbox_store() */
+extern const char *const ob_inbox_read_sql;  /* ?1: the name */
+extern const char *const ob_inbox_write_sql; /* for ob_inbox_store() */
 
 /* Stores the stream through a statement of ob_inbox_write_sql. An id that is NULL leaves last_id as it
  * is. */

@@ -90,7 +90,7 @@ struct verification {
     int64_t findings;
 };
 
-static void tell(struct verification *verification, const char *name, const char *sentence)
+static void tell_finding(struct verification *verification, const char *name, const char *sentence)
 {
     verification->findings++;
     if (verification->found)
@@ -109,22 +109,22 @@ static bool knows_twice(const struct ob_stream *stream)
     return false;
 }
 
-static int check(void *context, const char *name, int code, const struct ob_stream *stream,
-                 const struct ob_error *error)
+static int check_stream(void *context, const char *name, int code, const struct ob_stream *stream,
+                        const struct ob_error *error)
 {
     struct verification *verification = context;
     if (code == OUTBOX_CORRUPT) {
-        tell(verification, name, error->sentence);
+        tell_finding(verification, name, error->sentence);
         return OUTBOX_OK;
     }
     if (code != OUTBOX_OK)
         return code;
     if (stream->applied == 0)
-        tell(verification, name, "the stream is there, and no event was applied");
+        tell_finding(verification, name, "the stream is there, and no event was applied");
     if (knows_twice(stream))
-        tell(verification, name, "an epoch is remembered twice");
+        tell_finding(verification, name, "an epoch is remembered twice");
     if (stream->epochs < stream->retired_count)
-        tell(verification, name, "more epochs are remembered than have begun");
+        tell_finding(verification, name, "more epochs are remembered than have begun");
     return OUTBOX_OK;
 }
 
@@ -134,9 +134,9 @@ int inbox_verify(sqlite3 *db, outbox_finding found, void *context)
     struct ob_error error;
     if (!db)
         return OUTBOX_MISUSE;
-    int code = each_stream(db, check, &verification, &error);
+    int code = each_stream(db, check_stream, &verification, &error);
     if (code == OUTBOX_CORRUPT)
-        tell(&verification, NULL, error.sentence);
+        tell_finding(&verification, NULL, error.sentence);
     if (code == OUTBOX_OK && verification.findings > 0)
         code = OUTBOX_CORRUPT;
     return code;

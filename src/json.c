@@ -25,7 +25,7 @@ static void skip_space(struct reader *r)
         r->at++;
 }
 
-static bool take(struct reader *r, char c)
+static bool take_character(struct reader *r, char c)
 {
     if (r->at == r->end || *r->at != c)
         return false;
@@ -52,14 +52,14 @@ static bool take_digits(struct reader *r)
 
 static bool take_number(struct reader *r)
 {
-    (void)take(r, '-');
-    if (!take(r, '0') && !take_digits(r))
+    (void)take_character(r, '-');
+    if (!take_character(r, '0') && !take_digits(r))
         return false;
-    if (take(r, '.') && !take_digits(r))
+    if (take_character(r, '.') && !take_digits(r))
         return false;
-    if (take(r, 'e') || take(r, 'E')) {
-        if (!take(r, '+'))
-            (void)take(r, '-');
+    if (take_character(r, 'e') || take_character(r, 'E')) {
+        if (!take_character(r, '+'))
+            (void)take_character(r, '-');
         return take_digits(r);
     }
     return true;
@@ -78,7 +78,7 @@ static bool take_hex4(struct reader *r)
 /* UTF-8 was checked for the whole text before. */
 static bool take_string(struct reader *r)
 {
-    if (!take(r, '"'))
+    if (!take_character(r, '"'))
         return false;
     while (r->at < r->end) {
         char c = *r->at++;
@@ -124,7 +124,7 @@ static bool take_name(struct reader *r)
     if (!take_string(r))
         return false;
     skip_space(r);
-    return take(r, ':');
+    return take_character(r, ':');
 }
 
 /* Opens containers until a scalar or an empty container was read. */
@@ -139,7 +139,7 @@ static bool take_down(struct reader *r)
             return false;
         r->at++;
         skip_space(r);
-        if (take(r, object ? '}' : ']'))
+        if (take_character(r, object ? '}' : ']'))
             return true;
         r->is_object &= ~((uint64_t)1 << r->depth);
         r->is_object |= (uint64_t)object << r->depth;
@@ -155,12 +155,12 @@ static bool take_up(struct reader *r, bool *more)
     *more = false;
     while (r->depth > 0) {
         skip_space(r);
-        if (take(r, ',')) {
+        if (take_character(r, ',')) {
             *more = true;
             return take_name(r);
         }
         assert(r->depth <= OB_JSON_DEPTH);
-        if (!take(r, r->is_object >> (r->depth - 1) & 1 ? '}' : ']'))
+        if (!take_character(r, r->is_object >> (r->depth - 1) & 1 ? '}' : ']'))
             return false;
         r->depth--;
     }

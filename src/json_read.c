@@ -16,15 +16,15 @@
 
 /* ---- Members ----------------------------------------------------------------------------------- */
 
-static void skip_space(struct ob_json_object *object)
+static void skip_blanks(struct ob_json_object *object)
 {
     while (object->at < object->end && *object->at != '\0' && strchr(" \t\n\r", *object->at))
         object->at++;
 }
 
-static bool take(struct ob_json_object *object, char c)
+static bool take_sign(struct ob_json_object *object, char c)
 {
-    skip_space(object);
+    skip_blanks(object);
     if (object->at == object->end || *object->at != c)
         return false;
     object->at++;
@@ -69,7 +69,7 @@ static inbox_text trim(const char *first, const char *behind)
 
 static bool take_value(struct ob_json_object *object, inbox_text *value)
 {
-    skip_space(object);
+    skip_blanks(object);
     const char *behind = behind_value(object->at, object->end);
     *value = trim(object->at, behind);
     object->at = behind;
@@ -83,15 +83,15 @@ void ob_json_open(struct ob_json_object *object, const char *bytes, size_t len)
         return;
     object->at = bytes;
     object->end = bytes + len;
-    object->is_broken = !take(object, '{');
+    object->is_broken = !take_sign(object, '{');
 }
 
 /* True with the object's end behind us. */
 static bool has_ended(struct ob_json_object *object)
 {
-    if (!take(object, '}'))
+    if (!take_sign(object, '}'))
         return false;
-    skip_space(object);
+    skip_blanks(object);
     object->is_broken = object->at != object->end;
     return true;
 }
@@ -100,8 +100,9 @@ bool ob_json_next(struct ob_json_object *object, inbox_text *name, inbox_text *v
 {
     if (object->is_broken || has_ended(object))
         return false;
-    object->is_broken = (object->has_begun && !take(object, ',')) || !take_value(object, name) ||
-                        name->bytes[0] != '"' || !take(object, ':') || !take_value(object, value);
+    object->is_broken = (object->has_begun && !take_sign(object, ',')) ||
+                        !take_value(object, name) || name->bytes[0] != '"' ||
+                        !take_sign(object, ':') || !take_value(object, value);
     object->has_begun = true;
     return !object->is_broken;
 }

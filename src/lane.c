@@ -92,7 +92,7 @@
 
 static const struct {
     const char *name, *table, *sql[OB_TABLE_SQL];
-} lanes[OUTBOX_LANES] = {
+} sql_of_lane[OUTBOX_LANES] = {
     /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text one member */
     [OUTBOX_NORMAL] = {"normal", "outbox_event", SQL_OF("normal", "outbox_event")},
     [OUTBOX_URGENT] = {"urgent", "outbox_urgent", SQL_OF("urgent", "outbox_urgent")},
@@ -102,17 +102,17 @@ static const struct {
 const char *ob_lane_sql(outbox_lane lane, enum ob_table_sql which)
 {
     assert(lane < OUTBOX_LANES && which < OB_TABLE_SQL);
-    return lanes[lane].sql[which];
+    return sql_of_lane[lane].sql[which];
 }
 
 const char *ob_lane_name(outbox_lane lane)
 {
     assert(lane < OUTBOX_LANES);
-    return lanes[lane].name;
+    return sql_of_lane[lane].name;
 }
 
 const char *ob_lane_table(outbox_lane lane)
 {
     assert(lane < OUTBOX_LANES);
-    return lanes[lane].table;
+    return sql_of_lane[lane].table;
 }

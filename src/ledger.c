@@ -24,8 +24,8 @@ enum { MEMBERS = OB_OUTCOMES + 3 };
 #define READ_MOST ((int64_t)1 << 56)
 #define COUNT_MOST (2 * READ_MOST)
 
-static const char *const names[MEMBERS] = {"base",    "last",       "delivered", "expired",
-                                           "evicted", "superseded", "dead",      "holes"};
+static const char *const member_names[MEMBERS] = {"base",    "last",       "delivered", "expired",
+                                                  "evicted", "superseded", "dead",      "holes"};
 
 /* The members as one array, for print and parse alike. */
 static void members(struct ob_ledger *ledger, int64_t *member[MEMBERS])
@@ -50,7 +50,7 @@ void ob_ledger_start(struct ob_ledger *ledger, int64_t id)
 const char *ob_outcome_name(enum ob_outcome outcome)
 {
     assert(outcome < OB_OUTCOMES);
-    return names[2 + outcome];
+    return member_names[2 + outcome];
 }
 
 static void note_drops(struct ob_drops *drops, int64_t count, int64_t from, int64_t to)
@@ -161,7 +161,7 @@ size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]
     members(&copy, member);
     for (int i = 0; i < MEMBERS; i++) {
         sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len, "%c\"%s\":%lld",
-                         i == 0 ? '{' : ',', names[i], (long long)*member[i]);
+                         i == 0 ? '{' : ',', member_names[i], (long long)*member[i]);
         len += strlen(text + len);
     }
     len = print_drops(ledger, text, len);
@@ -239,8 +239,9 @@ bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, siz
     ledger->id = id;
     members(ledger, member);
     for (int i = 0; i < MEMBERS; i++)
-        if (!read_literal(&at, end, i == 0 ? "{\"" : ",\"") || !read_literal(&at, end, names[i]) ||
-            !read_literal(&at, end, "\":") || !read_number(&at, end, member[i]))
+        if (!read_literal(&at, end, i == 0 ? "{\"" : ",\"") ||
+            !read_literal(&at, end, member_names[i]) || !read_literal(&at, end, "\":") ||
+            !read_number(&at, end, member[i]))
             return false;
     if (!read_drops(&at, end, ledger))
         return false;

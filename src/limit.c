@@ -16,16 +16,16 @@
 
 /* ---- What is stored -------------------------------------------------------------------------- */
 
-enum { MAX_EVENTS, MAX_BYTES, EVICTS, MEMBERS };
+enum { MAX_EVENTS, MAX_BYTES, EVICTS, SETTINGS };
 
-static const char *const load_sql[OUTBOX_LANES][MEMBERS] = {
+static const char *const load_sql[OUTBOX_LANES][SETTINGS] = {
 #define LOAD(name) "SELECT value FROM main.outbox_meta WHERE name = '" name "'"
     [OUTBOX_NORMAL] = {LOAD("normal_max_events"), LOAD("normal_max_bytes"), LOAD("normal_evicts")},
     [OUTBOX_URGENT] = {LOAD("urgent_max_events"), LOAD("urgent_max_bytes"), LOAD("urgent_evicts")},
 #undef LOAD
 };
 
-static const char *const store_sql[OUTBOX_LANES][MEMBERS] = {
+static const char *const store_sql[OUTBOX_LANES][SETTINGS] = {
 #define STORE(name)                                                                                \
     "INSERT INTO main.outbox_meta(name, value) VALUES('" name "', ?1)"                             \
     " ON CONFLICT(name) DO UPDATE SET value = excluded.value"
@@ -38,9 +38,9 @@ static const char *const store_sql[OUTBOX_LANES][MEMBERS] = {
 
 int ob_limit_load(sqlite3 *db, outbox_lane lane, struct ob_limit *limit, struct ob_error *error)
 {
-    int64_t member[MEMBERS] = {0};
+    int64_t member[SETTINGS] = {0};
     int code = OUTBOX_OK;
-    for (int i = 0; i < MEMBERS && code == OUTBOX_OK; i++)
+    for (int i = 0; i < SETTINGS && code == OUTBOX_OK; i++)
         code = ob_sql_number(db, load_sql[lane][i], 0, 0, 0, &member[i], error);
     *limit = (struct ob_limit){.max_events = member[MAX_EVENTS] > 0 ? member[MAX_EVENTS] : 0,
                                .max_bytes = member[MAX_BYTES] > 0 ? member[MAX_BYTES] : 0,
@@ -51,16 +51,16 @@ int ob_limit_load(sqlite3 *db, outbox_lane lane, struct ob_limit *limit, struct 
 int ob_limit_store(sqlite3 *db, outbox_lane lane, const struct ob_limit *limit,
                    struct ob_error *error)
 {
-    const int64_t member[MEMBERS] = {limit->max_events, limit->max_bytes, limit->evicts};
+    const int64_t member[SETTINGS] = {limit->max_events, limit->max_bytes, limit->evicts};
     int code = OUTBOX_OK;
-    for (int i = 0; i < MEMBERS && code == OUTBOX_OK; i++) {
+    for (int i = 0; i < SETTINGS && code == OUTBOX_OK; i++) {
         int64_t ignored;
         code = ob_sql_number(db, store_sql[lane][i], member[i], 0, 0, &ignored, error);
     }
     return code;
 }
 
-static int64_t apply(int64_t wanted, int64_t stored)
+static int64_t apply_wanted(int64_t wanted, int64_t stored)
 {
     return wanted == 0 ? stored : wanted < 0 ? 0 : wanted;
 }
@@ -70,8 +70,8 @@ bool ob_limit_apply(const outbox_limit *wanted, struct ob_limit *limit)
     struct ob_limit before = *limit;
     if (wanted->max_events == 0 && wanted->max_bytes == 0)
         return false;
-    limit->max_events = apply(wanted->max_events, limit->max_events);
-    limit->max_bytes = apply(wanted->max_bytes, limit->max_bytes);
+    limit->max_events = apply_wanted(wanted->max_events, limit->max_events);
+    limit->max_bytes = apply_wanted(wanted->max_bytes, limit->max_bytes);
     limit->evicts = wanted->when_full == OUTBOX_EVICT_OLDEST;
     return limit->max_events != before.max_events || limit->max_bytes != before.max_bytes ||
            limit->evicts != before.evicts;
@@ -114,7 +114,7 @@ static int add_up(struct ob_table *table, int64_t last, int64_t *total)
 }
 
 /* The running total of the newest row, which gets one if it has none. */
-static int measure(struct ob_table *table, int64_t last, int64_t *total)
+static int measure_lane(struct ob_table *table, int64_t last, int64_t *total)
 {
     int code = ob_table_number(table, OB_SQL_TOTAL, last, -1, total);
     if (code != OUTBOX_OK || *total >= 0)
@@ -231,7 +231,7 @@ static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
 
 /* Undoes what was done behind the savepoint, or all of the transaction where there is none or not
  * even that works. */
-static void undo(struct ob_table *table, bool guarded)
+static void undo_eviction(struct ob_table *table, bool guarded)
 {
     struct ob_error ignored; /* what has failed before is to be told */
     if (!guarded || ob_sql_run(table->db, "ROLLBACK TO outbox_room; RELEASE outbox_room", &ignored,
@@ -262,7 +262,7 @@ static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_l
     if (code == OUTBOX_OK && guarded)
         code = ob_sql_run(table->db, "RELEASE outbox_room", table->error, "making room");
     if (code != OUTBOX_OK)
-        undo(table, guarded);
+        undo_eviction(table, guarded);
     return code;
 }
 
@@ -310,7 +310,7 @@ int ob_limit_keep(struct ob_table *table, const struct ob_limit *limit, int64_t 
     struct measured newest = {.last = last};
     struct ob_lowest lowest;
     *moved = false;
-    int code = limit->max_bytes > 0 ? measure(table, last, &newest.total) : OUTBOX_OK;
+    int code = limit->max_bytes > 0 ? measure_lane(table, last, &newest.total) : OUTBOX_OK;
     /* Behind a tombstone without a total the totals begin anew, and no older one compares with
      * them. */
     bool may_trust = fill->is_known && limit->max_bytes == 0;

@@ -25,7 +25,7 @@ enum {
 };
 
 /* Which states may follow which: IDLE any of them, at the close. */
-static const unsigned allowed[OB_STATES] = {
+static const unsigned may_follow[OB_STATES] = {
     [OB_IDLE] = 1u << OB_CONNECTING | 1u << OB_BACKOFF | 1u << OB_IDLE,
     [OB_CONNECTING] = 1u << OB_ONLINE | 1u << OB_BACKOFF | 1u << OB_IDLE,
     [OB_ONLINE] = 1u << OB_BACKOFF | 1u << OB_IDLE,
@@ -184,8 +184,8 @@ void ob_machine_check(const outbox_forwarder *f)
 
 void ob_machine_enter(outbox_forwarder *f, enum ob_state state)
 {
-    assert(allowed[f->state] >> state & 1);
-    (void)allowed; /* without assertions */
+    assert(may_follow[f->state] >> state & 1);
+    (void)may_follow; /* without assertions */
     f->state = state;
     f->since = f->now;
     ob_machine_check(f);

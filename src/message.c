@@ -246,7 +246,7 @@ struct sink {
 };
 
 /* Begins an attribute whose value is appended next. A name without a NUL behind it is copied. */
-static void begin(struct sink *sink, const char *name, size_t len, bool is_lasting)
+static void begin_attribute(struct sink *sink, const char *name, size_t len, bool is_lasting)
 {
     struct writer *w = sink->w;
     if (!sink->properties) {
@@ -277,7 +277,7 @@ static void end(struct sink *sink)
 
 static void begin_own(struct sink *sink, const char *name)
 {
-    begin(sink, name, strlen(name), true);
+    begin_attribute(sink, name, strlen(name), true);
 }
 
 /* Characters that are the same in both. */
@@ -288,7 +288,7 @@ static void put_clean(struct sink *sink, const char *name, const char *value)
     end(sink);
 }
 
-static void put_text(struct sink *sink, const char *name, const struct ob_value *value)
+static void put_attribute(struct sink *sink, const char *name, const struct ob_value *value)
 {
     begin_own(sink, name);
     if (sink->properties)
@@ -344,7 +344,7 @@ static void put_headers(struct sink *sink, const struct ob_row *row)
         return;
     const char *at = row->headers.bytes, *stop = at + row->headers.len;
     while (ob_headers_next(&at, stop, &header)) {
-        begin(sink, header.name, header.name_len, false);
+        begin_attribute(sink, header.name, header.name_len, false);
         if (sink->properties)
             append(sink->w, header.value, header.value_len);
         else
@@ -357,7 +357,7 @@ static void put_headers(struct sink *sink, const struct ob_row *row)
 static void put_given(struct sink *sink, const struct ob_row *row)
 {
     if (row->key.storage == SQLITE_TEXT)
-        put_text(sink, "partitionkey", &row->key);
+        put_attribute(sink, "partitionkey", &row->key);
     if (has_form(row->expires))
         put_time(sink, "expirytime", row->expires);
     put_headers(sink, row);
@@ -371,7 +371,7 @@ static char *put_attributes(struct sink *sink, const struct ob_row *row,
     put_number(sink, "id", row->id, 1);
     put_source(sink, identity);
     if (row->type.storage == SQLITE_TEXT)
-        put_text(sink, "type", &row->type);
+        put_attribute(sink, "type", &row->type);
     else
         put_clean(sink, "type", default_type);
     if (time_is_known(row))
@@ -419,7 +419,7 @@ static void build_structured(struct writer *w, struct ob_message *built, const s
     append_text(w, "{\"specversion\":\"1.0\"");
     built->previous = put_attributes(&sink, row, identity, previous);
     if (row->content_type.storage == SQLITE_TEXT)
-        put_text(&sink, "datacontenttype", &row->content_type);
+        put_attribute(&sink, "datacontenttype", &row->content_type);
     append_data(w, row);
     append_text(w, "}");
     message->payload = w->buffer->bytes + start;

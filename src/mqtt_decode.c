@@ -28,7 +28,7 @@ static const struct ob_mqtt_kind {
     bool any_flags;
     uint8_t shortest, longest;   /* without the first byte and the length; MQTT 3.1.1 */
     uint8_t shortest5, longest5; /* MQTT 5 */
-} kinds[] = {
+} packet_kinds[] = {
     {OB_MQTT_CONNACK, IN_CONNACK, false, 2, 2, 2, ANY_LENGTH},
     {OB_MQTT_PUBACK, IN_PUBACK, false, 2, 2, 2, ANY_LENGTH},
     {OB_MQTT_PINGRESP, 0, false, 0, 0, 0, 0},
@@ -43,7 +43,7 @@ static const struct ob_mqtt_property {
     uint8_t id, shape, places;
     uint8_t lowest;   /* a number below it is a protocol error */
     uint32_t highest; /* and one above it; 0: no bound */
-} properties[] = {
+} known_properties[] = {
     {0x11, FOUR, IN_CONNACK, 0, 0},                   /* Session Expiry Interval */
     {0x12, STRING, IN_CONNACK, 0, 0},                 /* Assigned Client Identifier */
     {0x13, TWO, IN_CONNACK, 0, 0},                    /* Server Keep Alive */
@@ -67,17 +67,17 @@ enum { REASON_STRING = 0x1f, USER_PROPERTY = 0x26 };
 
 static const struct ob_mqtt_kind *kind_of(unsigned type)
 {
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (kinds[i].type == type)
-            return &kinds[i];
+    for (size_t i = 0; i < sizeof packet_kinds / sizeof packet_kinds[0]; i++)
+        if (packet_kinds[i].type == type)
+            return &packet_kinds[i];
     return NULL;
 }
 
 static const struct ob_mqtt_property *property_of(unsigned id)
 {
-    for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++)
-        if (properties[i].id == id)
-            return &properties[i];
+    for (size_t i = 0; i < sizeof known_properties / sizeof known_properties[0]; i++)
+        if (known_properties[i].id == id)
+            return &known_properties[i];
     return NULL;
 }
 
@@ -281,7 +281,7 @@ static void keep_number(struct ob_mqtt_decoder *d)
     }
 }
 
-static const char *take_number(struct ob_mqtt_decoder *d, uint8_t byte)
+static const char *take_integer(struct ob_mqtt_decoder *d, uint8_t byte)
 {
     d->value = d->value << 8 | byte;
     if (--d->width > 0)
@@ -333,7 +333,7 @@ static const char *take_and_forget(struct ob_mqtt_decoder *d, uint8_t byte)
     return NULL;
 }
 
-static step_function *const take[STEPS] = {
+static step_function *const step_of[STEPS] = {
     [FIRST] = take_first,
     [LENGTH] = take_length,
     [FLAGS] = take_flags,
@@ -341,7 +341,7 @@ static step_function *const take[STEPS] = {
     [REASON] = take_reason,
     [PROPERTIES_LENGTH] = take_properties_length,
     [PROPERTY] = take_property,
-    [NUMBER] = take_number,
+    [NUMBER] = take_integer,
     [STRING_LENGTH] = take_string_length,
     [STRING_BYTES] = take_string_byte,
     [SKIP] = take_and_forget,
@@ -370,7 +370,7 @@ static const char *take_byte(struct ob_mqtt_decoder *d, uint8_t byte, bool *ends
 {
     if (d->step > LENGTH)
         d->left--;
-    const char *wrong = take[d->step](d, byte);
+    const char *wrong = step_of[d->step](d, byte);
     *ends = !wrong && d->step > LENGTH && d->left == 0;
     if (*ends && !may_end(d))
         wrong = malformed(d, "a packet that is cut off");

@@ -12,7 +12,7 @@
 #include <sqlite3.h>
 #include <string.h>
 
-enum { WINDOW_MAX = 1000, STRING_MAX = 65535, SEND_MIN = 256, RECEIVE_MIN = 16 };
+enum { WINDOW_MAX = 1000, TEXT_MAX = 65535, SEND_MIN = 256, RECEIVE_MIN = 16 };
 
 static outbox_stream_link_config with_defaults(const outbox_stream_link_config *given)
 {
@@ -34,7 +34,7 @@ static outbox_stream_link_config with_defaults(const outbox_stream_link_config *
 
 static bool is_text(const char *text)
 {
-    return !text || (strlen(text) <= STRING_MAX && ob_text_is_utf8(text, strlen(text)));
+    return !text || (strlen(text) <= TEXT_MAX && ob_text_is_utf8(text, strlen(text)));
 }
 
 /* NULL, or which field is wrong. */
@@ -52,12 +52,12 @@ static const char *wrong_in(const outbox_stream_link_config *config)
         return "the send buffer must have 256 bytes or more, the receive buffer 16 or more";
     if (!is_text(config->client_id) || !is_text(config->username))
         return "client id and user name must be UTF-8 of at most 65,535 bytes";
-    if (config->password_len > STRING_MAX || (config->password_len > 0 && !config->password))
+    if (config->password_len > TEXT_MAX || (config->password_len > 0 && !config->password))
         return "the password must have at most 65,535 bytes";
     if (config->password && !config->username && config->protocol != 5)
         return "a password without a user name is for MQTT 5 only";
     if (will && (!will->topic || will->topic[0] == '\0' || !is_text(will->topic) ||
-                 strpbrk(will->topic, "+#") || will->payload_len > STRING_MAX || will->qos < 0 ||
+                 strpbrk(will->topic, "+#") || will->payload_len > TEXT_MAX || will->qos < 0 ||
                  will->qos > 1))
         return "the will needs a topic, a payload of at most 65,535 bytes, and QoS 0 or 1";
     if (ob_mqtt_connect_size(config, 5) > config->send_buffer)
@@ -65,7 +65,7 @@ static const char *wrong_in(const outbox_stream_link_config *config)
     return NULL;
 }
 
-static size_t align(size_t size)
+static size_t align_part(size_t size)
 {
     const size_t unit = _Alignof(max_align_t);
     return (size + unit - 1) / unit * unit;
@@ -73,8 +73,9 @@ static size_t align(size_t size)
 
 static size_t size_of(const outbox_stream_link_config *config)
 {
-    return align(sizeof(struct ob_mqtt_link)) + align(config->window * sizeof(struct ob_flight)) +
-           align(config->send_buffer) + align(config->receive_buffer);
+    return align_part(sizeof(struct ob_mqtt_link)) +
+           align_part(config->window * sizeof(struct ob_flight)) + align_part(config->send_buffer) +
+           align_part(config->receive_buffer);
 }
 
 size_t outbox_stream_link_size(const outbox_stream_link_config *config)
@@ -85,26 +86,26 @@ size_t outbox_stream_link_size(const outbox_stream_link_config *config)
     return wrong_in(&full) ? 0 : size_of(&full);
 }
 
-static struct ob_mqtt_link *lay_out(void *memory, const outbox_stream_link_config *config)
+static struct ob_mqtt_link *lay_out_link(void *memory, const outbox_stream_link_config *config)
 {
     uint8_t *at = memory;
     struct ob_mqtt_link *link = memory;
     memset(link, 0, sizeof *link);
     link->config = *config;
-    at += align(sizeof *link);
+    at += align_part(sizeof *link);
     link->places = (struct ob_flight *)(void *)at;
-    at += align(config->window * sizeof(struct ob_flight));
+    at += align_part(config->window * sizeof(struct ob_flight));
     link->out.bytes = at;
     link->out.size = config->send_buffer;
-    at += align(config->send_buffer);
+    at += align_part(config->send_buffer);
     link->in.bytes = at;
     link->in.size = config->receive_buffer;
     return link;
 }
 
-static int check(const void *memory, size_t size, const outbox_stream *stream,
-                 const outbox_port *port, const outbox_stream_link_config *config,
-                 struct ob_error *error)
+static int check_given(const void *memory, size_t size, const outbox_stream *stream,
+                       const outbox_port *port, const outbox_stream_link_config *config,
+                       struct ob_error *error)
 {
     if (!memory || !stream || !stream->methods || stream->methods->version != 1 || !port ||
         port->version != 1)
@@ -129,14 +130,14 @@ int outbox_stream_link_init(void *memory, size_t size, outbox_stream *stream,
         *link = NULL;
     if (config && link) {
         full = with_defaults(config);
-        code = check(memory, size, stream, port, &full, &error);
+        code = check_given(memory, size, stream, port, &full, &error);
     }
     if (code != OUTBOX_OK) {
         if (sentence && sentence_size > 0)
             sqlite3_snprintf((int)sentence_size, sentence, "%s", error.sentence);
         return code;
     }
-    struct ob_mqtt_link *new_link = lay_out(memory, &full);
+    struct ob_mqtt_link *new_link = lay_out_link(memory, &full);
     new_link->base.methods = &ob_mqtt_methods;
     new_link->stream = stream;
     new_link->port = port;

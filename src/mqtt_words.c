@@ -9,7 +9,7 @@
 static const struct {
     unsigned char reason;
     const char *words;
-} names[] = {
+} reasons[] = {
     {0x00, "normal disconnection"},
     {0x80, "unspecified error"},
     {0x81, "malformed packet"},
@@ -43,8 +43,8 @@ static const struct {
 
 const char *ob_mqtt_reason(int reason)
 {
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (names[i].reason == reason)
-            return names[i].words;
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)
+        if (reasons[i].reason == reason)
+            return reasons[i].words;
     return "a reason that MQTT does not name";
 }

@@ -53,7 +53,7 @@ static void multiply_often(struct whole *whole, uint32_t base, int times)
 }
 
 /* The number without its sign: the digits of a whole number over 10^*tens. */
-static void take_apart(double value, struct whole *whole, int *tens)
+static void split_double(double value, struct whole *whole, int *tens)
 {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -166,7 +166,7 @@ size_t ob_real_print(double value, char text[OB_REAL_TEXT])
         return used + 3;
     }
     value = value < 0 ? -value : value;
-    take_apart(value, &whole, &tens);
+    split_double(value, &whole, &tens);
     uint64_t number = lead(&whole, tens, &exponent);
     number = shorten(value, number, exponent);
     if (number >= UINT64_C(100000000000000000)) { /* it was rounded up to one digit more */

@@ -53,7 +53,7 @@
 #define PENDING_VIEW                                                                               \
     "CREATE VIEW main.outbox_pending AS" URGENT_PENDING " UNION ALL" NORMAL_PENDING ";"
 
-static const char *const tables[] = {
+static const char *const schema_tables[] = {
     EVENT_TABLE("outbox_event"),
     EVENT_TABLE("outbox_urgent"),
     DEAD_TABLE,
@@ -155,8 +155,8 @@ static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
     char text[OB_LEDGER_TEXT];
     struct ob_ledger ledger;
     int code = OUTBOX_OK;
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && code == OUTBOX_OK; i++)
-        code = ob_sql_run(db, tables[i], error, "making the outbox's tables");
+    for (size_t i = 0; i < sizeof schema_tables / sizeof schema_tables[0] && code == OUTBOX_OK; i++)
+        code = ob_sql_run(db, schema_tables[i], error, "making the outbox's tables");
     ob_ledger_start(&ledger, 0);
     ob_ledger_print(&ledger, text);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
@@ -171,7 +171,7 @@ static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
 /* Columns are only ever added, so that the release that made the tables can go on writing them. */
 static const struct {
     const char *is_there, *add;
-} columns[] = {
+} later_columns[] = {
 #define HEADERS_OF(table, type)                                                                    \
     {                                                                                              \
         "SELECT count(*) FROM pragma_table_info('" table "', 'main') WHERE name = 'headers'",      \
@@ -187,11 +187,13 @@ static const struct {
 static int upgrade(sqlite3 *db, struct ob_error *error)
 {
     int code = OUTBOX_OK;
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0] && code == OUTBOX_OK; i++) {
+    for (size_t i = 0; i < sizeof later_columns / sizeof later_columns[0] && code == OUTBOX_OK;
+         i++) {
         int64_t is_there = 0;
-        code = ob_sql_number(db, columns[i].is_there, 0, 0, 0, &is_there, error);
+        code = ob_sql_number(db, later_columns[i].is_there, 0, 0, 0, &is_there, error);
         if (code == OUTBOX_OK && !is_there)
-            code = ob_sql_run(db, columns[i].add, error, "adding a column to the outbox's tables");
+            code = ob_sql_run(db, later_columns[i].add, error,
+                              "adding a column to the outbox's tables");
     }
     if (code == OUTBOX_OK)
         code = ob_sql_run(db,

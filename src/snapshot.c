@@ -69,8 +69,8 @@ static void put_rows(const struct snapshot *snapshot, const struct ob_plan *plan
     put_keys(plan, sql);
 }
 
-static int prepare(const struct snapshot *snapshot, const struct ob_plan *plan, sqlite3_str *text,
-                   sqlite3_stmt **statement)
+static int prepare_text(const struct snapshot *snapshot, const struct ob_plan *plan,
+                        sqlite3_str *text, sqlite3_stmt **statement)
 {
     char *sql = sqlite3_str_finish(text);
     if (!sql)
@@ -100,7 +100,7 @@ static int find_end(struct snapshot *snapshot, struct ob_plan *plan)
     put_keys(plan, sql);
     put_rows(snapshot, plan, sql);
     sqlite3_str_appendf(sql, " LIMIT 2 OFFSET %u", snapshot->rows - 1);
-    int code = prepare(snapshot, plan, sql, &statement);
+    int code = prepare_text(snapshot, plan, sql, &statement);
     if (code == OUTBOX_OK)
         code = ob_sql_step(statement, &row, plan->error, "reading a table");
     for (int i = 0; i < snapshot->keys && code == OUTBOX_OK && row; i++) {
@@ -156,7 +156,7 @@ static int copy_rows(struct snapshot *snapshot, struct ob_plan *plan)
     sqlite3_str_appendf(sql, ") SELECT %lld, 'r', ", (long long)plan->definition->shape);
     ob_plan_put_values(plan, sql, "outbox_row");
     put_rows(snapshot, plan, sql);
-    int code = prepare(snapshot, plan, sql, &statement);
+    int code = prepare_text(snapshot, plan, sql, &statement);
     if (code == OUTBOX_OK)
         code = ob_sql_step(statement, NULL, plan->error, "storing a snapshot");
     (void)sqlite3_finalize(statement); /* repeats what step said */

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define OB_OLDEST_SQLITE 3034000 /* sqlite3_txn_state() */
+
 /* Prepares a statement that is kept (SQLITE_PREPARE_PERSISTENT), if *statement is still NULL. */
 int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struct ob_error *error);
 

@@ -100,7 +100,7 @@ static int inspect_lane(sqlite3 *db, outbox_lane lane, outbox_lane_counts *count
     return OUTBOX_OK;
 }
 
-static void add(outbox_statistics *sum, const outbox_lane_counts *counts)
+static void add_counts(outbox_statistics *sum, const outbox_lane_counts *counts)
 {
     sum->pending += counts->pending;
     sum->delivered += counts->delivered;
@@ -125,7 +125,7 @@ static int inspect(sqlite3 *db, outbox_statistics *statistics, struct ob_error *
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         code = inspect_lane(db, (outbox_lane)i, &statistics->lanes[i], error);
         if (code == OUTBOX_OK)
-            add(statistics, &statistics->lanes[i]);
+            add_counts(statistics, &statistics->lanes[i]);
     }
     return code;
 }

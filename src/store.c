@@ -30,7 +30,7 @@ enum {
     ROW_BESIDE_PAYLOAD = 65536 /* topic, attributes, the record's own bytes, and our SQL */
 };
 
-static const char *const sql[OB_STORE_STATEMENTS] = {
+static const char *const sql_texts[OB_STORE_STATEMENTS] = {
     [OB_SQL_BEGIN_READ] = "BEGIN",
     [OB_SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
     [OB_SQL_COMMIT] = "COMMIT",
@@ -101,7 +101,7 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
         return ob_error_set(&store->error, OUTBOX_UNSAFE_JOURNAL,
                             "journal_mode is OFF, so nothing can be rolled back; use WAL");
     for (int i = 0; i < OB_STORE_STATEMENTS && code == OUTBOX_OK; i++)
-        code = ob_sql_prepare(db, sql[i], &store->statement[i], &store->error);
+        code = ob_sql_prepare(db, sql_texts[i], &store->statement[i], &store->error);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
         code = ob_table_open(&store->table[i], db, (outbox_lane)i, &store->error);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)

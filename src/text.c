@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Decodes one character; returns its length in bytes, or 0 where the bytes are not UTF-8. */
-static size_t decode(const unsigned char *at, size_t len, uint32_t *character)
+static size_t decode_character(const unsigned char *at, size_t len, uint32_t *character)
 {
     static const struct {
         unsigned char mask, lead;
@@ -43,7 +43,7 @@ bool ob_text_is_utf8(const char *bytes, size_t len)
     const unsigned char *at = (const unsigned char *)bytes;
     for (size_t i = 0, step; i < len; i += step) {
         uint32_t character;
-        step = decode(at + i, len - i, &character);
+        step = decode_character(at + i, len - i, &character);
         if (step == 0)
             return false;
     }
@@ -64,7 +64,7 @@ static bool is_clean(const char *bytes, size_t len, size_t max, const char *forb
         return false;
     for (size_t i = 0, step; i < len; i += step) {
         uint32_t character;
-        step = decode(at + i, len - i, &character);
+        step = decode_character(at + i, len - i, &character);
         if (step == 0 || is_control(character))
             return false;
         if (character < 0x80 && strchr(forbidden, (int)character))

@@ -23,7 +23,7 @@ enum { WAL_HEADER = 32, FRAME_HEADER = 24, PAGE_MIN = 512, PAGE_MAX = 65536 };
 
 /* SQLite knows this control itself. In WAL the file is open as long as the connection has read the
  * database, and nobody else can take a connection that is open out of WAL. */
-static int find(sqlite3 *db, sqlite3_file **wal)
+static int find_wal(sqlite3 *db, sqlite3_file **wal)
 {
     int result = sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, wal);
     if (OB_NEVER(result == SQLITE_OK && (!*wal || !(*wal)->pMethods)))
@@ -39,7 +39,7 @@ static int sync_file(sqlite3_file *wal)
 int ob_wal_sync(sqlite3 *db)
 {
     sqlite3_file *wal = NULL;
-    int result = find(db, &wal);
+    int result = find_wal(db, &wal);
     return OB_ALWAYS(result == SQLITE_OK) ? sync_file(wal) : result;
 }
 
@@ -88,7 +88,7 @@ static int renew_file(sqlite3_file *wal)
 int ob_wal_renew(sqlite3 *db)
 {
     sqlite3_file *wal = NULL;
-    int result = find(db, &wal);
+    int result = find_wal(db, &wal);
     if (OB_ALWAYS(result == SQLITE_OK))
         result = renew_file(wal);
     return result == SQLITE_OK ? sync_file(wal) : result;

@@ -111,7 +111,7 @@ static void on_release_statements(void *context)
         ob_table_close(&box->table[i]);
 }
 
-static void on_closed(void *context)
+static void on_outbox_closed(void *context)
 {
     outbox *box = context;
     assert(!box->wakeup.db);
@@ -137,7 +137,7 @@ const struct ob_wakeup_methods ob_writer_wakeup = {
     .released = on_released,
     .partly_undone = on_partly_undone,
     .release_statements = on_release_statements,
-    .closed = on_closed,
+    .closed = on_outbox_closed,
 };
 
 /* ---- What its commit can promise ------------------------------------------------------------- */
@@ -247,7 +247,7 @@ static int take_headers(outbox *box, const outbox_event *event, const char *join
                  : OUTBOX_OK;
 }
 
-static bool has_limit(const outbox *box, outbox_lane lane)
+static bool is_limited(const outbox *box, outbox_lane lane)
 {
     return box->limit[lane].max_events > 0 || box->limit[lane].max_bytes > 0;
 }
@@ -259,7 +259,7 @@ static int prepare_lane(outbox *box, outbox_lane lane)
     enum ob_table_sql which = is_measured ? OB_SQL_PUT_MEASURED : OB_SQL_PUT;
     int place = (is_measured ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane;
     int code = ob_sql_prepare(db, ob_lane_sql(lane, which), &box->statement[place], &box->error);
-    if (code == OUTBOX_OK && has_limit(box, lane) && !box->table[lane].db)
+    if (code == OUTBOX_OK && is_limited(box, lane) && !box->table[lane].db)
         code = ob_table_open(&box->table[lane], db, lane, &box->error);
     return code;
 }
@@ -341,7 +341,7 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
 
 /* Takes the event out again; where that fails too, with all of the transaction, which must not
  * commit with it. */
-static int take_back(outbox *box, outbox_lane lane, int64_t id)
+static int take_out(outbox *box, outbox_lane lane, int64_t id)
 {
     struct ob_error why = box->error;
     int64_t ignored;
@@ -360,7 +360,7 @@ static int take_back(outbox *box, outbox_lane lane, int64_t id)
  * near 2^63: then it gives out random ones, and neither order nor identity would hold. */
 static int refuse_id(outbox *box, outbox_lane lane, int64_t id)
 {
-    int code = take_back(box, lane, id);
+    int code = take_out(box, lane, id);
     if (code != OUTBOX_OK)
         return code;
     return ob_error_set(&box->error, OUTBOX_BAD_ID,
@@ -369,11 +369,11 @@ static int refuse_id(outbox *box, outbox_lane lane, int64_t id)
 }
 
 /* Makes room for the event that was just stored, or takes it out again. */
-static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
+static int keep_within_limit(outbox *box, outbox_lane lane, int64_t id)
 {
     int64_t acked = 0;
     bool moved = false;
-    if (!has_limit(box, lane))
+    if (!is_limited(box, lane))
         return OUTBOX_OK;
     if (!box->touched) /* nobody tells what is undone, see touch() */
         box->fill[lane].is_known = false;
@@ -384,7 +384,7 @@ static int keep_limit(outbox *box, outbox_lane lane, int64_t id)
     /* Where SQLite has rolled all of it back, the id may be another writer's by now. */
     if (code == OUTBOX_OK || sqlite3_txn_state(box->wakeup.db, "main") != SQLITE_TXN_WRITE)
         return code;
-    int taken = take_back(box, lane, id);
+    int taken = take_out(box, lane, id);
     return taken == OUTBOX_OK ? code : taken;
 }
 
@@ -423,7 +423,7 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
     *id = sqlite3_last_insert_rowid(db);
     if (*id > OUTBOX_ID_MAX || *id <= 0)
         return refuse_id(box, event->lane, *id);
-    code = keep_limit(box, event->lane, *id);
+    code = keep_within_limit(box, event->lane, *id);
     if (code != OUTBOX_OK)
         return code;
     box->last_put[event->lane] = *id;

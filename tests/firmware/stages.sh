@@ -11,7 +11,8 @@
 set -u
 make=${1:?usage: stages.sh MAKE}
 build=${BUILD:-build}
-m7=$build/firmware/mps2_an500.elf m3=$build/firmware/mps2_an385.elf
+images=${IMAGES:-$build/firmware}
+m7=$images/mps2_an500.elf m3=$images/mps2_an385.elf
 jobs=()
 [[ ${MAKEFLAGS:-} == *jobserver* ]] || jobs=(-j"$(nproc)") # a job server of the caller's is heeded
 times=()
