@@ -46,9 +46,10 @@ run() {
         bash tests/firmware/firmware_test.sh "$m3" 100 2
 }
 
-SECONDS=0
-run
-status=$?
-printf '%s\n' "${times[@]}"
-printf '%4d s  in all; processor time, user and system: %s\n' "$SECONDS" "$(times | tail -n 1)"
+TIMEFORMAT='%0R s  in all; of the processors %0U s as a user and %0S s in the system'
+time {
+    run
+    status=$?
+    printf '%s\n' "${times[@]}"
+}
 exit "$status"
