@@ -171,7 +171,7 @@ $(AMALGAMATION)/outbox.c: ports/amalgamation/amalgamate.sh $(CORE) $(WITHOUT) $(
 	@echo '  CAT   $@'
 	$(Q)bash $< $(@D)
 
-$(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o: $(AMALGAMATION)/outbox.c
+$(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o: $(AMALGAMATION)/outbox.c | deps-build
 	@echo '  CC    $< $(if $(filter %/without.o,$@),(without captures))'
 	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter %/without.o,$@),-DOUTBOX_WITHOUT_CAPTURE) -I$(@D) $(CPPFLAGS) \
 	  -c -o $@ $<
@@ -182,6 +182,7 @@ $(AMALGAMATED_TESTS): $(AMALGAMATION)/%: $(BUILD)/%.o $(AMALGAMATION)/outbox.o $
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $< $(BUILD)/$(dir $*)libhelpers.a $(filter %.o,$(filter-out $<,$^)) -lcmocka $(LIBS)
 
+test: $(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o # which CHECKS looks at
 test-amalgamation: deps all $(AMALGAMATED_TESTS) $(AMALGAMATION)/without.o ## run tests against this file
 	$(RUN) tests/check_amalgamation.sh $(AMALGAMATED_TESTS) $(filter %test_delivery %test_restart, \
 	  $(AMALGAMATED_TESTS:%=%@stream))
@@ -235,8 +236,7 @@ OTHER_LINK := $(addsuffix @stream,$(filter $(addprefix $(BUILD)/tests/integratio
                                            $(INTEGRATION_TESTS)))
 
 .PHONY: test test-unit test-integration test-stream test-flash
-test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(FLASH_TESTS) $(BUILD)/sim $(BUILD)/faults \
-      $(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o ## run all tests
+test: deps all examples $(UNIT_TESTS) $(INTEGRATION_TESTS) $(FLASH_TESTS) $(BUILD)/sim $(BUILD)/faults ## run all tests
 	$(RUN) $(UNIT_TESTS) $(UNIT_SCRIPTS) $(CHECKS) $(FLASH_RUNS) $(SIM_SCRIPTS) $(INTEGRATION_TESTS) \
 	  $(OTHER_LINK) $(INTEGRATION_SCRIPTS)
 

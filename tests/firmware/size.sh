@@ -89,7 +89,7 @@ objects() {
 
 stack() {
     local elf folder measured rows row
-    printf '%-12s %9s %-26s %9s %-26s %9s %-20s %9s\n' board sqlite 'its largest frame' core '' port '' measured
+    printf '%-12s %9s %-26s %9s %-26s %9s %-20s %9s\n' 'frames' sqlite of core of port of measured
     for elf in "$@"; do
         folder=${elf%.elf} rows=()
         for row in "-name sqlite3.su" "-path */src/*.su" "-path */ports/*.su"; do
