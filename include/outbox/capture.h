@@ -44,6 +44,9 @@
  * is not supported, nor is a TEMP trigger that writes a captured table: it runs before ours, which then
  * log the older image last. Where a foreign key's action changes a table while a REPLACE removes its rows
  * and recursive_triggers is on, a d may come twice.
+ * Where a trigger behind such an action inserts a row which the same REPLACE then removes, that row has no
+ * d; and with recursive_triggers on SQLite may refuse an UPDATE OR REPLACE (SQLITE_CONSTRAINT_PINNED), as
+ * it does beside any trigger on deletes.
  */
 #ifndef OUTBOX_CAPTURE_H
 #define OUTBOX_CAPTURE_H
