@@ -84,7 +84,8 @@ typedef struct outbox_capture {
     /* An SQL expression over NEW.column and OLD.column of built-in functions: only rows for which it is
      * true are captured. For an insert and in a snapshot both names mean the row, for a delete the old
      * one. NULL: all. A row that no longer fits is not told of. [capture-10] Where the expression fails,
-     * as json_extract() does on text that is no JSON, the statement that writes the table fails. */
+     * as json_extract() does on text that is no JSON, the statement that writes the table fails. A text stands
+     * in single quotes; in double ones it is refused, whatever this SQLite allows. [capture-23] */
     const char *condition;
     outbox_lane lane;
     /* Non-zero: integers beyond +-(2^53 - 1), which JavaScript would round, are {"$integer":"digits"}.
@@ -115,8 +116,10 @@ int outbox_capture_suspend(outbox *box, const char *table);
 
 /* Makes the triggers anew for the table as it is now: after a suspension, or when it has drifted. The
  * old ones go and the new ones come in one transaction, so there is no moment without. Follows a table
- * that was renamed. NULL: all. Errors as outbox_capture_add(): as for a chosen column that is not there
- * any more; then the old triggers are still there. [capture-16] */
+ * that was renamed. Errors as outbox_capture_add(): as for a chosen column that is not there any more; then
+ * the old triggers are still there. [capture-16] NULL: all, each for itself: where OUTBOX_MISUSE is
+ * returned, with the sentence of the first that cannot be resumed, all others are; at another error none
+ * is. [capture-24] */
 int outbox_capture_resume(outbox *box, const char *table);
 
 /* Puts an event r for each row that there is, in the order in which SQLite keeps them, in transactions of at most
