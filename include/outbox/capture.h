@@ -22,6 +22,8 @@
  *              a transaction begins or ends, so the forwarder tells by what is committed when it reads.
  *              No transaction is ever parted, but several may share an id, in a backlog all that is in
  *              it; sent again after a crash, an event may carry a later id. [capture-3]
+ *              Where somebody deletes the newest events by hand while they wait, ids are given out
+ *              again, and a transaction with such an id may come in two parts.
  *
  * The type of the event is "outbox.change", its content type application/json, its key the values of
  * the key columns. A value is what SQLite holds, not what the column is declared as. [capture-4]
@@ -96,7 +98,9 @@ typedef struct outbox_capture {
 /* Begins to capture a table: with its triggers, in the transaction that is open or in one of its own.
  *
  * Rows that are there already are not captured, see outbox_capture_snapshot(). The forwarder's own
- * limits hold for captured events as for those of other writers. [capture-12] From the first capture on,
+ * limits hold for captured events as for those of other writers. [capture-12] A change for whose JSON
+ * memory does not suffice, sent or buried, is tried again until it does: nothing is lost, its lane waits, and
+ * outbox_statistics has OUTBOX_NO_MEMORY. From the first capture on,
  * releases that do not know captured events refuse the file with OUTBOX_NEWER_SCHEMA, for they would
  * make dead letters of them. [capture-21]
  *

@@ -588,6 +588,44 @@ static void test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended(
     rig_stop(&rig);
 }
 
+/* outbox_inspect() would refuse the file. */
+static int last_error(struct bench *bench)
+{
+    outbox_statistics statistics = {0};
+    outbox_forwarder_stats(bench->forwarder, &statistics);
+    return statistics.last_error;
+}
+
+/* [init-5] */
+static void
+test_a_forwarder_that_runs_stops_where_a_newer_release_makes_the_tables_new(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 1500);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 99 WHERE name = 'minimum_reader';"
+                         "ALTER TABLE outbox_event ADD COLUMN of_a_newer_release");
+    rig_run(&rig, 1500);
+    assert_int_equal(last_error(bench), OUTBOX_NEWER_SCHEMA);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "INSERT INTO t VALUES(2, 'b', 1)");
+    rig_run(&rig, 60000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'c'"),
+                     2);
+    assert_int_equal(last_error(bench), OUTBOX_NEWER_SCHEMA);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 1 WHERE name = 'minimum_reader'");
+    rig_run(&rig, 15000);
+    assert_int_equal(rig.link.sent_count, 2);
+    rig_stop(&rig);
+}
+
 /* Whatever is wrong with a capture, what was captured is sent. */
 static void test_a_capture_that_cannot_be_checked_holds_nothing_up(void **state)
 {
@@ -1009,6 +1047,7 @@ int main(void)
         TEST(test_a_snapshot_that_is_refused_has_counted_nothing),
         TEST(test_what_is_missed_during_a_snapshot_is_not_forgotten),
         TEST(test_an_earlier_release_must_not_meet_captured_changes),
+        TEST(test_a_forwarder_that_runs_stops_where_a_newer_release_makes_the_tables_new),
         TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
         TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
         TEST(test_a_capture_that_cannot_be_resumed_does_not_keep_the_others),
