@@ -161,11 +161,46 @@ static int try_triggers(struct ob_plan *plan)
 
 /* ---- Add ------------------------------------------------------------------------------------- */
 
+/* Where SQLite is built so, it takes "text" for a text if there is no such column; another program's SQLite
+ * may not, and then could not write the table any more. */
+static int check_quotes(struct ob_plan *plan)
+{
+    int was = 0, ignored;
+    sqlite3_stmt *statement = NULL;
+    if (!plan->definition->condition)
+        return OUTBOX_OK;
+    sqlite3_str *text = sqlite3_str_new(plan->db);
+    sqlite3_str_appendf(text, "SELECT 1 FROM main.\"%w\" AS outbox_row WHERE ", plan->table);
+    ob_plan_put_condition(plan, text, "outbox_row", "outbox_row");
+    char *sql = sqlite3_str_finish(text);
+    if (!sql)
+        return ob_plan_no_memory(plan->error);
+    /* An SQLite that knows no such setting is an old one; there is nothing to be tried then. */
+    bool is_set = sqlite3_db_config(plan->db, SQLITE_DBCONFIG_DQS_DML, -1, &was) == SQLITE_OK &&
+                  sqlite3_db_config(plan->db, SQLITE_DBCONFIG_DQS_DML, 0, &ignored) == SQLITE_OK;
+    int result = is_set ? sqlite3_prepare_v2(plan->db, sql, -1, &statement, NULL) : SQLITE_OK;
+    sqlite3_free(sql);
+    int code = result == SQLITE_OK
+                   ? OUTBOX_OK
+                   : ob_error_sqlite(plan->error, plan->db, result, "trying the condition");
+    if (result == SQLITE_ERROR)
+        code = ob_error_set(plan->error, OUTBOX_MISUSE,
+                            "the condition cannot be used: %s; a text stands in single quotes",
+                            sqlite3_errmsg(plan->db));
+    (void)sqlite3_finalize(statement); /* it never ran */
+    if (is_set && sqlite3_db_config(plan->db, SQLITE_DBCONFIG_DQS_DML, was, &ignored) != SQLITE_OK)
+        code = ob_error_set(plan->error, OUTBOX_SQLITE, "a setting cannot be put back");
+    return code;
+}
+
 static int install(outbox *box, struct ob_definition *definition)
 {
     struct ob_plan plan;
     sqlite3 *db = box->wakeup.db;
+    bool is_new = definition->shape == 0;
     int code = ob_plan_make(&plan, db, definition, &box->error);
+    if (code == OUTBOX_OK && is_new)
+        code = check_quotes(&plan);
     if (code == OUTBOX_OK)
         code = ob_capture_install(&plan, definition);
     if (code == OUTBOX_OK)
@@ -256,6 +291,7 @@ struct verb {
     outbox *box;
     int (*act)(outbox *box, struct ob_definition *definition);
     int count;
+    struct ob_error first; /* of take_each() */
 };
 
 static int take_act(void *context, struct ob_definition *definition)
@@ -265,23 +301,42 @@ static int take_act(void *context, struct ob_definition *definition)
     return verb->act(verb->box, definition);
 }
 
-static int act_on(outbox *box, const char *table,
-                  int (*one)(outbox *box, struct ob_definition *definition))
+/* What is wrong with one table is no reason to leave the others as they are. */
+static int take_each(void *context, struct ob_definition *definition)
 {
-    struct verb verb = {box, one, 0};
+    struct verb *verb = context;
+    struct ob_scope scope;
+    int code = ob_scope_open(&scope, verb->box->wakeup.db, &verb->box->error);
+    if (code == OUTBOX_OK)
+        code = ob_scope_close(&scope, take_act(context, definition));
+    if (code != OUTBOX_MISUSE)
+        return code;
+    if (verb->first.code == OUTBOX_OK)
+        verb->first = verb->box->error;
+    return OUTBOX_OK;
+}
+
+static int act_on(outbox *box, const char *table,
+                  int (*one)(outbox *box, struct ob_definition *definition),
+                  int (*take)(void *context, struct ob_definition *definition))
+{
+    struct verb verb = {.box = box, .act = one};
     struct ob_scope scope;
     int code = check_open(box);
     if (code == OUTBOX_OK)
         code = ob_scope_open(&scope, box->wakeup.db, &box->error);
     if (code != OUTBOX_OK)
         return code;
-    code = ob_captures_each(box->wakeup.db, table, &box->error, take_act, &verb);
+    code = ob_captures_each(box->wakeup.db, table, &box->error, take, &verb);
     if (code == OUTBOX_OK && table && verb.count == 0)
         code = ob_error_set(&box->error, OUTBOX_MISUSE, "%s is not captured", table);
     code = ob_scope_close(&scope, code);
-    if (code == OUTBOX_OK)
-        ob_capture_note_drift(box);
-    return code;
+    if (code != OUTBOX_OK)
+        return code;
+    ob_capture_note_drift(box);
+    if (verb.first.code != OUTBOX_OK)
+        box->error = verb.first;
+    return verb.first.code;
 }
 
 static int remove_one(outbox *box, struct ob_definition *definition)
@@ -319,15 +374,15 @@ int outbox_capture_remove(outbox *box, const char *table)
         return OUTBOX_MISUSE;
     if (!table)
         return ob_error_set(&box->error, OUTBOX_MISUSE, "the table is NULL");
-    return act_on(box, table, remove_one);
+    return act_on(box, table, remove_one, take_act);
 }
 
 int outbox_capture_suspend(outbox *box, const char *table)
 {
-    return box ? act_on(box, table, suspend_one) : OUTBOX_MISUSE;
+    return box ? act_on(box, table, suspend_one, take_act) : OUTBOX_MISUSE;
 }
 
 int outbox_capture_resume(outbox *box, const char *table)
 {
-    return box ? act_on(box, table, resume_one) : OUTBOX_MISUSE;
+    return box ? act_on(box, table, resume_one, table ? take_act : take_each) : OUTBOX_MISUSE;
 }

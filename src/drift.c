@@ -2,11 +2,13 @@
  *
  * drift.c - while forwarding: looks for captured tables that were altered under their triggers.
  *
- * Changes that no trigger captures are lost without a trace, so somebody must be told. It costs a look
+ * Changes that no trigger captures are lost without a trace, so somebody must be told. And a newer release
+ * may have made the file one that this one cannot read. It costs a look
  * at the schema's version when others have written, and more only where that has changed. It only reads.
  */
 #include "capture_check.h"
 #include "machine.h"
+#include "schema.h"
 
 #include <limits.h>
 #include <string.h>
@@ -35,6 +37,10 @@ static int look(outbox_forwarder *f, int64_t *version, struct ob_error *drift)
     (void)sqlite3_reset(statement); /* repeats what step said */
     if (*version == f->schema_version)
         return OUTBOX_OK;
+    enum ob_schema_found ignored;
+    code = ob_schema_find(f->store.db, &ignored, &f->store.error);
+    if (code != OUTBOX_OK && code != OUTBOX_CORRUPT) /* tables that are gone the store reports */
+        return code;
     return look_at_captures(&f->store, drift);
 }
 
@@ -48,7 +54,9 @@ void ob_drift_look(outbox_forwarder *f)
         return;
     int code = look(f, &version, &drift);
     if (code != OUTBOX_OK) {
-        f->drift_not_before = code == OUTBOX_BUSY ? f->now : f->now + LOOK_AGAIN_MS;
+        /* Rows of a newer release must not be touched: the store waits then, for this look. */
+        bool is_first = code == OUTBOX_BUSY || code == OUTBOX_NEWER_SCHEMA;
+        f->drift_not_before = is_first ? f->now : f->now + LOOK_AGAIN_MS;
         ob_machine_store_failed(f, code);
         return;
     }

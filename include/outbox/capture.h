@@ -22,6 +22,8 @@
  *              a transaction begins or ends, so the forwarder tells by what is committed when it reads.
  *              No transaction is ever parted, but several may share an id, in a backlog all that is in
  *              it; sent again after a crash, an event may carry a later id. [capture-3]
+ *              Where somebody deletes the newest events by hand while they wait, ids are given out
+ *              again, and a transaction with such an id may come in two parts.
  *
  * The type of the event is "outbox.change", its content type application/json, its key the values of
  * the key columns. A value is what SQLite holds, not what the column is declared as. [capture-4]
@@ -44,6 +46,9 @@
  * is not supported, nor is a TEMP trigger that writes a captured table: it runs before ours, which then
  * log the older image last. Where a foreign key's action changes a table while a REPLACE removes its rows
  * and recursive_triggers is on, a d may come twice.
+ * Where a trigger behind such an action inserts a row which the same REPLACE then removes, that row has no
+ * d; and with recursive_triggers on SQLite may refuse an UPDATE OR REPLACE (SQLITE_CONSTRAINT_PINNED), as
+ * it does beside any trigger on deletes.
  */
 #ifndef OUTBOX_CAPTURE_H
 #define OUTBOX_CAPTURE_H
@@ -81,7 +86,8 @@ typedef struct outbox_capture {
     /* An SQL expression over NEW.column and OLD.column of built-in functions: only rows for which it is
      * true are captured. For an insert and in a snapshot both names mean the row, for a delete the old
      * one. NULL: all. A row that no longer fits is not told of. [capture-10] Where the expression fails,
-     * as json_extract() does on text that is no JSON, the statement that writes the table fails. */
+     * as json_extract() does on text that is no JSON, the statement that writes the table fails. A text stands
+     * in single quotes; in double ones it is refused, whatever this SQLite allows. [capture-23] */
     const char *condition;
     outbox_lane lane;
     /* Non-zero: integers beyond +-(2^53 - 1), which JavaScript would round, are {"$integer":"digits"}.
@@ -92,7 +98,9 @@ typedef struct outbox_capture {
 /* Begins to capture a table: with its triggers, in the transaction that is open or in one of its own.
  *
  * Rows that are there already are not captured, see outbox_capture_snapshot(). The forwarder's own
- * limits hold for captured events as for those of other writers. [capture-12] From the first capture on,
+ * limits hold for captured events as for those of other writers. [capture-12] A change for whose JSON
+ * memory does not suffice, sent or buried, is tried again until it does: nothing is lost, its lane waits, and
+ * outbox_statistics has OUTBOX_NO_MEMORY. From the first capture on,
  * releases that do not know captured events refuse the file with OUTBOX_NEWER_SCHEMA, for they would
  * make dead letters of them. [capture-21]
  *
@@ -112,8 +120,10 @@ int outbox_capture_suspend(outbox *box, const char *table);
 
 /* Makes the triggers anew for the table as it is now: after a suspension, or when it has drifted. The
  * old ones go and the new ones come in one transaction, so there is no moment without. Follows a table
- * that was renamed. NULL: all. Errors as outbox_capture_add(): as for a chosen column that is not there
- * any more; then the old triggers are still there. [capture-16] */
+ * that was renamed. Errors as outbox_capture_add(): as for a chosen column that is not there any more; then
+ * the old triggers are still there. [capture-16] NULL: all, each for itself: where OUTBOX_MISUSE is
+ * returned, with the sentence of the first that cannot be resumed, all others are; at another error none
+ * is. [capture-24] */
 int outbox_capture_resume(outbox *box, const char *table);
 
 /* Puts an event r for each row that there is, in the order in which SQLite keeps them, in transactions of at most

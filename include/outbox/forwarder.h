@@ -123,7 +123,9 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config);
  * `link` or `port` is NULL, of which only `log` may be), OUTBOX_NO_MEMORY (size),
  * OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL, OUTBOX_CORRUPT (no outbox in this file) or an error
  * of the database; nothing was changed (but for settings of `db` where it was a setting that
- * failed), and `sentence` (may be NULL) has the particulars. [init-2] */
+ * failed), and `sentence` (may be NULL) has the particulars. [init-2] Where a newer release makes the
+ * tables new while the forwarder runs, it sends and settles nothing more from when it has looked, at most
+ * a second later, and outbox_statistics has OUTBOX_NEWER_SCHEMA. [init-5] */
 int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);

@@ -97,6 +97,8 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
                                              "1 /* comment */",
                                              "no_function(1)",
                                              "raise(FAIL)",
+                                             "NEW.name = \"text\"",
+                                             "\"text\" = OLD.name",
                                              ""};
     for (size_t i = 0; i < sizeof conditions / sizeof conditions[0]; i++)
         refuse(bench, &(outbox_capture){.table = "t", .topic = "a", .condition = conditions[i]},
@@ -232,6 +234,25 @@ static void test_only_chosen_operations_are_captured(void **state)
     char *document = change_document(bench, OUTBOX_URGENT, 2);
     assert_non_null(strstr(document, "{\"op\":\"d\",\"before\":{\"id\":1,\"name\":\"a\",\"x\":2}"));
     sqlite3_free(document);
+}
+
+/* [capture-23] what SQLite took for a text before, it does afterwards */
+static void test_a_text_in_double_quotes_is_refused_and_the_setting_stays(void **state)
+{
+    struct bench *bench = *state;
+    const outbox_capture capture = {
+        .table = "t", .topic = "plant/t", .condition = "NEW.name = \"text\""};
+    bench_sql(bench->db, plain);
+    for (int allowed = 0; allowed < 2; allowed++) {
+        int found = -1;
+        assert_int_equal(sqlite3_db_config(bench->db, SQLITE_DBCONFIG_DQS_DML, allowed, NULL),
+                         SQLITE_OK);
+        assert_int_equal(outbox_capture_add(bench->box, &capture), OUTBOX_MISUSE);
+        assert_non_null(strstr(outbox_errmsg(bench->box), "single quotes"));
+        assert_int_equal(sqlite3_db_config(bench->db, SQLITE_DBCONFIG_DQS_DML, -1, &found),
+                         SQLITE_OK);
+        assert_int_equal(found, allowed);
+    }
 }
 
 /* [capture-10] */
@@ -567,6 +588,44 @@ static void test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended(
     rig_stop(&rig);
 }
 
+/* outbox_inspect() would refuse the file. */
+static int last_error(struct bench *bench)
+{
+    outbox_statistics statistics = {0};
+    outbox_forwarder_stats(bench->forwarder, &statistics);
+    return statistics.last_error;
+}
+
+/* [init-5] */
+static void
+test_a_forwarder_that_runs_stops_where_a_newer_release_makes_the_tables_new(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 1500);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1)");
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.sent_count, 1);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 99 WHERE name = 'minimum_reader';"
+                         "ALTER TABLE outbox_event ADD COLUMN of_a_newer_release");
+    rig_run(&rig, 1500);
+    assert_int_equal(last_error(bench), OUTBOX_NEWER_SCHEMA);
+    rig_ack_from(&rig, 0);
+    bench_sql(bench->db, "INSERT INTO t VALUES(2, 'b', 1)");
+    rig_run(&rig, 60000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'c'"),
+                     2);
+    assert_int_equal(last_error(bench), OUTBOX_NEWER_SCHEMA);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 1 WHERE name = 'minimum_reader'");
+    rig_run(&rig, 15000);
+    assert_int_equal(rig.link.sent_count, 2);
+    rig_stop(&rig);
+}
+
 /* Whatever is wrong with a capture, what was captured is sent. */
 static void test_a_capture_that_cannot_be_checked_holds_nothing_up(void **state)
 {
@@ -698,6 +757,48 @@ static void find(void *context, const char *lane, const char *sentence)
     assert_null(lane);
     findings->count++;
     strncat(findings->text, sentence, sizeof findings->text - strlen(findings->text) - 1);
+}
+
+static void open_three_suspended(struct bench *bench)
+{
+    static const char *const name[] = {"name", NULL};
+    bench_sql(bench->db, "CREATE TABLE a(id INTEGER PRIMARY KEY, name);"
+                         "CREATE TABLE z(id INTEGER PRIMARY KEY, name)");
+    capture_open(bench, NULL, &(outbox_capture){.table = "a", .topic = "p/a"});
+    capture_open(bench, plain, &(outbox_capture){.table = "t", .topic = "p/t", .columns = name});
+    capture_open(bench, NULL, &(outbox_capture){.table = "z", .topic = "p/z"});
+    assert_int_equal(outbox_capture_suspend(bench->box, NULL), OUTBOX_OK);
+    bench_sql(bench->db, "ALTER TABLE t RENAME COLUMN name TO title");
+}
+
+static void expect_all_but_t_resumed(struct bench *bench)
+{
+    assert_int_equal(bench_number(bench->db,
+                                  "SELECT count(*) FROM outbox_capture WHERE is_suspended"
+                                  " AND name = 't'"),
+                     1);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_capture WHERE"
+                                             " is_suspended"),
+                     1);
+    assert_int_equal(bench_number(bench->db,
+                                  "SELECT count(DISTINCT tbl_name) FROM sqlite_master WHERE"
+                                  " type = 'trigger' AND tbl_name IN ('a', 't', 'z')"),
+                     2);
+}
+
+/* [capture-24] in a transaction of its own, and in the application's */
+static void test_a_capture_that_cannot_be_resumed_does_not_keep_the_others(void **state)
+{
+    struct bench *bench = *state;
+    open_three_suspended(bench);
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_MISUSE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "t has no column name"));
+    expect_all_but_t_resumed(bench);
+    assert_int_equal(outbox_capture_suspend(bench->box, NULL), OUTBOX_OK);
+    bench_sql(bench->db, "BEGIN");
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_MISUSE);
+    bench_sql(bench->db, "COMMIT");
+    expect_all_but_t_resumed(bench);
 }
 
 /* [capture-15] [capture-20] */
@@ -926,6 +1027,7 @@ int main(void)
         TEST(test_the_key_is_the_primary_key_or_the_chosen_columns),
         TEST(test_only_chosen_columns_are_told_and_their_changes),
         TEST(test_only_chosen_operations_are_captured),
+        TEST(test_a_text_in_double_quotes_is_refused_and_the_setting_stays),
         TEST(test_a_condition_chooses_rows_by_old_and_new),
         TEST(test_odd_names_are_quoted),
         TEST(test_what_was_captured_before_the_end_is_still_sent),
@@ -945,8 +1047,10 @@ int main(void)
         TEST(test_a_snapshot_that_is_refused_has_counted_nothing),
         TEST(test_what_is_missed_during_a_snapshot_is_not_forgotten),
         TEST(test_an_earlier_release_must_not_meet_captured_changes),
+        TEST(test_a_forwarder_that_runs_stops_where_a_newer_release_makes_the_tables_new),
         TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
         TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
+        TEST(test_a_capture_that_cannot_be_resumed_does_not_keep_the_others),
         TEST(test_the_doctor_finds_what_makes_captures_incomplete),
         TEST(test_the_list_gives_back_what_was_asked_for),
         TEST(test_a_snapshot_reads_each_row_in_batches),

@@ -194,6 +194,86 @@ static void test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile
     run_recursively(replace_with_our_names_as_key);
 }
 
+/* The table whose rows are replaced has no trigger; one on a child of it writes it meanwhile. */
+static void open_written_meanwhile(struct bench *bench, const char *table, const char *action)
+{
+    char sql[256];
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench, table, &all);
+    bench_sql(bench->db, "CREATE TABLE child(t REFERENCES t ON DELETE CASCADE)");
+    snprintf(sql, sizeof sql, "CREATE TRIGGER writes AFTER DELETE ON child BEGIN %s; END", action);
+    bench_sql(bench->db, sql);
+    assert_int_equal(outbox_capture_resume(bench->box, "t"), OUTBOX_OK);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (9, 'i', 9);"
+                         "INSERT INTO child VALUES(1), (2)");
+}
+
+static void expect_deleted(struct bench *bench, bool recursive, int keys, int deleted)
+{
+    expect_replica(bench);
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(DISTINCT v1) FROM outbox_event WHERE type = 'd'"),
+        keys);
+    if (!recursive) /* else a d may come twice */
+        assert_int_equal(
+            bench_number(bench->db, "SELECT count(*) FROM outbox_event WHERE type = 'd'"), deleted);
+}
+
+static const char two_ways[] = "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, x UNIQUE)";
+
+static void insert_meanwhile(struct bench *bench, bool recursive)
+{
+    open_written_meanwhile(bench, two_ways, "INSERT INTO t VALUES(OLD.t + 20, OLD.t, OLD.t + 20)");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(4, 'a', 2), (5, 'c', 4)");
+    expect_deleted(bench, recursive, 3, 3);
+}
+
+static void replace_meanwhile(struct bench *bench, bool recursive)
+{
+    open_written_meanwhile(bench, two_ways, "INSERT OR REPLACE INTO t VALUES(9, OLD.t, 9)");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(4, 'a', 2), (5, 'c', 4)");
+    expect_deleted(bench, recursive, 4, 5);
+}
+
+static void several_meanwhile(struct bench *bench, bool recursive)
+{
+    open_written_meanwhile(bench, two_ways,
+                           "INSERT OR REPLACE INTO t VALUES(9, OLD.t, 9), (10, 'i', 9);"
+                           "INSERT INTO t VALUES(11, 'c', 11) ON CONFLICT DO NOTHING;"
+                           "INSERT INTO t VALUES(11, 'k', 3) ON CONFLICT DO NOTHING");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(4, 'a', 2), (1, 'k', 4)");
+    expect_deleted(bench, recursive, 4, 6);
+}
+
+static void replace_key_meanwhile(struct bench *bench, bool recursive)
+{
+    open_written_meanwhile(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, x)",
+                           "INSERT OR REPLACE INTO t VALUES(9, OLD.t, 9)");
+    bench_sql(bench->db, "INSERT OR REPLACE INTO t VALUES(1, 'aa', 2), (2, 'cc', 4)");
+    expect_deleted(bench, recursive, 3, 4);
+}
+
+/* With recursive_triggers on SQLite itself refuses this, SQLITE_CONSTRAINT_PINNED. */
+static void update_meanwhile(struct bench *bench, bool recursive)
+{
+    if (recursive)
+        return;
+    open_written_meanwhile(bench, two_ways, "INSERT OR REPLACE INTO t VALUES(9, OLD.t, 9)");
+    bench_sql(bench->db, "UPDATE OR REPLACE t SET name = 'a', x = 2 WHERE id = 3");
+    expect_deleted(bench, recursive, 3, 4);
+}
+
+/* [capture-5] */
+static void test_t2_rows_are_deleted_also_where_a_child_s_trigger_writes_the_table(void **state)
+{
+    (void)state;
+    run_recursively(insert_meanwhile);
+    run_recursively(replace_meanwhile);
+    run_recursively(several_meanwhile);
+    run_recursively(replace_key_meanwhile);
+    run_recursively(update_meanwhile);
+}
+
 static void outer_conflict_clause(struct bench *bench, bool recursive)
 {
     static const char *const clauses[] = {"IGNORE", "REPLACE", "FAIL", "ABORT", "ROLLBACK"};
@@ -1004,18 +1084,24 @@ static void random_statement(char *sql, size_t size)
 #pragma GCC diagnostic pop
 }
 
-static void run_random(struct bench *bench, const char *table)
+static void run_random_between(struct bench *bench, const char *between)
 {
     char sql[256];
     dice = 4711;
-    capture_open(bench, table, &all);
     for (int i = 0; i < 600; i++) {
+        bench_sql(bench->db, between);
         random_statement(sql, sizeof sql);
         (void)sqlite3_exec(bench->db, sql, NULL, NULL, NULL); /* some fail, as they may */
         if (i % 5 == 0)
             expect_replica(bench);
     }
     expect_replica(bench);
+}
+
+static void run_random(struct bench *bench, const char *table)
+{
+    capture_open(bench, table, &all);
+    run_random_between(bench, "");
 }
 
 static void random_rowid(struct bench *bench, bool recursive)
@@ -1096,6 +1182,37 @@ static void random_children_without_rowid(struct bench *bench, bool recursive)
                       " ON DELETE CASCADE ON UPDATE SET NULL) WITHOUT ROWID");
 }
 
+/* The rows that the trigger writes clash with each other, and not with those of the statement. */
+static void random_written_meanwhile(struct bench *bench, const char *table)
+{
+    bench_sql(bench->db, "PRAGMA foreign_keys = ON");
+    capture_open(bench, table, &all);
+    bench_sql(
+        bench->db,
+        "CREATE TABLE child(t INTEGER PRIMARY KEY REFERENCES t ON DELETE CASCADE);"
+        "CREATE TRIGGER writes AFTER DELETE ON child BEGIN"
+        " INSERT OR REPLACE INTO t VALUES(1000 + 100 * (OLD.t % 3), 'm' || (OLD.t % 2), OLD.t),"
+        " (2000 + 100 * (OLD.t % 2), 'm' || (OLD.t % 3), OLD.t);"
+        " INSERT INTO t VALUES(1100, 'o', 1) ON CONFLICT DO NOTHING;"
+        " INSERT INTO t SELECT 1200, name, 1 FROM t WHERE name = 'n3'"
+        " ON CONFLICT DO NOTHING; END");
+    assert_int_equal(outbox_capture_resume(bench->box, "t"), OUTBOX_OK);
+    run_random_between(bench, "INSERT OR IGNORE INTO child SELECT id FROM t WHERE id < 50");
+}
+
+static void random_meanwhile(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    random_written_meanwhile(bench, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT UNIQUE, x)");
+}
+
+static void random_meanwhile_without_rowid(struct bench *bench, bool recursive)
+{
+    (void)recursive;
+    random_written_meanwhile(
+        bench, "CREATE TABLE t(id INT NOT NULL PRIMARY KEY, name TEXT UNIQUE, x) WITHOUT ROWID");
+}
+
 /* [capture-2] what a recipient has who applies the events is what is in the table */
 static void test_a_replica_of_the_events_is_the_table(void **state)
 {
@@ -1107,6 +1224,8 @@ static void test_a_replica_of_the_events_is_the_table(void **state)
     run_recursively(random_own_triggers);
     run_recursively(random_children);
     run_recursively(random_children_without_rowid);
+    run_recursively(random_meanwhile);
+    run_recursively(random_meanwhile_without_rowid);
 }
 
 int main(void)
@@ -1115,6 +1234,7 @@ int main(void)
         cmocka_unit_test(test_t1_a_replace_of_the_same_key_gives_the_delete_too),
         cmocka_unit_test(test_t2_rows_replaced_through_another_unique_index_are_deleted),
         cmocka_unit_test(test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile),
+        cmocka_unit_test(test_t2_rows_are_deleted_also_where_a_child_s_trigger_writes_the_table),
         cmocka_unit_test(test_t3_no_conflict_clause_of_the_statement_loses_an_event),
         cmocka_unit_test(test_t4_an_upsert_or_an_ignored_insert_leaves_nothing_behind),
         cmocka_unit_test(test_t5_a_key_that_sqlite_gives_out_is_the_right_one),
