@@ -6,6 +6,7 @@
 #   make SANITIZE=thread                  another build of everything, in build/tsan
 #   make SQLITE_LIBS='-L/x -lsqlite3'        another SQLite than the system's
 #   make NO_DEPS=1                        installs nothing; the libraries come from elsewhere
+#   make CROSS_COMPILE=arm-linux-gnueabihf- SYSROOT=/x BUILD=build/board     for another machine
 #   make V=1                              shows each command in full
 #
 # Everything that is made goes to $(BUILD), whose object folders mirror the source folders.
@@ -14,9 +15,15 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
+CROSS_COMPILE ?=
+SYSROOT ?=
 ifeq ($(origin CC),default)
-CC := gcc
+CC := $(CROSS_COMPILE)gcc
 endif
+ifeq ($(origin AR),default)
+AR := $(CROSS_COMPILE)ar
+endif
+NM ?= $(CROSS_COMPILE)nm
 CFLAGS ?= -O2 -g
 SANITIZE ?=
 Q := $(if $(V),,@)
@@ -27,8 +34,11 @@ BUILD ?= build$(if $(SANITIZE),/$(if $(findstring thread,$(SANITIZE)),tsan,asan)
 WARNINGS := -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -Wsign-conversion \
             -Wstrict-prototypes -Wmissing-prototypes -Wcast-qual -Wwrite-strings -Wundef \
             -Wformat=2 -Wvla
-ALL_CFLAGS = -std=c11 -fPIC $(WARNINGS) $(CFLAGS) $(SANITIZER)
-LINK = $(CC) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
+IN_SYSROOT := $(addprefix --sysroot=,$(SYSROOT))
+# Times behind 2038 and large files on 32-bit machines, too.
+WIDE := -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64
+ALL_CFLAGS = -std=c11 -fPIC $(WIDE) $(WARNINGS) $(IN_SYSROOT) $(CFLAGS) $(SANITIZER)
+LINK = $(CC) $(IN_SYSROOT) $(CFLAGS) $(SANITIZER) $(LDFLAGS)
 # Another SQLite, to build and test with: SQLITE_LIBS='-L/where/it/is -Wl,-rpath,/where/it/is -lsqlite3'.
 SQLITE_LIBS ?= -lsqlite3
 LIBS := -lpaho-mqtt3as -lssl -lcrypto $(SQLITE_LIBS) -pthread
@@ -89,7 +99,7 @@ $(BUILD)/liboutbox.a: $(call objects,$(CORE) $(PORT)) | deps-build
 # What the public headers declare is exported, and nothing else.
 $(BUILD)/exports.map: $(HEADERS) Makefile | deps-build
 	@mkdir -p $(@D)
-	@names=$$(cat $(HEADERS) | $(CC) -Iinclude -E -P -x c - | \
+	@names=$$(cat $(HEADERS) | $(CC) $(IN_SYSROOT) -Iinclude -E -P -x c - | \
 	  grep -oE '\<(in|out)box_[a-z0-9_]+ ?\([^*]' | sed -E 's/ ?\(.*/;/' | sort -u); \
 	printf '{ global:\n%s\nlocal: *; };\n' "$$names" > $@
 
@@ -222,7 +232,7 @@ flash-sweep: deps $(BUILD)/tests/firmware/sweep ## cut the power at every operat
 
 # TSan of gcc 12 and clang 14 cannot live with the address randomisation of newer kernels.
 FIXED_ADDRESSES = $(if $(findstring thread,$(SANITIZE)),$(shell setarch -R true 2>&- && echo setarch -R))
-RUN = @BUILD=$(BUILD) CC='$(CC)' FLAGS='$(CFLAGS) $(SANITIZER)' \
+RUN = @BUILD=$(BUILD) CC='$(CC)' NM='$(NM)' $(if $(EMULATOR),EMULATOR='$(EMULATOR)') FLAGS='$(CFLAGS) $(SANITIZER)' \
   ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
   $(addprefix LSAN_OPTIONS=print_suppressions=0:suppressions=$(CURDIR)/,$(wildcard tests/lsan.supp)) \
   TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
@@ -251,6 +261,46 @@ test-integration: deps all examples $(INTEGRATION_TESTS) ## run the tests agains
 
 test-stream: deps all examples $(INTEGRATION_TESTS) ## run all of these over the stream link
 	$(RUN) $(addsuffix @stream,$(INTEGRATION_TESTS))
+
+# ---- For other machines ----------------------------------------------------------------------------
+# Debian's cross compiler, a sysroot of its own, QEMU to run it with this machine's mosquitto. With
+# CROSS_COMPILE, SYSROOT and EMULATOR in hand the targets above do the same for any board.
+
+CROSS_ARCHES := arm64 armel armhf
+TRIPLET_arm64 := aarch64-linux-gnu
+TRIPLET_armel := arm-linux-gnueabi
+TRIPLET_armhf := arm-linux-gnueabihf
+QEMU_OF = $(if $(filter arm64,$(1)),qemu-aarch64,qemu-arm)
+CROSS_LIBRARIES := libc6-dev libsqlite3-dev libpaho-mqtt-dev libssl-dev libcmocka-dev
+CROSS_BUILD = $(BUILD)/cross/$(ARCH)
+CROSS_MAKE = $(MAKE) --no-print-directory NO_DEPS=1 BUILD=$(CROSS_BUILD) \
+  CC=$(TRIPLET_$(ARCH))-gcc CROSS_COMPILE=$(TRIPLET_$(ARCH))- SYSROOT=$(abspath $(CROSS_BUILD)/sysroot) \
+  EMULATOR='$(call QEMU_OF,$(ARCH)) -L $(abspath $(CROSS_BUILD)/sysroot)'
+
+ifneq ($(filter cross cross-build cross-sysroot,$(MAKECMDGOALS)),)
+$(if $(filter $(ARCH),$(CROSS_ARCHES)),,$(error Say for which machine: ARCH=, one of: $(CROSS_ARCHES)))
+endif
+
+.PHONY: cross cross-build cross-sysroot cross-programs cross-run
+cross: cross-build ## build for ARCH=arm64, armhf or armel, and run the tests under QEMU
+	+$(Q)$(CROSS_MAKE) cross-run
+
+cross-build: cross-sysroot ## build for it: libraries, extension, command, examples, tests
+	+$(Q)$(CROSS_MAKE) cross-programs
+
+cross-sysroot: deps-cross
+	@bash ports/linux/cross/sysroot.sh $(ARCH) $(CROSS_BUILD)/sysroot $(CROSS_LIBRARIES)
+
+cross-programs: all examples $(UNIT_TESTS) $(INTEGRATION_TESTS)
+
+# Lines of NAME WHEN REASON.
+CROSS_LEFT_OUT := sed -nE 's/^([a-z]+\/[a-z_.]+) +($(if $(CROSS_ALL),,long|)never) +(.*)/\1: \3/p' \
+  ports/linux/cross/left_out
+cross-run: cross-programs
+	@$(CROSS_LEFT_OUT) | sed 's/^/skipped: /'
+	$(RUN) tests/check_symbols.sh \
+	  $(filter-out $(addprefix $(BUILD)/tests/,$(shell $(CROSS_LEFT_OUT) | cut -d: -f1)), \
+	    $(UNIT_TESTS) $(INTEGRATION_TESTS))
 
 # ---- Node and a current SQLite ---------------------------------------------------------------------
 
@@ -488,13 +538,16 @@ format: deps-lint ## bring all C files into form
 
 # ---- What must be installed ----------------------------------------------------------------------
 
-BUILD_PACKAGES := gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev \
-                  $(if $(findstring clang,$(CC)),clang)
+# A cross compiler and its sysroot are brought along.
+BUILD_PACKAGES := $(if $(CROSS_COMPILE),make,gcc libc6-dev make libsqlite3-dev libpaho-mqtt-dev libssl-dev \
+                  $(if $(findstring clang,$(CC)),clang))
 TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 openssl \
                   $(shell command -v npm >/dev/null || echo nodejs npm)
 FIRMWARE_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm \
                      $(if $(filter picolibc,$(LIBC)),picolibc-arm-none-eabi)
 SIZE_PACKAGES  := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+CROSS_PACKAGES := qemu-user $(foreach arch,$(or $(ARCH),$(CROSS_ARCHES)), \
+                    gcc-$(TRIPLET_$(arch)) libc6-dev-$(arch)-cross)
 LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
 
 # $(call need,PACKAGES): installs those that are missing; silent when none is.
@@ -513,7 +566,7 @@ $$apt update && $$apt install -y --no-install-recommends $$missing >/dev/null ||
   { echo 'apt-get failed. Install them yourself, or call make NO_DEPS=1.' >&2; exit 1; }
 endef
 
-.PHONY: deps deps-build deps-lint deps-npm deps-firmware deps-size
+.PHONY: deps deps-build deps-lint deps-npm deps-firmware deps-size deps-cross
 deps-build:
 	$(call need,$(BUILD_PACKAGES))
 
@@ -528,6 +581,9 @@ deps-firmware: ## install through apt the compiler for Cortex-M and QEMU
 
 deps-size: deps-firmware # and for armhf and arm64
 	$(call need,$(SIZE_PACKAGES))
+
+deps-cross: deps ## install through apt the compilers for arm64, armhf and armel, and QEMU
+	$(call need,$(CROSS_PACKAGES))
 
 deps-lint: deps ## install through apt what lint needs as well
 	$(call need,$(LINT_PACKAGES))

@@ -168,7 +168,8 @@ static void loop(sqlite3 *db, outbox *box, outbox_forwarder *forwarder, const ou
         }
         outbox_forwarder_step(forwarder, &next_ms); /* what is wrong goes to the log */
         /* Firmware sleeps until the next interrupt here; this loop looks at the link now and then. */
-        const struct timespec rest = {0, (next_ms < LOOK_MS ? next_ms : LOOK_MS) * 1000000L};
+        long rest_ms = next_ms < LOOK_MS ? (long)next_ms : LOOK_MS;
+        const struct timespec rest = {0, rest_ms * 1000000};
         if (sigtimedwait(&stop, NULL, &rest) == SIGINT)
             return;
     }

@@ -3,7 +3,7 @@
 #
 # check_symbols.sh - what the core takes from outside, and what the library gives.
 #
-#   usage: [BUILD=build] tests/check_symbols.sh
+#   usage: [BUILD=build] [NM=nm] tests/check_symbols.sh
 #
 # The core (src/*.c) may use SQLite, the parts of string.h that keep no state, and nothing else: no
 # memory, clock, thread, dice, file or socket. So it runs unchanged on a bare machine and in a
@@ -12,6 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
+nm=${NM:-nm}
 
 allowed='sqlite3_[a-z0-9_]+'
 allowed+='|mem(chr|cmp|cpy|move|set)'
@@ -27,8 +28,8 @@ objects=()
 for source in src/*.c; do objects+=("$build/${source%.c}.o"); done
 [ -e "${objects[0]}" ] || { echo "no objects of the core in $build/src: build first"; exit 1; }
 
-defined=$(nm -g --defined-only "${objects[@]}" | awk 'NF == 3 { print $3 }' | sort -u)
-foreign=$(nm -u -A "${objects[@]}" | sed -nE 's/^(.*\.o): +[Uvw] ([^@ ]+).*/\2 \1/p' | sort -u |
+defined=$("$nm" -g --defined-only "${objects[@]}" | awk 'NF == 3 { print $3 }' | sort -u)
+foreign=$("$nm" -u -A "${objects[@]}" | sed -nE 's/^(.*\.o): +[Uvw] ([^@ ]+).*/\2 \1/p' | sort -u |
     awk -v allowed="^($allowed)\$" 'NR == FNR { own[$1]; next } !($1 in own) && $1 !~ allowed' \
         <(echo "$defined") -)
 if [ -n "$foreign" ]; then
@@ -38,7 +39,7 @@ if [ -n "$foreign" ]; then
 fi
 
 declared=$(sed -nE 's/^([a-z0-9_]+);$/\1/p' "$build/exports.map" | sort -u)
-exported=$(nm -D --defined-only "$build/liboutbox.so" | awk '$2 != "A" { print $3 }' | sort -u)
+exported=$("$nm" -D --defined-only "$build/liboutbox.so" | awk '$2 != "A" { print $3 }' | sort -u)
 difference=$(comm -3 <(echo "$declared") <(echo "$exported") |
     sed -E 's/^\t(.*)/    \1 is exported but not declared/; t; s/^(.*)/    \1 is declared but not exported/')
 if [ -n "$difference" ]; then

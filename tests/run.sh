@@ -3,8 +3,9 @@
 #
 # run.sh - runs test programs and scripts, says of each how it went, and counts.
 #
-#   usage: [JOBS=2] [TEST_TIMEOUT=1800] [BUILD=build] tests/run.sh PROGRAM[@LINK]...
+#   usage: [JOBS=2] [TEST_TIMEOUT=1800] [BUILD=build] [EMULATOR=COMMAND] tests/run.sh PROGRAM[@LINK]...
 #
+# EMULATOR, in words, runs programs that were compiled for another machine; scripts are run as always.
 # With @LINK a program is run over that link, paho or stream, in the environment as OUTBOX_TEST_LINK.
 # A program (cmocka) counts with each of its tests, a script (*.sh) as one. A test that was planned
 # but gave no verdict, because its program died or hung, has failed. What a failed program printed
@@ -17,6 +18,7 @@ unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY # Paho before 1.3.
 jobs=${JOBS:-2}
 limit=${TEST_TIMEOUT:-1800}
 export BUILD=${BUILD:-build}
+read -r -a emulator <<<"${EMULATOR:-}"
 logs=$BUILD/logs
 mkdir -p "$logs"
 results=$(mktemp -d) || exit 1
@@ -27,7 +29,10 @@ execute() { # program log
     local path=${1%@*} command group
     command=("./${path#./}")
     case $path in /*) command=("$path") ;; esac
-    case $path in *.sh) command=(bash "$path") ;; esac
+    case $path in
+    *.sh) command=(bash "$path") ;;
+    *) command=("${emulator[@]}" "${command[@]}") ;;
+    esac
     case $1 in *@*) command=(env OUTBOX_TEST_LINK="${1##*@}" "${command[@]}") ;; esac
     CMOCKA_MESSAGE_OUTPUT=tap env --default-signal timeout --kill-after=5 "$limit" \
         "${command[@]}" >"$2" 2>&1 </dev/null &

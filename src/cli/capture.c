@@ -63,7 +63,7 @@ struct job {
     const char *path, *table, *topic, *condition;
     struct names columns, keys, json_columns;
     unsigned operations;
-    long rows;
+    int64_t rows;
     bool all, json, is_urgent, integers_as_text;
     int printed;
     sqlite3 *db;

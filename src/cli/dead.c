@@ -161,7 +161,7 @@ static int show(struct job *job)
     int status = prepare(job, has_headers(job) ? SHOW("headers, ") : SHOW(""), &statement);
     int result = status == CLI_OK ? sqlite3_step(statement) : SQLITE_DONE;
     if (status == CLI_OK && result == SQLITE_DONE)
-        status = cli_fail("%s: there is no dead letter %ld", job->path, job->number);
+        status = cli_fail("%s: there is no dead letter %" PRId64, job->path, job->number);
     if (result == SQLITE_ROW && job->json) {
         print_object(statement);
         (void)putchar('\n');

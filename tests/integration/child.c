@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +31,8 @@
 
 #define CHILDREN_MAX 32
 #define STOP_PATIENCE_MS 30000
+#define COMMAND_WORDS_MAX 64
+#define COMMAND_TEXT_MAX 8192
 
 static pid_t running[CHILDREN_MAX];
 
@@ -94,6 +97,67 @@ static void remove_running(pid_t pid)
     }
 }
 
+/* ---- Programs of another machine -------------------------------------------------------------- */
+
+/* What is executed, and the memory of its words. */
+typedef struct command {
+    const char *arguments[COMMAND_WORDS_MAX];
+    char emulator[COMMAND_TEXT_MAX];
+    char self[PATH_MAX];
+} command;
+
+static void add_word(command *c, const char *word)
+{
+    int count = 0;
+
+    while (c->arguments[count] != NULL) {
+        count++;
+    }
+    assert_true(count < COMMAND_WORDS_MAX - 1);
+    c->arguments[count] = word;
+}
+
+/* The emulator is this machine's: to it /proc/self/exe would be itself. */
+static const char *name_for_emulator(command *c, const char *program)
+{
+    if (strcmp(program, CHILD_SELF) != 0) {
+        return program;
+    }
+    ssize_t size = readlink(CHILD_SELF, c->self, sizeof(c->self) - 1);
+    assert_true(size > 0);
+    c->self[size] = '\0';
+    return c->self;
+}
+
+static int is_of_the_build(const char *program)
+{
+    const char *build = getenv("BUILD");
+
+    return strcmp(program, CHILD_SELF) == 0 ||
+           (strchr(program, '/') != NULL &&
+            strstr(program, build != NULL ? build : "build") != NULL);
+}
+
+static void fill_command(command *c, const char *const *arguments)
+{
+    const char *emulator = getenv("EMULATOR");
+    char *rest = NULL;
+
+    memset(c, 0, sizeof(*c));
+    if (emulator != NULL && is_of_the_build(arguments[0])) {
+        assert_true(strlen(emulator) < sizeof(c->emulator));
+        strcpy(c->emulator, emulator);
+        for (char *word = strtok_r(c->emulator, " ", &rest); word != NULL;
+             word = strtok_r(NULL, " ", &rest)) {
+            add_word(c, word);
+        }
+        add_word(c, name_for_emulator(c, *arguments++));
+    }
+    while (*arguments != NULL) {
+        add_word(c, *arguments++);
+    }
+}
+
 /* ---- Start ------------------------------------------------------------------------------------ */
 
 static int redirect(const char *name, int target)
@@ -130,11 +194,13 @@ static void become(const char *folder, const char *output, const char *errors,
 pid_t child_start(const char *folder, const char *output, const char *errors,
                   const char *const *arguments)
 {
+    static command c;
     pid_t parent = getpid();
-    pid_t pid = fork();
 
+    fill_command(&c, arguments);
+    pid_t pid = fork();
     if (pid == 0) {
-        become(folder, output, errors, arguments, parent);
+        become(folder, output, errors, c.arguments, parent);
     }
     if (pid < 0) {
         fail_msg("fork: %s", strerror(errno));
