@@ -99,9 +99,9 @@ typedef struct outbox_capture {
  *
  * Rows that are there already are not captured, see outbox_capture_snapshot(). The forwarder's own
  * limits hold for captured events as for those of other writers. [capture-12] A change for whose JSON
- * memory does not suffice, sent or buried, is tried again until it does: nothing is lost, its lane waits, and
- * outbox_statistics has OUTBOX_NO_MEMORY. From the first capture on,
- * releases that do not know captured events refuse the file with OUTBOX_NEWER_SCHEMA, for they would
+ * memory does not suffice, sent or buried, is tried again until it does: nothing is lost, its lane waits,
+ * and outbox_statistics has OUTBOX_NO_MEMORY. From the first capture on, releases that do not know
+ * captured events refuse the file with OUTBOX_NEWER_SCHEMA, for they would
  * make dead letters of them. [capture-21]
  *
  * Returns OUTBOX_MISUSE, with the particulars (no such table or column, a view, a virtual or an internal
