@@ -300,7 +300,7 @@ cross-run: cross-programs
 	@$(CROSS_LEFT_OUT) | sed 's/^/skipped: /'
 	$(RUN) tests/check_symbols.sh \
 	  $(filter-out $(addprefix $(BUILD)/tests/,$(shell $(CROSS_LEFT_OUT) | cut -d: -f1)), \
-	    $(UNIT_TESTS) $(INTEGRATION_TESTS))
+	    $(UNIT_TESTS) $(INTEGRATION_TESTS)) $(filter %/test_link@stream %/test_wire@stream,$(OTHER_LINK))
 
 # ---- Node and a current SQLite ---------------------------------------------------------------------
 
