@@ -363,10 +363,17 @@ static void put_is_in_doubt(struct sim *sim, struct writer *writer, uint32_t tra
     e->id = id;
     if (model_owner(model, e->lane, id) == 0)
         model_named(model, event, id);
-    if (!sqlite3_get_autocommit(writer->db))
+    if (!sqlite3_get_autocommit(writer->db)) {
         app_close(sim, writer);
-    else if (is_alive(sim) && model_owner(model, e->lane, id) == event &&
-             largest(writer, e->lane, 0) == id)
+        return;
+    }
+    if (!is_alive(sim) || largest(writer, e->lane, 0) != id)
+        return;
+    /* It is there; another one in doubt that has the id was not, before. */
+    uint32_t owner = model_owner(model, e->lane, id);
+    if (owner != event && model_event(model, owner)->fate == IN_DOUBT)
+        app_stored(sim, event, id);
+    if (model_owner(model, e->lane, id) == event)
         model_commit(model, transaction, sim->device.now_us);
 }
 
