@@ -298,9 +298,11 @@ int is_backing_off(const outbox_statistics *statistics)
     return statistics->state == OUTBOX_STATE_BACKOFF;
 }
 
+/* One that is only suspected, because the connection has ended twice with it in flight, has no reason. */
 int is_refused(const outbox_statistics *statistics)
 {
-    return statistics->sending[OUTBOX_NORMAL].refused_id != 0;
+    return statistics->sending[OUTBOX_NORMAL].refused_id != 0 &&
+           statistics->sending[OUTBOX_NORMAL].refused_reason != 0;
 }
 
 app *scene_begin(scene *s)
