@@ -43,57 +43,6 @@ static void print_log(void *context, outbox_level level, int code, const char *s
     fprintf(stderr, "superloop: %s\n", sentence);
 }
 
-/* ---- What the handle tells the forwarder when a transaction with events commits ---------------- */
-
-static void on_committed(void *forwarder, const int64_t durable[OUTBOX_LANES])
-{
-    outbox_forwarder_committed(forwarder, durable);
-}
-
-static void on_stats(void *forwarder, outbox_statistics *statistics)
-{
-    outbox_forwarder_stats(forwarder, statistics);
-}
-
-/* The loop flushes in its own way, below. */
-static int on_flush(void *forwarder, const int64_t last[OUTBOX_LANES], unsigned timeout_ms)
-{
-    (void)timeout_ms;
-    outbox_forwarder_flush(forwarder, last);
-    return OUTBOX_TIMEOUT;
-}
-
-static void on_stop(void *forwarder)
-{
-    outbox_forwarder_close(forwarder);
-}
-
-static int64_t on_acked(void *forwarder, outbox_lane lane)
-{
-    return outbox_forwarder_acked(forwarder, lane);
-}
-
-static void on_gate(void *forwarder, outbox_gate_state gate)
-{
-    outbox_forwarder_gate(forwarder, gate);
-}
-
-/* Fire-and-forget events; here is no other thread, so they can be handed on at once. */
-static void on_fired(void *forwarder, const void *events, size_t size, unsigned count)
-{
-    (void)count;
-    outbox_forwarder_fire(forwarder, events, size);
-}
-
-static const outbox_service service = {.version = 1,
-                                       .committed = on_committed,
-                                       .stats = on_stats,
-                                       .flush = on_flush,
-                                       .acked = on_acked,
-                                       .gate = on_gate,
-                                       .stop = on_stop,
-                                       .fired = on_fired};
-
 /* ---- The application's work -------------------------------------------------------------------- */
 
 static void store_reading(sqlite3 *db, outbox *box)
@@ -195,7 +144,7 @@ int main(int argc, char **argv)
     outbox_link *link = make_link(argc > 2 ? argv[2] : "mqtt://localhost");
     void *memory;
     outbox_forwarder *forwarder = make_forwarder(db, link, &port, &memory);
-    if (outbox_bind(box, &service, forwarder) != OUTBOX_OK)
+    if (outbox_forwarder_bind(forwarder, box) != OUTBOX_OK)
         die(outbox_errmsg(box));
     loop(db, box, forwarder, &port);
     outbox_detach(box); /* closes the forwarder; what is not settled goes out at the next start */

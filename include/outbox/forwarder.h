@@ -130,6 +130,13 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);
 
+/* For a forwarder that is stepped by the thread that uses `box`: from then on the handle tells it of
+ * commits, of fire-and-forget events and of the gate, and outbox_stats() has its part. outbox_flush() asks
+ * it to settle and returns OUTBOX_TIMEOUT at once where something is pending: step on, and ask again.
+ * outbox_stop() and outbox_detach() close it. [bind-1] Returns OUTBOX_MISUSE where an argument is NULL or
+ * the handle has a forwarder already; nothing was changed. [bind-2] */
+int outbox_forwarder_bind(outbox_forwarder *forwarder, outbox *box);
+
 /* Does a bounded amount of work. `next_ms` gets how long the caller may wait before the next call
  * if nothing happens before: from 0 to 2^29 ms, some six days. A step may come later than that, as
  * after a sleep of the device; what has passed is counted right up to 49 days, where the port's

@@ -137,48 +137,6 @@ static void seed(void)
     outbox_random_seed(&clock, sizeof clock);
 }
 
-/* ---- What the handle tells the forwarder ------------------------------------------------------------------ */
-
-static void on_committed(void *forwarder, const int64_t durable[OUTBOX_LANES])
-{
-    outbox_forwarder_committed(forwarder, durable);
-}
-
-static void on_stats(void *forwarder, outbox_statistics *statistics)
-{
-    outbox_forwarder_stats(forwarder, statistics);
-}
-
-static int on_flush(void *forwarder, const int64_t last[OUTBOX_LANES], unsigned timeout_ms)
-{
-    (void)timeout_ms;
-    outbox_forwarder_flush(forwarder, last);
-    return OUTBOX_TIMEOUT;
-}
-
-static int64_t on_acked(void *forwarder, outbox_lane lane)
-{
-    return outbox_forwarder_acked(forwarder, lane);
-}
-
-static void on_gate(void *forwarder, outbox_gate_state gate)
-{
-    outbox_forwarder_gate(forwarder, gate);
-}
-
-static void on_stop(void *forwarder)
-{
-    outbox_forwarder_close(forwarder);
-}
-
-static const outbox_service service = {.version = 1,
-                                       .committed = on_committed,
-                                       .stats = on_stats,
-                                       .flush = on_flush,
-                                       .acked = on_acked,
-                                       .gate = on_gate,
-                                       .stop = on_stop};
-
 /* ---- Setting up ---------------------------------------------------------------------------------------------- */
 
 static void give_memory(void)
@@ -252,7 +210,7 @@ OWN_FRAME static void start_outbox(void)
                               &demo.port, &forwarding, &demo.forwarder, sentence,
                               sizeof sentence) != OUTBOX_OK)
         die("making the forwarder", sentence);
-    if (outbox_bind(demo.box, &service, demo.forwarder) != OUTBOX_OK)
+    if (outbox_forwarder_bind(demo.forwarder, demo.box) != OUTBOX_OK)
         die("binding the forwarder", outbox_errmsg(demo.box));
 }
 

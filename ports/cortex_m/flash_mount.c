@@ -81,21 +81,23 @@ static outbox_flash_log *lay_out(void *memory, const outbox_flash_config *config
 
 /* ---- Sectors ------------------------------------------------------------------------------------------ */
 
+/* A sector that does not tell its count is given the mean of the others, once all were looked at. */
+#define UNKNOWN_ERASES UINT32_MAX
+
 struct tally {
-    uint32_t ours, blank,
-        known; /* sectors with a birth; without one and blank; with an erase count */
-    uint64_t erases;
+    uint32_t ours;   /* sectors with a birth */
+    uint32_t blank;  /* sectors without one that hold nothing */
+    uint64_t erases; /* of ours together */
     bool is_other_form;
 };
 
-/* Sectors without a birth keep `erases` at UINT32_MAX for now. */
 static void look_at_birth(outbox_flash_log *log, uint32_t sector, struct tally *tally)
 {
     uint8_t head[FLASH_UNIT_MAX];
     uint32_t page_size, erases, number;
     struct flash_sector *it = &log->sectors[sector];
     const uint32_t at = sector * log->driver->sector_size;
-    it->erases = UINT32_MAX;
+    it->erases = UNKNOWN_ERASES;
     if (log->driver->read(log->driver->context, at, head, sizeof head) != 0)
         return;
     if (!outbox_flash_birth_read(head, &page_size, &erases)) {
@@ -123,7 +125,7 @@ static outbox_flash_result look_at_sectors(outbox_flash_log *log)
     if (tally.is_other_form || (tally.ours == 0 && tally.blank + 1 < sectors))
         return OUTBOX_FLASH_FOREIGN;
     for (uint32_t i = 0; i < sectors; i++)
-        if (log->sectors[i].erases == UINT32_MAX)
+        if (log->sectors[i].erases == UNKNOWN_ERASES)
             log->sectors[i].erases = tally.ours == 0 ? 0 : (uint32_t)(tally.erases / tally.ours);
     return OUTBOX_FLASH_OK;
 }

@@ -159,38 +159,6 @@ static void count_trouble(void *context, outbox_flash_trouble trouble, uint32_t 
     ((struct device *)context)->troubles |= 1u << trouble;
 }
 
-static void on_committed(void *context, const int64_t durable[OUTBOX_LANES])
-{
-    outbox_forwarder_committed(((struct device *)context)->forwarder, durable);
-}
-
-static void on_stats(void *context, outbox_statistics *statistics)
-{
-    outbox_forwarder_stats(((struct device *)context)->forwarder, statistics);
-}
-
-static int on_flush(void *context, const int64_t last[OUTBOX_LANES], unsigned timeout_ms)
-{
-    (void)context, (void)last, (void)timeout_ms;
-    return OUTBOX_TIMEOUT;
-}
-
-static int64_t on_acked(void *context, outbox_lane lane)
-{
-    return outbox_forwarder_acked(((struct device *)context)->forwarder, lane);
-}
-
-static void on_gate(void *context, outbox_gate_state gate)
-{
-    outbox_forwarder_gate(((struct device *)context)->forwarder, gate);
-}
-
-static void on_stop(void *context)
-{
-    outbox_forwarder_close(((struct device *)context)->forwarder);
-    ((struct device *)context)->forwarder = NULL;
-}
-
 /* ---- Start and stop ---------------------------------------------------------------------------------------- */
 
 static const outbox_forwarder_config forwarding = {
@@ -288,13 +256,6 @@ static bool make_tables(struct device *device)
 
 static bool start_outbox(struct device *device)
 {
-    static const outbox_service service = {.version = 1,
-                                           .committed = on_committed,
-                                           .stats = on_stats,
-                                           .flush = on_flush,
-                                           .acked = on_acked,
-                                           .gate = on_gate,
-                                           .stop = on_stop};
     device->port =
         (outbox_port){.version = 1, .context = device, .now_ms = now_ms, .random = same_number};
     return make_tables(device) &&
@@ -303,7 +264,7 @@ static bool start_outbox(struct device *device)
                                                    outbox_forwarder_size(&forwarding), device->db,
                                                    &device->broker.link, &device->port, &forwarding,
                                                    &device->forwarder, NULL, 0)) &&
-           succeeded(device, outbox_bind(device->box, &service, device));
+           succeeded(device, outbox_forwarder_bind(device->forwarder, device->box));
 }
 
 bool device_start(struct device *device)
@@ -314,9 +275,7 @@ bool device_start(struct device *device)
 void device_stop(struct device *device)
 {
     if (device->box)
-        outbox_detach(device->box); /* ends the forwarder if it is bound */
-    if (device->forwarder)
-        outbox_forwarder_close(device->forwarder);
+        outbox_detach(device->box); /* closes the forwarder */
     if (sqlite3_close(device->db) != SQLITE_OK)
         complain(device, "the connection cannot be closed");
     if (device->vfs.base.zName && sqlite3_vfs_unregister(&device->vfs.base) != SQLITE_OK)
