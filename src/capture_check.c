@@ -17,18 +17,20 @@
 
 struct comparison {
     const struct ob_object *object;
+    struct ob_error *error;
     bool is_there, is_same;
 };
 
 static int take_object(void *context, sqlite3_stmt *row)
 {
     struct comparison *comparison = context;
-    const char *sql = (const char *)sqlite3_column_text(row, 0);
+    const char *sql;
+    size_t len;
+    int code = ob_sql_text(row, 0, &sql, &len, comparison->error);
     size_t skip = strlen(comparison->object->is_trigger ? "CREATE TRIGGER " : "CREATE TABLE ");
     comparison->is_there = true;
-    comparison->is_same =
-        sql && strlen(sql) > skip && strcmp(sql + skip, comparison->object->text) == 0;
-    return OUTBOX_OK;
+    comparison->is_same = sql && len > skip && strcmp(sql + skip, comparison->object->text) == 0;
+    return code;
 }
 
 static int take_same(void *context, sqlite3_stmt *row)
@@ -42,7 +44,7 @@ static int compare_objects(const struct ob_plan *plan, struct ob_error *drift)
 {
     int code = OUTBOX_OK;
     for (int i = 0; i < plan->object_count && code == OUTBOX_OK; i++) {
-        struct comparison comparison = {.object = &plan->objects[i]};
+        struct comparison comparison = {.object = &plan->objects[i], .error = plan->error};
         code = ob_plan_query(plan->db, plan->error,
                              "SELECT sql FROM main.sqlite_master WHERE name = ?1",
                              comparison.object->name, NULL, take_object, &comparison);
@@ -324,22 +326,23 @@ static int take_examined(void *context, struct ob_definition *definition)
     return OUTBOX_OK;
 }
 
-static int take_trigger(void *context, sqlite3_stmt *row)
+/* A row of name, table and what is wrong with that. */
+static int tell_of_row(void *context, sqlite3_stmt *row)
 {
-    tell_doctor(context, "the trigger %s on %s can make events vanish or fail; drop it",
-                (const char *)sqlite3_column_text(row, 0),
-                (const char *)sqlite3_column_text(row, 1));
-    return OUTBOX_OK;
-}
-
-static int tell_of_index(void *context, sqlite3_stmt *row)
-{
-    tell_doctor(
-        context,
-        "the UNIQUE index %s on %s lets an INSERT OR IGNORE change the table without its event; "
-        "drop it",
-        (const char *)sqlite3_column_text(row, 0), (const char *)sqlite3_column_text(row, 1));
-    return OUTBOX_OK;
+    struct doctor *doctor = context;
+    const char *text[2] = {NULL, NULL};
+    size_t len;
+    int code = OUTBOX_OK;
+    for (int i = 0; i < 2 && code == OUTBOX_OK; i++)
+        code = ob_sql_text(row, i, &text[i], &len, &doctor->error);
+    if (code == OUTBOX_OK)
+        tell_doctor(doctor,
+                    sqlite3_column_int(row, 2)
+                        ? "the trigger %s on %s can make events vanish or fail; drop it"
+                        : "the UNIQUE index %s on %s lets an INSERT OR IGNORE change the table "
+                          "without its event; drop it",
+                    text[0], text[1]);
+    return code;
 }
 
 static int examine_all(void *context)
@@ -348,17 +351,18 @@ static int examine_all(void *context)
     sqlite3 *db = doctor->db;
     int code = ob_captures_each(db, NULL, &doctor->error, take_examined, doctor);
     if (code == OUTBOX_OK)
-        code = ob_plan_query(db, &doctor->error,
-                             "SELECT name, tbl_name FROM main.sqlite_master WHERE type = 'trigger'"
-                             " AND tbl_name IN ('outbox_event', 'outbox_urgent')",
-                             NULL, NULL, take_trigger, doctor);
+        code =
+            ob_plan_query(db, &doctor->error,
+                          "SELECT name, tbl_name, 1 FROM main.sqlite_master WHERE type = 'trigger'"
+                          " AND tbl_name IN ('outbox_event', 'outbox_urgent')",
+                          NULL, NULL, tell_of_row, doctor);
     if (code == OUTBOX_OK)
         code =
             ob_plan_query(db, &doctor->error,
-                          "SELECT i.name, s.name FROM main.sqlite_master AS s"
+                          "SELECT i.name, s.name, 0 FROM main.sqlite_master AS s"
                           " JOIN pragma_index_list(s.name, 'main') AS i WHERE i.\"unique\""
                           " AND s.type = 'table' AND s.name IN ('outbox_event', 'outbox_urgent')",
-                          NULL, NULL, tell_of_index, doctor);
+                          NULL, NULL, tell_of_row, doctor);
     return code;
 }
 

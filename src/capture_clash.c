@@ -8,6 +8,7 @@
  */
 #include "capture_sql.h"
 
+#include "sql.h"
 #include "token.h"
 
 #include <string.h>
@@ -126,8 +127,11 @@ static int take_index(void *context, sqlite3_stmt *row)
 {
     struct ob_clashes *clashes = context;
     struct ob_plan *plan = clashes->plan;
-    const char *name = (const char *)sqlite3_column_text(row, 0);
-    int code = ob_plan_copy(row, 1, &clashes->sql, plan->error);
+    const char *name;
+    size_t len;
+    int code = ob_sql_text(row, 0, &name, &len, plan->error);
+    if (code == OUTBOX_OK)
+        code = ob_plan_copy(row, 1, &clashes->sql, plan->error);
     if (code != OUTBOX_OK)
         return code;
     clashes->text = sqlite3_str_new(plan->db);

@@ -177,14 +177,20 @@ struct drops {
 static int take_drop(void *context, sqlite3_stmt *row)
 {
     struct drops *drops = context;
-    sqlite3_str_appendf(drops->sql, "DROP %s main.\"%w\";", sqlite3_column_text(row, 0),
-                        sqlite3_column_text(row, 1));
-    return OUTBOX_OK;
+    const char *type, *name = NULL;
+    size_t len;
+    int code = ob_sql_text(row, 0, &type, &len, drops->error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_text(row, 1, &name, &len, drops->error);
+    if (code == OUTBOX_OK)
+        sqlite3_str_appendf(drops->sql, "DROP %s main.\"%w\";", type, name);
+    return code;
 }
 
 static int run_and_free(sqlite3 *db, sqlite3_str *text, struct ob_error *error, const char *doing)
 {
-    if (sqlite3_str_length(text) == 0) {
+    /* One that memory ran out for has no length either. */
+    if (sqlite3_str_length(text) == 0 && sqlite3_str_errcode(text) == SQLITE_OK) {
         sqlite3_free(sqlite3_str_finish(text));
         return OUTBOX_OK;
     }

@@ -177,13 +177,20 @@ int ob_sql_read_at_once(sqlite3 *db, int (*work)(void *context), void *context,
 {
     if (!sqlite3_get_autocommit(db))
         return work(context);
-    int code = ob_sql_run(db, "BEGIN", error, "opening a read transaction");
-    if (code != OUTBOX_OK)
+    /* A COMMIT: it has nothing to write, and a ROLLBACK would call the application's hook. Prepared
+     * before, for without memory it could not be then, and the transaction would stay open. */
+    sqlite3_stmt *end = NULL;
+    int code = ob_sql_prepare(db, "COMMIT", &end, error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db, "BEGIN", error, "opening a read transaction");
+    if (code != OUTBOX_OK) {
+        (void)sqlite3_finalize(end); /* it never ran */
         return code;
+    }
     code = work(context);
-    /* A COMMIT: it had nothing to write, and a ROLLBACK would call the application's hook. */
     struct ob_error at_end = {0};
-    int ended = ob_sql_run(db, "COMMIT", &at_end, "ending a read transaction");
+    int ended = ob_sql_step(end, NULL, &at_end, "ending a read transaction");
+    (void)sqlite3_finalize(end); /* repeats what step said */
     if (ended != OUTBOX_OK)
         ended = ob_sql_give_up(db, ended, &at_end);
     if (code != OUTBOX_OK || ended == OUTBOX_OK)
