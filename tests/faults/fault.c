@@ -40,6 +40,11 @@ unsigned fault_disarm(void)
     return armed.fired;
 }
 
+unsigned fault_count(void)
+{
+    return FAULT_NEVER - armed.countdown;
+}
+
 bool fault_strikes(enum fault fault)
 {
     if (!armed.is_armed || armed.fault != fault || armed.countdown == 0)

@@ -33,6 +33,9 @@ bool fault_set_up(void);
 void fault_arm(enum fault fault, unsigned n, bool persists);
 /* Gives how many calls failed since it was armed. */
 unsigned fault_disarm(void);
+/* How many calls of the kind came since it was armed, where none was to fail: with FAULT_NEVER. */
+#define FAULT_NEVER 0x7fffffffu
+unsigned fault_count(void);
 
 /* Asked by the link before an open (FAULT_LINK) and a publish (both). */
 bool fault_strikes(enum fault fault);

@@ -129,6 +129,73 @@ static void row_too_large(struct world *world)
     world->dead++;
 }
 
+static void other_writer(struct world *world)
+{
+    world->limit = (outbox_limit){.max_events = 5, .when_full = OUTBOX_EVICT_OLDEST};
+    world->may_drop = world->announces = true;
+    some_connected(world);
+    for (int number = 6; number <= 12; number++)
+        world_put_at(world, number, number);
+}
+
+static void some_expired(struct world *world)
+{
+    world->may_drop = world->announces = true;
+    some_connected(world);
+    world_meddle(world, "UPDATE outbox_event SET expires = created + 1 WHERE id IN (2, 3)");
+}
+
+static void unfit_announced(struct world *world)
+{
+    world->announces = true;
+    one_unfit(world);
+}
+
+static void one_poisonous(struct world *world)
+{
+    world->announces = true;
+    some_connected(world);
+    world->refuse_always = 2;
+    world->dead++;
+}
+
+static void some_captured(struct world *world)
+{
+    attached(world);
+    world_put(world, 1, 2);
+    world_capture(world, 3);
+    world_put(world, 3, 3);
+    if (!world_open_forwarder(world))
+        world_fail(world, "the forwarder cannot begin without a fault");
+}
+
+/* The change is longer, the events are not. */
+static void captured_too_large(struct world *world)
+{
+    world->payload_max = 60;
+    some_captured(world);
+    world->dead += 4; /* world_check() puts one more */
+}
+
+static void some_to_fire(struct world *world)
+{
+    world->fires = true;
+    some_connected(world);
+}
+
+static void begin_sending(struct world *world)
+{
+    (void)world_open_forwarder(world);
+    world_close_forwarder(world);
+}
+
+static void fire(struct world *world)
+{
+    world_step(world, 6);
+    world_put_unstored(world);
+    world_step(world, 6);
+}
+
 static void open_renamed(struct world *world)
 {
     world->name = "other";
@@ -199,6 +266,14 @@ const struct scenario scenarios[] = {
     {"row too large",       row_too_large,     step,             SEND | ON(TRUNCATE),          false, false},
     {"rename",              some_closed,       open_renamed,     FILES,                        true,  false},
     {"drain",               backlog,           drain,            SEND | ON(OPEN) | ON(TRUNCATE), false, false},
+    {"begin to send",       some_events,       begin_sending,    ON(ALLOC) | ON(READ) | ON(OPEN) | ON(BUSY), false, false},
+    {"evict for others",    other_writer,      step,             SEND | ON(TRUNCATE),          false, false},
+    {"expire",              some_expired,      step,             SEND | ON(TRUNCATE),          false, false},
+    {"announced letter",    unfit_announced,   step,             SEND | ON(TRUNCATE),          false, false},
+    {"poison",              one_poisonous,     step,             SEND | ON(TRUNCATE),          false, false},
+    {"captured change",     some_captured,     step,             SEND | ON(TRUNCATE),          false, false},
+    {"captured, too large", captured_too_large, step,            SEND | ON(TRUNCATE),          false, false},
+    {"fire and forget",     some_to_fire,      fire,             SEND | ON(TRUNCATE),          false, false},
     {"close",               acknowledged,      close_all,        ON(ALLOC) | ON(READ) | ON(WRITE) | ON(SYNC) | ON(TRUNCATE) | ON(DELETE) | ON(FULL) | ON(BUSY), false, false},
 };
 /* clang-format on */

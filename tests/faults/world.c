@@ -4,6 +4,8 @@
  */
 #include "faults/world.h"
 
+#include <outbox/capture.h>
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,14 +27,13 @@ void world_fail(struct world *world, const char *format, ...)
 
 /* ---- Codes ------------------------------------------------------------------------------------------------ */
 
-#define BIT(code) (1u << -(code))
 #define DATABASE                                                                                   \
     (BIT(OUTBOX_OK) | BIT(OUTBOX_BUSY) | BIT(OUTBOX_DISK_FULL) | BIT(OUTBOX_READONLY) |            \
      BIT(OUTBOX_CORRUPT) | BIT(OUTBOX_NO_MEMORY) | BIT(OUTBOX_SQLITE))
 
-static int check_code(struct world *world, const char *call, int code, unsigned more)
+int world_code(struct world *world, const char *call, int code, uint64_t more)
 {
-    if (code > 0 || code < -31 || !((DATABASE | more) & BIT(code)))
+    if (code > 0 || code < OUTBOX_DRIFT || !((DATABASE | more) & BIT(code)))
         world_fail(world, "%s answered %d", call, code);
     return code;
 }
@@ -69,11 +70,36 @@ static void arrive(struct world *world, int number)
     world->is_accepted[number] = true;
 }
 
+/* False for what is no event of a number: announcements, and what was never stored. */
+static bool read_number(struct world *world, const outbox_message *message, int *number)
+{
+    char text[100];
+    size_t len = message->payload_len < sizeof text ? message->payload_len : sizeof text - 1;
+    memcpy(text, message->payload, len);
+    text[len] = '\0';
+    *number = atoi(text);
+    if (message->topic[0] == 'f' || strcmp(message->topic, "dropped") == 0) {
+        if (!(message->topic[0] == 'f' ? world->fires : world->announces))
+            world_fail(world, "nobody wants a message of topic %s", message->topic);
+        return false;
+    }
+    if (message->topic[0] != 'c')
+        return true;
+    const char *value = strstr(text, "\"number\":");
+    int captured = value ? atoi(value + strlen("\"number\":")) : -1;
+    if (captured < world->captured_from || captured >= EVENTS_MAX ||
+        (world->fate[captured] != COMMITTED && world->fate[captured] != IN_DOUBT))
+        world_fail(world, "a change nobody made is sent: %s", text);
+    else
+        world->is_captured[captured] = true;
+    return false;
+}
+
 static outbox_link_result on_publish(outbox_link *link, uint32_t token,
                                      const outbox_message *message)
 {
     struct world *world = world_of(link);
-    char text[16] = "";
+    int number;
     if (!world->device.powered || !world->is_open || fault_strikes(FAULT_LINK)) {
         world->is_open = false;
         world->is_closing = true;
@@ -81,17 +107,19 @@ static outbox_link_result on_publish(outbox_link *link, uint32_t token,
     }
     if (fault_strikes(FAULT_ROOM))
         return OUTBOX_LINK_AGAIN;
-    memcpy(text, message->payload, message->payload_len < 15 ? message->payload_len : 15);
-    int number = atoi(text);
-    bool refuses = world->refuse_once && number == world->refuse_once;
-    if (refuses) { /* those that were sent behind it arrive before it */
+    bool is_event = read_number(world, message, &number);
+    bool refuses =
+        is_event && number > 0 && (number == world->refuse_once || number == world->refuse_always);
+    bool is_unfit = refuses && number == world->refuse_always;
+    if (is_unfit) {
+    } else if (refuses) { /* those that were sent behind it arrive before it */
         world->refused = number;
         world->refuse_once = 0;
-    } else
+    } else if (is_event)
         arrive(world, number);
     assert(world->end < TOKENS);
     world->tokens[world->end] = token;
-    world->reasons[world->end++] = refuses ? 0x97 : 0;
+    world->reasons[world->end++] = is_unfit ? 0x99 : refuses ? 0x97 : 0;
     return OUTBOX_LINK_OK;
 }
 
@@ -137,7 +165,7 @@ static outbox_link_result on_probe(outbox_link *link)
 
 /* ---- The application ------------------------------------------------------------------------------------------ */
 
-static int run(struct world *world, const char *sql)
+int world_run(struct world *world, const char *sql)
 {
     return sqlite3_exec(world->app, sql, NULL, NULL, NULL);
 }
@@ -150,8 +178,8 @@ static bool connect(struct world *world)
     bool is_wal = strcmp(world->mode->journal, "WAL") == 0;
     return sqlite3_open_v2("app.db", &world->app, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                            device_vfs_name(PROCESS_APP)) == SQLITE_OK &&
-           run(world, "PRAGMA synchronous = FULL") == SQLITE_OK &&
-           (is_wal || run(world, sql) == SQLITE_OK) &&
+           world_run(world, "PRAGMA synchronous = FULL") == SQLITE_OK &&
+           (is_wal || world_run(world, sql) == SQLITE_OK) &&
            sqlite3_busy_timeout(world->app, 3) == SQLITE_OK;
 }
 
@@ -159,6 +187,8 @@ void world_close_app(struct world *world)
 {
     if (world->mode->is_shared)
         world_close_forwarder(world);
+    inbox_close(world->in);
+    world->in = NULL;
     outbox_detach(world->box);
     world->box = NULL;
     if (world->app && sqlite3_close(world->app) != SQLITE_OK)
@@ -169,12 +199,14 @@ void world_close_app(struct world *world)
 bool world_open_app(struct world *world)
 {
     char sentence[200] = "";
-    outbox_config config = {
-        .device = world->name, .sentence = sentence, .sentence_size = sizeof sentence};
+    outbox_config config = {.device = world->name,
+                            .limits = {[OUTBOX_NORMAL] = world->limit},
+                            .sentence = sentence,
+                            .sentence_size = sizeof sentence};
     int code = OUTBOX_SQLITE;
     if (connect(world)) {
         code = outbox_attach(world->app, &config, &world->box);
-        (void)check_code(world, "attach", code, 0);
+        (void)world_code(world, "attach", code, 0);
         if (code != OUTBOX_OK && !sentence[0])
             world_fail(world, "attach answered %d without a sentence", code);
         if ((code == OUTBOX_OK) != (world->box != NULL))
@@ -195,7 +227,7 @@ static void set_fates(struct world *world, int first, int count, enum fate fate)
 /* After an error in a transaction. */
 static void give_up(struct world *world, int first, int count)
 {
-    if (!sqlite3_get_autocommit(world->app) && run(world, "ROLLBACK") != SQLITE_OK &&
+    if (!sqlite3_get_autocommit(world->app) && world_run(world, "ROLLBACK") != SQLITE_OK &&
         !sqlite3_get_autocommit(world->app))
         world_close_app(world); /* ends it in every case */
     set_fates(world, first, count, ABORTED);
@@ -205,7 +237,7 @@ static bool put_one(struct world *world, int number)
 {
     char text[64];
     sqlite3_snprintf(sizeof text, text, "INSERT INTO own VALUES(%d)", number);
-    if (run(world, text) != SQLITE_OK)
+    if (world_run(world, text) != SQLITE_OK)
         return false;
     sqlite3_snprintf(sizeof text, text, "%d", number);
     int code = outbox_put(world->box,
@@ -214,16 +246,16 @@ static bool put_one(struct world *world, int number)
                                           .payload_len = strlen(text),
                                           .content_type = "text/plain"},
                           NULL);
-    return check_code(world, "put", code, 0) == OUTBOX_OK;
+    return world_code(world, "put", code, 0) == OUTBOX_OK;
 }
 
 static void commit(struct world *world, int first, int count)
 {
     set_fates(world, first, count, IN_DOUBT);
-    int result = run(world, "COMMIT");
+    int result = world_run(world, "COMMIT");
     if (result == SQLITE_OK)
         set_fates(world, first, count, COMMITTED);
-    else if (!sqlite3_get_autocommit(world->app) && run(world, "ROLLBACK") != SQLITE_OK &&
+    else if (!sqlite3_get_autocommit(world->app) && world_run(world, "ROLLBACK") != SQLITE_OK &&
              !sqlite3_get_autocommit(world->app))
         world_close_app(world);
 }
@@ -231,7 +263,7 @@ static void commit(struct world *world, int first, int count)
 void world_put(struct world *world, int first, int count)
 {
     assert(first > 0 && first + count <= EVENTS_MAX);
-    if (!world->box || run(world, "BEGIN IMMEDIATE") != SQLITE_OK)
+    if (!world->box || world_run(world, "BEGIN IMMEDIATE") != SQLITE_OK)
         return;
     for (int number = first; number < first + count; number++)
         if (!put_one(world, number)) {
@@ -243,11 +275,11 @@ void world_put(struct world *world, int first, int count)
 
 void world_put_savepoint(struct world *world, int first)
 {
-    if (!world->box || run(world, "BEGIN IMMEDIATE") != SQLITE_OK)
+    if (!world->box || world_run(world, "BEGIN IMMEDIATE") != SQLITE_OK)
         return;
     world->fate[first + 1] = ABORTED;
-    if (!put_one(world, first) || run(world, "SAVEPOINT s") != SQLITE_OK ||
-        !put_one(world, first + 1) || run(world, "ROLLBACK TO s; RELEASE s") != SQLITE_OK ||
+    if (!put_one(world, first) || world_run(world, "SAVEPOINT s") != SQLITE_OK ||
+        !put_one(world, first + 1) || world_run(world, "ROLLBACK TO s; RELEASE s") != SQLITE_OK ||
         sqlite3_get_autocommit(world->app) || !put_one(world, first + 2))
         give_up(world, first, 3);
     else
@@ -256,7 +288,7 @@ void world_put_savepoint(struct world *world, int first)
 
 void world_meddle(struct world *world, const char *sql)
 {
-    if (run(world, sql) != SQLITE_OK)
+    if (world_run(world, sql) != SQLITE_OK)
         world_fail(world, "%s: %s", sql, sqlite3_errmsg(world->app));
 }
 
@@ -264,6 +296,25 @@ void world_put_unfit(struct world *world)
 {
     world_meddle(world, "INSERT INTO outbox_event(topic, payload) VALUES('no#topic', 'x')");
     world->dead++;
+}
+
+void world_put_unstored(struct world *world)
+{
+    world->fires = true;
+    if (!world->box || !world->forwarder)
+        return;
+    (void)world_code(world, "bind", outbox_forwarder_bind(world->forwarder, world->box), 0);
+    const outbox_event event = {
+        .topic = "f", .payload = "0", .payload_len = 1, .fire_and_forget = 1};
+    (void)world_code(world, "put to fire", outbox_put(world->box, &event, NULL), BIT(OUTBOX_FULL));
+}
+
+void world_capture(struct world *world, int from)
+{
+    const outbox_capture own = {.table = "own", .topic = "c/{number}"};
+    if (outbox_capture_add(world->box, &own) != OUTBOX_OK)
+        world_fail(world, "the table cannot be captured: %s", outbox_errmsg(world->box));
+    world->captured_from = from;
 }
 
 void world_put_at(struct world *world, int number, int64_t id)
@@ -283,9 +334,9 @@ void world_statistics(struct world *world)
     char sentence[200] = "";
     if (!world->box)
         return;
-    (void)check_code(world, "stats", outbox_stats(world->box, &now), 0);
+    (void)world_code(world, "stats", outbox_stats(world->box, &now), 0);
     int code = outbox_inspect(world->app, &now, sentence, sizeof sentence);
-    if (check_code(world, "inspect", code, 0) != OUTBOX_OK && !sentence[0])
+    if (world_code(world, "inspect", code, 0) != OUTBOX_OK && !sentence[0])
         world_fail(world, "inspect answered %d without a sentence", code);
 }
 
@@ -306,10 +357,14 @@ static bool init(struct world *world, sqlite3 *db)
 {
     static outbox_port port;
     static const outbox_forwarder_config config = {
-        .mode = OUTBOX_PLAIN, .settle_batch = 5, .settle_quiet_ms = 10, .payload_max = 200};
+        .mode = OUTBOX_PLAIN, .settle_batch = 5, .settle_quiet_ms = 10, .payload_max = 400};
     outbox_forwarder_config mine = config;
     char sentence[200] = "";
     mine.shared_connection = world->mode->is_shared;
+    mine.announce_topic = world->announces ? "dropped" : "";
+    mine.fire_bytes = world->fires ? 1024 : 0;
+    if (world->payload_max > 0)
+        mine.payload_max = world->payload_max;
     port = (outbox_port){.version = 1, .context = world, .now_ms = now_ms, .random = dice};
     size_t size = outbox_forwarder_size(&mine);
     world->memory = malloc(size);
@@ -317,7 +372,7 @@ static bool init(struct world *world, sqlite3 *db)
         abort();
     int code = outbox_forwarder_init(world->memory, size, db, &world->link, &port, &mine,
                                      &world->forwarder, sentence, sizeof sentence);
-    if (check_code(world, "init", code, 0) != OUTBOX_OK && !sentence[0])
+    if (world_code(world, "init", code, 0) != OUTBOX_OK && !sentence[0])
         world_fail(world, "init answered %d without a sentence", code);
     return code == OUTBOX_OK;
 }
@@ -355,7 +410,7 @@ void world_step(struct world *world, int steps)
             continue;
         }
         int code = outbox_forwarder_step(world->forwarder, &next_ms);
-        (void)check_code(world, "step", code, BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED));
+        (void)world_code(world, "step", code, BIT(OUTBOX_LINK) | BIT(OUTBOX_REFUSED));
         bool in_wal = strcmp(world->mode->journal, "WAL") == 0;
         enum process process = world->mode->is_shared ? PROCESS_APP : PROCESS_FORWARDER;
         if (world->device.powered && device_locks(&world->device, process, in_wal) > 0)
@@ -386,8 +441,9 @@ void world_begin(struct world *world, const struct mode *mode)
     sqlite3_snprintf(sizeof sql, sql, "PRAGMA journal_mode = %s", mode->journal);
     if (mode->is_in_utf_16)
         encoding = "PRAGMA encoding = 'UTF-16'";
-    if (!connect(world) || run(world, encoding) != SQLITE_OK || run(world, sql) != SQLITE_OK ||
-        run(world, "CREATE TABLE own(number INTEGER PRIMARY KEY)") != SQLITE_OK)
+    if (!connect(world) || world_run(world, encoding) != SQLITE_OK ||
+        world_run(world, sql) != SQLITE_OK ||
+        world_run(world, "CREATE TABLE own(number INTEGER PRIMARY KEY)") != SQLITE_OK)
         world_fail(world, "the database cannot be made");
     world_close_app(world);
     disk_sync_directory(&world->device.disk);
@@ -421,11 +477,11 @@ static int64_t number(sqlite3 *db, const char *sql)
     return value;
 }
 
-static int count_accepted(const struct world *world)
+static int count_arrived(const struct world *world)
 {
     int count = 0;
     for (int event = 0; event < EVENTS_MAX; event++)
-        count += world->is_accepted[event];
+        count += world->is_accepted[event] + world->is_captured[event];
     return count;
 }
 
@@ -442,22 +498,34 @@ static void drain(struct world *world)
     if (now.dead_lettered != world->dead ||
         number(world->app, "SELECT count(*) FROM outbox_dead") != world->dead)
         world_fail(world, "%lld dead letters, not %d", (long long)now.dead_lettered, world->dead);
-    if (!world->counts_are_gone && now.delivered != count_accepted(world))
+    int64_t dropped = now.expired + now.evicted;
+    if (world->announces ? now.delivered + dropped < count_arrived(world)
+                         : !world->counts_are_gone && now.delivered != count_arrived(world))
         world_fail(world, "%lld events count as delivered, and %d arrived",
-                   (long long)now.delivered, count_accepted(world));
-    if (now.accepted != now.pending + now.delivered + now.dead_lettered)
+                   (long long)now.delivered, count_arrived(world));
+    if (now.accepted != now.pending + now.delivered + now.dead_lettered + dropped)
         world_fail(world, "the counts do not add up");
+    if (dropped > 0 && !world->may_drop)
+        world_fail(world, "events were dropped");
+    world->dropped = (int)dropped;
 }
 
 static void check_events(struct world *world)
 {
     char sql[64];
+    int missing = 0;
     for (int event = 1; event < EVENTS_MAX; event++) {
         sqlite3_snprintf(sizeof sql, sql, "SELECT count(*) FROM own WHERE number = %d", event);
         bool is_there = number(world->app, sql) == 1;
-        if (is_there != world->is_accepted[event])
+        bool may_lack = is_there && (event == world->refuse_always || missing < world->dropped);
+        missing += is_there && !world->is_accepted[event] && event != world->refuse_always;
+        if (is_there != world->is_accepted[event] && !may_lack)
             world_fail(world, "event %d: its transaction is%s there, and it did%s arrive", event,
                        is_there ? "" : " not", world->is_accepted[event] ? "" : " not");
+        if (world->captured_from > 0 && event >= world->captured_from && world->payload_max == 0 &&
+            is_there != world->is_captured[event])
+            world_fail(world, "row %d is%s there, and its change did%s arrive", event,
+                       is_there ? "" : " not", world->is_captured[event] ? "" : " not");
         if (world->fate[event] == COMMITTED && !is_there)
             world_fail(world, "event %d was committed and is gone", event);
         if (world->fate[event] == ABORTED && is_there)
