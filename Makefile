@@ -72,7 +72,7 @@ CONFORMANCE := $(wildcard tests/conformance/*.c)
 PRODUCT   := $(CORE) $(WITHOUT) $(PORT) $(FLASH) $(CLI) $(EXTENSION) $(EXAMPLES)
 TESTING   := $(TESTS) $(HELPERS) $(BENCHES) $(SIM) $(FAULTS) $(FUZZERS) $(FIRMWARE) $(CONFORMANCE) \
              tests/fuzz/fuzz.c
-FORMATTED := $(PRODUCT) $(BOARD) $(TESTING) $(HEADERS) \
+FORMATTED := $(PRODUCT) $(BOARD) $(TESTING) $(HEADERS) $(wildcard tests/cross/*.c) \
              $(wildcard $(foreach d,src src/cli src/extension ports/* examples tests tests/*,$(d)/*.h))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -232,7 +232,7 @@ flash-sweep: deps $(BUILD)/tests/firmware/sweep ## cut the power at every operat
 
 # TSan of gcc 12 and clang 14 cannot live with the address randomisation of newer kernels.
 FIXED_ADDRESSES = $(if $(findstring thread,$(SANITIZE)),$(shell setarch -R true 2>&- && echo setarch -R))
-RUN = @BUILD=$(BUILD) CC='$(CC)' NM='$(NM)' $(if $(EMULATOR),EMULATOR='$(EMULATOR)') FLAGS='$(CFLAGS) $(SANITIZER)' \
+RUN = @BUILD=$(BUILD) CC='$(CC)' NM='$(NM)' $(if $(EMULATOR),EMULATOR='$(EMULATOR)' SYSROOT='$(SYSROOT)' CROSS_COMPILE='$(CROSS_COMPILE)') FLAGS='$(CFLAGS) $(SANITIZER)' \
   ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
   $(addprefix LSAN_OPTIONS=print_suppressions=0:suppressions=$(CURDIR)/,$(wildcard tests/lsan.supp)) \
   TSAN_OPTIONS=second_deadlock_stack=1$(addprefix :suppressions=$(CURDIR)/,$(wildcard tests/tsan.supp)) \
@@ -298,7 +298,7 @@ CROSS_LEFT_OUT := sed -nE 's/^([a-z]+\/[a-z_.]+) +($(if $(CROSS_ALL),,long|)neve
   ports/linux/cross/left_out
 cross-run: cross-programs
 	@$(CROSS_LEFT_OUT) | sed 's/^/skipped: /'
-	$(RUN) tests/check_symbols.sh \
+	$(RUN) tests/check_symbols.sh tests/cross/test_toolchain.sh \
 	  $(filter-out $(addprefix $(BUILD)/tests/,$(shell $(CROSS_LEFT_OUT) | cut -d: -f1)), \
 	    $(UNIT_TESTS) $(INTEGRATION_TESTS)) $(filter %/test_link@stream %/test_wire@stream,$(OTHER_LINK))
 
@@ -546,7 +546,7 @@ TEST_PACKAGES  := libcmocka-dev mosquitto mosquitto-clients sqlite3 python3 open
 FIRMWARE_PACKAGES := gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm \
                      $(if $(filter picolibc,$(LIBC)),picolibc-arm-none-eabi)
 SIZE_PACKAGES  := gcc-arm-linux-gnueabihf libc6-dev-armhf-cross gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-CROSS_PACKAGES := qemu-user $(foreach arch,$(or $(ARCH),$(CROSS_ARCHES)), \
+CROSS_PACKAGES := qemu-user cmake $(foreach arch,$(or $(ARCH),$(CROSS_ARCHES)), \
                     gcc-$(TRIPLET_$(arch)) libc6-dev-$(arch)-cross)
 LINT_PACKAGES  := clang clang-format clang-tidy cppcheck universal-ctags
 
