@@ -64,7 +64,7 @@ static void split_double(double value, struct whole *whole, int *tens)
     else
         exponent = 1;
     exponent -= 1075;
-    while (exponent < 0 && mantissa % 2 == 0 && mantissa > 0) {
+    while (exponent < 0 && mantissa % 2 == 0) {
         mantissa /= 2;
         exponent++;
     }

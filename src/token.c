@@ -104,7 +104,7 @@ bool ob_token_names(const char *token, size_t len, const char *name)
         return ob_token_is(token, len, name);
     size_t at = 0;
     for (size_t i = 1; i + 1 < len; i++, at++) {
-        if (sqlite3_strnicmp(token + i, name + at, 1) != 0 || name[at] == '\0')
+        if (sqlite3_strnicmp(token + i, name + at, 1) != 0)
             return false;
         if (token[i] == quote)
             i++; /* it is doubled */

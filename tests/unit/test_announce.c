@@ -242,6 +242,27 @@ static void test_an_announcement_is_synced_before_it_is_sent(void **state)
     assert_true(rig_stats(&rig).barriers > before);
 }
 
+static void test_an_announcement_that_a_trigger_makes_vanish_stays_noted(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2);
+    put_many(bench, 5);
+    bench_sql(bench->db, "CREATE TRIGGER own BEFORE INSERT ON outbox_event"
+                         " WHEN NEW.type = 'outbox.dropped' BEGIN SELECT RAISE(IGNORE); END");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 100);
+    rig_run(&rig, 100);
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_BAD_ID);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "cannot be stored behind"));
+    rig_run(&rig, 3000);
+    assert_null(announcement(0));
+    bench_sql(bench->db, "DROP TRIGGER own");
+    rig_run(&rig, 15000);
+    drain();
+    assert_announces(0, "\"count\":3,\"from\":1,\"to\":3");
+    assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
 static void test_a_topic_that_is_none_is_refused(void **state)
 {
     (void)state;
@@ -270,6 +291,7 @@ int main(void)
         CASE(test_an_empty_topic_announces_nothing_and_keeps_the_note),
         CASE(test_plain_mode_announces_only_where_a_topic_is_given),
         CASE(test_an_announcement_is_synced_before_it_is_sent),
+        CASE(test_an_announcement_that_a_trigger_makes_vanish_stays_noted),
         CASE(test_a_topic_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

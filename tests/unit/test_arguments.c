@@ -5,6 +5,8 @@
  */
 #include "support.h"
 
+#include "writer.h"
+
 #include <outbox/port.h>
 
 #include <stdio.h>
@@ -24,6 +26,7 @@ static void test_calls_without_a_handle_are_misuse_and_give_nothing(void **state
     assert_int_equal(outbox_stop(NULL), OUTBOX_MISUSE);
     assert_null(outbox_connection(NULL));
     assert_int_equal(outbox_payload_max(NULL), 0);
+    assert_int_equal(outbox_fire_bytes(NULL), 0);
     assert_null(outbox_warning(NULL));
     outbox_detach(NULL);
 }
@@ -48,6 +51,23 @@ static void test_a_service_of_another_version_is_not_bound(void **state)
     assert_int_equal(outbox_bind(bench->box, NULL, NULL), OUTBOX_MISUSE);
     assert_int_equal(outbox_bind(bench->box, &service, NULL), OUTBOX_MISUSE);
     assert_int_equal(outbox_stop(bench->box), OUTBOX_NOT_STARTED);
+}
+
+/* The extension forgets its handle: nobody else would free it. */
+static void test_a_handle_that_is_left_lives_as_long_as_its_connection(void **state)
+{
+    struct bench *bench = *state;
+    sqlite3 *other = bench_connect(bench);
+    outbox *left = NULL;
+    assert_int_equal(outbox_attach(other, NULL, &left), OUTBOX_OK);
+    ob_writer_leave(left);
+    assert_int_equal(outbox_put(left, &(outbox_event){.topic = "a"}, NULL), OUTBOX_OK);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    assert_int_equal(sqlite3_close(bench->db), SQLITE_OK);
+    bench->db = NULL;
+    ob_writer_leave(bench->box);
+    bench->box = NULL;
+    ob_writer_leave(NULL);
 }
 
 /* [attach-6] */
@@ -273,6 +293,7 @@ int main(void)
         CASE(test_calls_without_a_handle_are_misuse_and_give_nothing),
         CASE(test_inspect_needs_a_connection_and_a_place_for_its_answer),
         CASE(test_a_service_of_another_version_is_not_bound),
+        CASE(test_a_handle_that_is_left_lives_as_long_as_its_connection),
         CASE(test_a_payload_limit_over_the_cap_is_refused_with_or_without_a_sentence),
         CASE(test_a_handle_takes_payloads_up_to_its_own_limit),
         CASE(test_attach_without_memory_says_so_and_changes_nothing),

@@ -59,6 +59,7 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
     static const char *const missing[] = {"missing", NULL}, *const only_id[] = {"id", NULL},
                              *const only_x[] = {"x", NULL};
     bench_sql(bench->db, plain);
+    bench_sql(bench->db, "CREATE TEMP TABLE aside(x)"); /* which no trigger of the file can see */
     assert_int_equal(
         sqlite3_create_function(bench->db, "add_one", 1, SQLITE_UTF8, NULL, add_one, NULL, NULL),
         SQLITE_OK);
@@ -69,9 +70,12 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
                      SQLITE_OK);
     refuse(bench, NULL, "NULL");
     refuse(bench, &(outbox_capture){.table = "t"}, "NULL");
+    refuse(bench, &(outbox_capture){.topic = "t"}, "NULL");
+    refuse(bench, &(outbox_capture){.table = "t\n", .topic = "a"}, "line break");
     refuse(bench, &(outbox_capture){.table = "no", .topic = "a"}, "no table no");
     refuse(bench, &(outbox_capture){.table = "outbox_event", .topic = "a"}, "internal");
     refuse(bench, &(outbox_capture){.table = "t", .topic = "a/{no}"}, "no column no");
+    refuse(bench, &(outbox_capture){.table = "t", .topic = "{no}/a"}, "no column no");
     refuse(bench, &(outbox_capture){.table = "t", .topic = "a/{id"}, "bracket");
     refuse(bench, &(outbox_capture){.table = "t", .topic = "a/id}"}, "bracket");
     refuse(bench, &(outbox_capture){.table = "t", .topic = "a/+"}, "topic");
@@ -95,6 +99,10 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
                                              "NEW.name = 'a' COLLATE backwards",
                                              "NEW.x = ?1",
                                              "1 /* comment */",
+                                             "1 -- comment",
+                                             "NEW.name MATCH 'a'",
+                                             "no(1)",
+                                             "NEW.x IN (SELECT x FROM aside)",
                                              "no_function(1)",
                                              "raise(FAIL)",
                                              "NEW.name = \"text\"",
@@ -105,6 +113,95 @@ static void test_what_cannot_be_captured_is_refused_and_changes_nothing(void **s
                "condition");
     capture_open(bench, NULL, &all);
     refuse(bench, &(outbox_capture){.table = "T", .topic = "a"}, "captured already");
+}
+
+/* [capture-13] by what it is made of */
+static void test_a_table_that_cannot_be_captured_is_refused_with_a_sentence(void **state)
+{
+    static const char *const tables[][2] = {
+        {"CREATE TABLE t(rowid, _rowid_, oid, id TEXT NOT NULL PRIMARY KEY)", "hide its rowid"},
+        {"CREATE TABLE t(id INTEGER PRIMARY KEY, \"a\nb\", x)", "line break in its name"},
+        {"CREATE TABLE t(id INTEGER PRIMARY KEY, \"a\rb\")", "line break in its name"},
+    };
+    static char topic[OUTBOX_TOPIC_MAX + 2];
+    struct bench *bench = *state;
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        bench_sql(bench->db, tables[i][0]);
+        refuse(bench, &all, tables[i][1]);
+        bench_sql(bench->db, "DROP TABLE t");
+    }
+    bench_sql(bench->db, "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT)");
+    refuse(bench, &(outbox_capture){.table = "sqlite_sequence", .topic = "a"}, "internal");
+    memset(topic, 'a', OUTBOX_TOPIC_MAX + 1);
+    refuse(bench, &(outbox_capture){.table = "t", .topic = topic}, "topic");
+    topic[OUTBOX_TOPIC_MAX] = '\0';
+    capture_open(bench, NULL, &(outbox_capture){.table = "t", .topic = topic});
+}
+
+static void test_a_rowid_under_its_second_name_is_one(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0;
+    capture_open(bench, "CREATE TABLE t(rowid, id TEXT NOT NULL PRIMARY KEY, x UNIQUE)", &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(7, 'a', 1); REPLACE INTO t VALUES(8, 'b', 1)");
+    expect_changes(bench, &after,
+                   "c {\"rowid\":7,\"id\":\"a\",\"x\":1}\n"
+                   "d {\"rowid\":7,\"id\":\"a\",\"x\":1}\n"
+                   "c {\"rowid\":8,\"id\":\"b\",\"x\":1}\n");
+}
+
+static void test_a_table_of_too_many_unique_indexes_is_refused_for_deletes_alone(void **state)
+{
+    struct bench *bench = *state;
+    sqlite3_str *sql = sqlite3_str_new(NULL);
+    sqlite3_str_appendall(sql, "CREATE TABLE t(id INTEGER PRIMARY KEY");
+    for (int i = 0; i < 64; i++)
+        sqlite3_str_appendf(sql, ", c%d UNIQUE", i);
+    sqlite3_str_appendall(sql, ")");
+    char *table = sqlite3_str_finish(sql);
+    bench_sql(bench->db, table);
+    refuse(bench, &all, "more than 63 UNIQUE indexes");
+    capture_open(
+        bench, NULL,
+        &(outbox_capture){.table = "t", .topic = "a", .operations = OUTBOX_CAPTURE_INSERT});
+    sqlite3_free(table);
+}
+
+struct denial {
+    int action;
+    const char *table;
+};
+
+static int deny(void *context, int action, const char *a, const char *b, const char *c,
+                const char *d)
+{
+    const struct denial *denial = context;
+    const char *table = action == SQLITE_CREATE_TRIGGER ? b : a;
+    (void)c, (void)d;
+    return action == denial->action && strcmp(table, denial->table) == 0 ? SQLITE_DENY : SQLITE_OK;
+}
+
+/* [capture-13] with a condition and without one */
+static void test_a_capture_that_an_authorizer_denies_is_not_half_there(void **state)
+{
+    static const struct denial denials[] = {{SQLITE_CREATE_TRIGGER, "t"},
+                                            {SQLITE_INSERT, "t"},
+                                            {SQLITE_DELETE, "t"},
+                                            {SQLITE_UPDATE, "t"}};
+    struct bench *bench = *state;
+    outbox_capture capture = all;
+    bench_sql(bench->db, plain);
+    for (size_t i = 0; i < 2 * sizeof denials / sizeof denials[0]; i++) {
+        struct denial denial = denials[i / 2];
+        capture.condition = i % 2 == 0 ? NULL : "NEW.x > 1";
+        sqlite3_set_authorizer(bench->db, deny, &denial);
+        assert_int_equal(outbox_capture_add(bench->box, &capture), OUTBOX_SQLITE);
+        assert_non_null(strstr(outbox_errmsg(bench->box), "not authorized"));
+        sqlite3_set_authorizer(bench->db, NULL, NULL);
+        assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM sqlite_master"
+                                                 " WHERE name GLOB 'outbox_*_1*'"),
+                         0);
+    }
 }
 
 /* [capture-13] [capture-18] [capture-20] */
@@ -123,7 +220,9 @@ static void test_calls_without_a_handle_or_a_table_are_refused(void **state)
     assert_int_equal(outbox_capture_remove(bench->box, "t"), OUTBOX_MISUSE);
     assert_int_equal(outbox_capture_suspend(bench->box, "t"), OUTBOX_MISUSE);
     assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_OK);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 1000001, NULL), OUTBOX_MISUSE);
     assert_int_equal(outbox_capture_list(NULL, NULL, NULL), OUTBOX_MISUSE);
+    assert_int_equal(outbox_capture_list(bench->db, NULL, NULL), OUTBOX_MISUSE);
     assert_int_equal(outbox_capture_doctor(NULL, NULL, NULL), OUTBOX_MISUSE);
     assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
     sqlite3_close(bench->db);
@@ -158,9 +257,12 @@ static void test_a_value_is_one_level_of_the_topic(void **state)
     } cases[] = {
         {"'north'", "north/p/north/t"},
         {"'K\xc3\xb6ln'", "K\xc3\xb6ln/p/K\xc3\xb6ln/t"},
+        {"'\xe2\x82\xac\xf0\x9f\x98\x80'",
+         "\xe2\x82\xac\xf0\x9f\x98\x80/p/\xe2\x82\xac\xf0\x9f\x98\x80/t"},
         {"7", "7/p/7/t"},
         {"1.5", "1.5/p/1.5/t"},
         {"9e999", "Infinity/p/Infinity/t"},
+        {"-9e999", "-Infinity/p/-Infinity/t"},
         {"NULL", "%-/p/%-/t"},
         {"''", "%/p/%/t"},
         {"'a/b+c#d%'", "a%2Fb%2Bc%23d%25/p/a%2Fb%2Bc%23d%25/t"},
@@ -275,6 +377,23 @@ static void test_a_condition_chooses_rows_by_old_and_new(void **state)
                    "{\"id\":2,\"name\":\"b\",\"x\":-20}\n"
                    "c {\"id\":3,\"name\":\"c\",\"x\":4}\n"
                    "d {\"id\":3,\"name\":\"c\",\"x\":4}\n");
+}
+
+/* [capture-10] what others can read as well, and collations that everybody has */
+static void test_a_condition_may_look_at_another_table_and_compare_as_sqlite_can(void **state)
+{
+    struct bench *bench = *state;
+    int64_t after = 0;
+    bench_sql(bench->db, "CREATE TABLE wanted(id); INSERT INTO wanted VALUES(2), (4)");
+    capture_open(bench, plain,
+                 &(outbox_capture){.table = "t",
+                                   .topic = "plant/t",
+                                   .condition =
+                                       "NEW.id IN (SELECT w.id FROM wanted AS w)"
+                                       " AND NEW.name = 'A' COLLATE nocase"
+                                       " AND NEW.x = 'b' COLLATE \"RTRIM\" COLLATE [Binary]"});
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 'b'), (2, 'A', 'b'), (3, 'c', 'b')");
+    expect_changes(bench, &after, "c {\"id\":2,\"name\":\"A\",\"x\":\"b\"}\n");
 }
 
 static void test_odd_names_are_quoted(void **state)
@@ -433,7 +552,7 @@ static void test_a_row_that_names_no_shape_is_another_writer_s_slip(void **state
     struct rig rig;
     capture_open(bench, plain, &all);
     bench_sql(bench->db,
-              "INSERT INTO outbox_event(payload, type) VALUES(99, 'c'), (1, 'q'), (1, NULL);"
+              "INSERT INTO outbox_event(payload, type) VALUES(99, 'c'), (1, 'cc'), (1, NULL);"
               "INSERT INTO outbox_event(topic, payload) VALUES('t', 1);"
               "INSERT INTO t VALUES(1, 'a', 1)");
     rig_start(&rig, bench, NULL);
@@ -489,6 +608,51 @@ static void test_a_table_of_shapes_that_is_dropped_does_not_stop_the_lane(void *
     rig_stop(&rig);
 }
 
+/* As if somebody else had written them. */
+static void test_a_shape_that_cannot_be_read_keeps_the_values_of_all_its_changes(void **state)
+{
+    static const char *const shapes[] = {"NULL", "''", "'2 3 0'", "'1 3 0'"};
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    rig_connect(&rig, 10);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        char *sql = sqlite3_mprintf("UPDATE outbox_shape SET text = %s; DELETE FROM outbox_dead;"
+                                    "INSERT INTO t(x) VALUES(7), (8)",
+                                    shapes[i]);
+        bench_sql(bench->db, sql);
+        sqlite3_free(sql);
+        rig_run(&rig, 3000);
+        assert_int_equal(bench_number(bench->db,
+                                      "SELECT count(*) FROM outbox_dead WHERE payload"
+                                      " GLOB '{\"shape\":1,\"values\":?[0-9],null,[78]?}'"),
+                         2);
+    }
+    assert_int_equal(rig.link.sent_count, 0);
+    rig_stop(&rig);
+}
+
+/* Ids that are none are moved to the dead letters, too. */
+static void test_changes_at_odd_ids_are_whole_dead_letters_of_no_transaction(void **state)
+{
+    struct bench *bench = *state;
+    struct rig rig;
+    capture_open(bench, plain, &all);
+    bench_sql(bench->db, "INSERT INTO outbox_event(id, payload, type, created, v1) VALUES"
+                         "(-6, 1, 'c', NULL, 9), (-5, 1, 'c', NULL, 9)");
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 3000);
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_dead WHERE id IN (-6, -5) AND topic ="
+                                " 'plant/t' AND payload GLOB '*\"id\":9,*\"source\":{\"device\":\"'"
+                                " || (SELECT value FROM outbox_meta WHERE name = 'device') ||"
+                                " '\",*\"ts_ms\":null,\"transaction\":null}'"),
+        2);
+    rig_stop(&rig);
+}
+
 /* Somebody else may have written it. */
 static void test_a_shape_that_names_what_is_not_there_does_no_harm(void **state)
 {
@@ -502,6 +666,19 @@ static void test_a_shape_that_names_what_is_not_there_does_no_harm(void **state)
         assert_string_equal(topic, "p/%-");
         sqlite3_free(topic);
     }
+    /* One value more than the table holds, a column less, and an identity that is none of them. */
+    bench_sql(bench->db, "UPDATE outbox_shape SET text = '1 4 0' || char(10) || 't' || char(10, 10)"
+                         " || 'p' || char(10) || '9' || char(10) || '0,9' || char(10) || 'v-id'"
+                         " || char(10) || 'v-name' || char(10) || 'v-x' || char(10)");
+    expect_document(bench, 1, "\"after\":{\"id\":1,\"name\":\"a\",\"x\":1}");
+    expect_document(bench, 2, "\"key_to\":{\"id\":\"a\"}");
+    bench_sql(bench->db,
+              "UPDATE outbox_shape SET text = replace(replace(text, '1 4', '1 7'), 'v-x',"
+              " 'v-x' || replace('_v-a_h-b_h-c_v-d', '_', char(10)))");
+    expect_document(bench, 1, "\"x\":1,\"a\":null,\"d\":null}");
+    char *key = change_key(bench, OUTBOX_NORMAL, 1);
+    assert_string_equal(key, "%-");
+    sqlite3_free(key);
 }
 
 /* [capture-12] */
@@ -542,6 +719,29 @@ static void test_a_limit_in_bytes_counts_captured_values(void **state)
     assert_in_range(statistics.lanes[OUTBOX_NORMAL].pending_bytes, 4000, 5000);
     bench_put(bench, "own", "a put measures them too");
     rig_stop(&rig);
+}
+
+/* [capture-12] [limit-1] more than an expression of SQL can add up at once */
+static void test_a_limit_in_bytes_counts_the_values_of_many_columns(void **state)
+{
+    struct bench *bench = *state;
+    outbox_statistics statistics;
+    const outbox_config config = {.limits[OUTBOX_NORMAL] = {.max_bytes = 100000}};
+    sqlite3_str *sql = sqlite3_str_new(NULL);
+    outbox_detach(bench->box);
+    assert_int_equal(outbox_attach(bench->db, &config, &bench->box), OUTBOX_OK);
+    sqlite3_str_appendall(sql, "CREATE TABLE t(id INTEGER PRIMARY KEY");
+    for (int i = 0; i < 600; i++)
+        sqlite3_str_appendf(sql, ", c%d DEFAULT '1234567890'", i);
+    sqlite3_str_appendall(sql, ")");
+    char *table = sqlite3_str_finish(sql);
+    capture_open(bench, table, &all);
+    sqlite3_free(table);
+    bench_sql(bench->db, "INSERT INTO t DEFAULT VALUES");
+    bench_put(bench, "own", "measures them");
+    assert_int_equal(outbox_stats(bench->box, &statistics), OUTBOX_OK);
+    assert_in_range(statistics.lanes[OUTBOX_NORMAL].pending_bytes, 6000 + 2 * OUTBOX_EVENT_BYTES,
+                    6100 + 2 * OUTBOX_EVENT_BYTES);
 }
 
 /* [capture-21] */
@@ -759,6 +959,47 @@ static void find(void *context, const char *lane, const char *sentence)
     strncat(findings->text, sentence, sizeof findings->text - strlen(findings->text) - 1);
 }
 
+/* A file that was mended by hand may hold anything under the name of a trigger. */
+static void test_a_trigger_without_its_text_has_drifted(void **state)
+{
+    static const char *const texts[] = {"NULL", "'CREATE'"};
+    struct bench *bench = *state;
+    capture_open(bench, plain, &all);
+    assert_int_equal(outbox_capture_doctor(bench->db, NULL, NULL), OUTBOX_OK);
+    (void)sqlite3_db_config(bench->db, SQLITE_DBCONFIG_DEFENSIVE, 0, NULL);
+    bench_sql(bench->db, "PRAGMA writable_schema = ON");
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct findings findings = {0};
+        char *sql = sqlite3_mprintf("UPDATE sqlite_master SET sql = %s"
+                                    " WHERE name = 'outbox_capture_1_au'",
+                                    texts[i]);
+        bench_sql(bench->db, sql);
+        sqlite3_free(sql);
+        assert_int_equal(outbox_capture_doctor(bench->db, find, &findings), OUTBOX_DRIFT);
+        assert_int_equal(findings.count, 1);
+        assert_non_null(strstr(findings.text, "its capture has not"));
+    }
+}
+
+/* [capture-19] */
+static void test_of_two_tables_that_have_drifted_the_first_is_told(void **state)
+{
+    struct bench *bench = *state;
+    struct findings findings = {0};
+    struct rig rig;
+    bench_sql(bench->db, "CREATE TABLE z(id INTEGER PRIMARY KEY)");
+    capture_open(bench, plain, &all);
+    capture_open(bench, NULL, &(outbox_capture){.table = "z", .topic = "p/z"});
+    bench_sql(bench->db, "ALTER TABLE t ADD COLUMN y; ALTER TABLE z ADD COLUMN y");
+    assert_int_equal(outbox_capture_doctor(bench->db, find, &findings), OUTBOX_DRIFT);
+    assert_int_equal(findings.count, 2);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 10);
+    rig_run(&rig, 1500);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "columns of t have changed"));
+    rig_stop(&rig);
+}
+
 static void open_three_suspended(struct bench *bench)
 {
     static const char *const name[] = {"name", NULL};
@@ -799,6 +1040,16 @@ static void test_a_capture_that_cannot_be_resumed_does_not_keep_the_others(void 
     assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_MISUSE);
     bench_sql(bench->db, "COMMIT");
     expect_all_but_t_resumed(bench);
+}
+
+/* [capture-24] */
+static void test_of_two_captures_that_cannot_be_resumed_the_first_is_told(void **state)
+{
+    struct bench *bench = *state;
+    open_three_suspended(bench);
+    bench_sql(bench->db, "DROP TABLE z");
+    assert_int_equal(outbox_capture_resume(bench->box, NULL), OUTBOX_MISUSE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "t has no column name"));
 }
 
 /* [capture-15] [capture-20] */
@@ -866,6 +1117,31 @@ static void test_the_list_gives_back_what_was_asked_for(void **state)
     assert_int_equal(outbox_capture_list(bench->db, compare, &capture), OUTBOX_OK);
 }
 
+static void expect_suspended(void *context, const outbox_capture *found, outbox_capture_state state,
+                             const char *sentence)
+{
+    (*(int *)context)++;
+    assert_string_equal(found->key_columns[0], "name");
+    assert_null(found->key_columns[1]);
+    assert_null(found->columns);
+    assert_int_equal(state, OUTBOX_CAPTURE_SUSPENDED);
+    assert_null(sentence);
+}
+
+/* [capture-18] */
+static void test_the_list_says_what_is_suspended(void **state)
+{
+    static const char *const key[] = {"name", NULL};
+    struct bench *bench = *state;
+    int calls = 0;
+    capture_open(bench, plain,
+                 &(outbox_capture){.table = "t", .topic = "plant/t", .key_columns = key});
+    assert_int_equal(outbox_capture_suspend(bench->box, "t"), OUTBOX_OK);
+    bench_sql(bench->db, "ALTER TABLE t ADD COLUMN y");
+    assert_int_equal(outbox_capture_list(bench->db, expect_suspended, &calls), OUTBOX_OK);
+    assert_int_equal(calls, 1);
+}
+
 /* ---- Snapshots ------------------------------------------------------------------------------- */
 
 static void expect_snapshot(struct bench *bench, int64_t id, const char *mark)
@@ -923,6 +1199,53 @@ static void test_a_snapshot_of_a_table_without_rowid_goes_by_its_whole_key(void 
                    "r {\"a\":1,\"b\":7}\nr {\"a\":1,\"b\":\"x\"}\n"
                    "r {\"a\":1,\"b\":{\"$blob\":\"AA==\"}}\nr {\"a\":2,\"b\":\"a\"}\n"
                    "r {\"a\":\"z\",\"b\":1.5}\n");
+}
+
+static void test_a_snapshot_by_a_key_of_too_many_columns_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    int64_t count = 0;
+    sqlite3_str *sql = sqlite3_str_new(NULL), *key = sqlite3_str_new(NULL);
+    sqlite3_str_appendall(sql, "CREATE TABLE t(x");
+    for (int i = 0; i < 65; i++) {
+        sqlite3_str_appendf(sql, ", k%d DEFAULT 1", i);
+        sqlite3_str_appendf(key, "%sk%d", i > 0 ? "," : "", i);
+    }
+    sqlite3_str_appendf(sql, ", PRIMARY KEY(%s)) WITHOUT ROWID; INSERT INTO t(x) VALUES(1)",
+                        sqlite3_str_value(key));
+    char *table = sqlite3_str_finish(sql);
+    sqlite3_free(sqlite3_str_finish(key));
+    capture_open(bench, table, &all);
+    sqlite3_free(table);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 0, &count), OUTBOX_MISUSE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "over 64 columns"));
+    assert_int_equal(last_id(bench), 0);
+}
+
+static void count_commit(void *context, const int64_t durable[OUTBOX_LANES])
+{
+    (void)durable;
+    (*(int *)context)++;
+}
+
+static void stop_nothing(void *context)
+{
+    (void)context;
+}
+
+static void test_a_snapshot_wakes_the_forwarder_behind_each_batch(void **state)
+{
+    static const outbox_service service = {
+        .version = 1, .committed = count_commit, .stop = stop_nothing};
+    struct bench *bench = *state;
+    int commits = 0;
+    bench_sql(bench->db, plain);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1), (2, 'b', 2), (3, 'c', 3)");
+    capture_open(bench, NULL, &all);
+    assert_int_equal(outbox_bind(bench->box, &service, &commits), OUTBOX_OK);
+    assert_int_equal(outbox_capture_snapshot(bench->box, "t", 2, NULL), OUTBOX_OK);
+    assert_int_equal(commits, 2);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
 }
 
 /* Writes between two batches: the commit hook of the snapshot's connection is a good moment. */
@@ -1006,6 +1329,7 @@ static void test_zero_has_a_sign_and_tiny_numbers_all_their_digits(void **state)
                  {1e15, "1000000000000000.0"},
                  {99999999999999999.0, "1.0e+17"},
                  {0.00001, "0.00001"},
+                 {1e-7, "1.0e-7"}, /* just below, and its digits are rounded up */
                  {-0.25, "-0.25"}};
     char text[OB_REAL_TEXT];
     (void)state;
@@ -1021,6 +1345,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_what_cannot_be_captured_is_refused_and_changes_nothing),
+        TEST(test_a_table_that_cannot_be_captured_is_refused_with_a_sentence),
+        TEST(test_a_rowid_under_its_second_name_is_one),
+        TEST(test_a_table_of_too_many_unique_indexes_is_refused_for_deletes_alone),
+        TEST(test_a_capture_that_an_authorizer_denies_is_not_half_there),
         TEST(test_calls_without_a_handle_or_a_table_are_refused),
         TEST(test_a_capture_is_part_of_the_open_transaction),
         TEST(test_a_value_is_one_level_of_the_topic),
@@ -1029,6 +1357,7 @@ int main(void)
         TEST(test_only_chosen_operations_are_captured),
         TEST(test_a_text_in_double_quotes_is_refused_and_the_setting_stays),
         TEST(test_a_condition_chooses_rows_by_old_and_new),
+        TEST(test_a_condition_may_look_at_another_table_and_compare_as_sqlite_can),
         TEST(test_odd_names_are_quoted),
         TEST(test_what_was_captured_before_the_end_is_still_sent),
         TEST(test_a_database_in_utf16_is_captured_too),
@@ -1039,9 +1368,12 @@ int main(void)
         TEST(test_a_row_that_names_no_shape_is_another_writer_s_slip),
         TEST(test_a_change_without_its_shape_keeps_its_values),
         TEST(test_a_table_of_shapes_that_is_dropped_does_not_stop_the_lane),
+        TEST(test_a_shape_that_cannot_be_read_keeps_the_values_of_all_its_changes),
+        TEST(test_changes_at_odd_ids_are_whole_dead_letters_of_no_transaction),
         TEST(test_a_shape_that_names_what_is_not_there_does_no_harm),
         TEST(test_a_change_over_the_forwarder_s_limit_is_a_dead_letter),
         TEST(test_a_limit_in_bytes_counts_captured_values),
+        TEST(test_a_limit_in_bytes_counts_the_values_of_many_columns),
         TEST(test_the_forwarder_says_that_a_table_has_drifted_until_it_is_mended),
         TEST(test_an_id_beyond_all_others_ends_no_transaction),
         TEST(test_a_snapshot_that_is_refused_has_counted_nothing),
@@ -1051,8 +1383,14 @@ int main(void)
         TEST(test_a_capture_that_cannot_be_checked_holds_nothing_up),
         TEST(test_a_table_of_many_columns_is_no_trouble_for_a_forwarder_of_small_events),
         TEST(test_a_capture_that_cannot_be_resumed_does_not_keep_the_others),
+        TEST(test_of_two_captures_that_cannot_be_resumed_the_first_is_told),
+        TEST(test_a_trigger_without_its_text_has_drifted),
+        TEST(test_of_two_tables_that_have_drifted_the_first_is_told),
         TEST(test_the_doctor_finds_what_makes_captures_incomplete),
         TEST(test_the_list_gives_back_what_was_asked_for),
+        TEST(test_the_list_says_what_is_suspended),
+        TEST(test_a_snapshot_by_a_key_of_too_many_columns_is_refused),
+        TEST(test_a_snapshot_wakes_the_forwarder_behind_each_batch),
         TEST(test_a_snapshot_reads_each_row_in_batches),
         TEST(test_a_snapshot_of_a_table_without_rowid_goes_by_its_whole_key),
         TEST(test_whoever_applies_a_snapshot_and_the_changes_beside_it_has_the_table),

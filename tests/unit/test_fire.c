@@ -472,6 +472,70 @@ static void test_what_is_staged_when_the_handle_or_the_connection_goes_is_not_se
     rig_stop(&rig);
 }
 
+/* Else it would be what the broker has refused that waits for nothing in flight. */
+static void test_none_is_sent_while_an_urgent_event_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    begin(bench, NULL);
+    assert_int_equal(
+        outbox_put(bench->box, &(outbox_event){.topic = "u", .lane = OUTBOX_URGENT}, NULL),
+        OUTBOX_OK);
+    rig_step(&rig);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x97);
+    rig_step(&rig);
+    rig_reconnect(&rig, 10);
+    rig.link.sent_count = 0;
+    fire(bench, "a");
+    rig_step(&rig);
+    assert_int_equal(dropped(bench), 1);
+    end(bench);
+}
+
+/* Nobody but outbox_put() makes them, and a port may lose some of their bytes. */
+static void test_bytes_that_are_no_event_are_dropped_and_no_more_of_them_is_read(void **state)
+{
+    static char zeros[200], ones[200];
+    struct bench *bench = *state;
+    memset(ones, 0x7f, sizeof ones);
+    begin(bench, NULL);
+    outbox_forwarder_fire(bench->forwarder, "abc", 3);
+    rig_step(&rig);
+    outbox_forwarder_fire(bench->forwarder, zeros, sizeof zeros);
+    rig_step(&rig);
+    outbox_forwarder_fire(bench->forwarder, ones, sizeof ones);
+    rig_step(&rig);
+    fire(bench, "a");
+    assert_string_equal(sent(), "a");
+    end(bench);
+}
+
+static void test_more_than_one_step_sends_go_with_the_next(void **state)
+{
+    struct bench *bench = *state;
+    begin(bench, &(outbox_forwarder_config){.fire_bytes = 1 << 20});
+    for (int i = 0; i < 300; i++)
+        fire(bench, "a");
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 256);
+    assert_int_equal(rig.next_ms, 0);
+    rig_step(&rig);
+    assert_int_equal(rig.link.sent_count, 300);
+    assert_int_equal(dropped(bench), 0);
+    end(bench);
+}
+
+/* [fire-3] as with a port of an earlier version */
+static void test_a_service_that_takes_none_drops_them(void **state)
+{
+    struct bench *bench = *state;
+    outbox_service deaf = service;
+    deaf.fired = NULL;
+    assert_int_equal(outbox_bind(bench->box, &deaf, bench), OUTBOX_OK);
+    fire(bench, "a");
+    assert_int_equal(dropped(bench), 1);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+}
+
 /* ---- Its stream ------------------------------------------------------------------------------------ */
 
 /* [fire-4] */
@@ -598,6 +662,10 @@ int main(void)
         TEST(test_the_pace_holds_for_it_too),
         TEST(test_a_closed_gate_and_an_event_too_large_for_the_broker_drop_it),
         TEST(test_none_is_sent_while_an_event_is_under_suspicion),
+        TEST(test_none_is_sent_while_an_urgent_event_is_refused),
+        TEST(test_bytes_that_are_no_event_are_dropped_and_no_more_of_them_is_read),
+        TEST(test_more_than_one_step_sends_go_with_the_next),
+        TEST(test_a_service_that_takes_none_drops_them),
         TEST(test_one_that_has_expired_while_it_waited_is_dropped),
         TEST(test_what_is_staged_when_the_handle_or_the_connection_goes_is_not_sent),
         TEST(test_its_stream_is_unstored_and_begins_anew_with_each_start),

@@ -259,8 +259,11 @@ static void test_an_announcement_that_cannot_be_true_counts_nothing(void **state
     announce(A, 5, 3, 9, 4, 4, INBOX_NEW);
     announce(A, 6, 5, 1, 5, 4, INBOX_NEW);
     announce(A, 7, 6, -1, 4, 4, INBOX_NEW);
-    announce(A, 8, 7, INT64_MAX, 1, INT64_MAX, INBOX_NEW);
-    announce(A, 9, 8, INT64_MAX, 1, INT64_MAX, INBOX_NEW);
+    announce(A, 7, 6, 1, 0, 4, INBOX_DUPLICATE);
+    announce(A, 8, 7, 5, 0, 4, INBOX_NEW);
+    announce(A, 9, 8, 5, -4, 4, INBOX_NEW);
+    announce(A, 10, 9, INT64_MAX, 1, INT64_MAX, INBOX_NEW);
+    announce(A, 11, 10, INT64_MAX, 1, INT64_MAX, INBOX_NEW);
     assert_int_equal(column("announced"), INT64_MAX);
     assert_int_equal(column("lost"), 2 * 3); /* 1, 2 and 4, told twice */
 }
@@ -881,6 +884,9 @@ static void test_streams_can_be_looked_at_without_writing(void **state)
     assert_int_equal(inbox_inspect(empty, print_stream, all, sentence, sizeof sentence),
                      OUTBOX_CORRUPT);
     assert_non_null(strstr(sentence, "no inbox"));
+    assert_int_equal(inbox_inspect(empty, print_stream, all, NULL, 0), OUTBOX_CORRUPT);
+    assert_int_equal(inbox_inspect(empty, print_stream, all, sentence, 0), OUTBOX_CORRUPT);
+    assert_int_equal(inbox_inspect(NULL, print_stream, all, NULL, 0), OUTBOX_MISUSE);
     assert_int_equal(inbox_verify(empty, NULL, NULL), OUTBOX_CORRUPT);
     assert_int_equal(inbox_verify(NULL, NULL, NULL), OUTBOX_MISUSE);
     assert_int_equal(sqlite3_close(empty), SQLITE_OK);
@@ -898,6 +904,27 @@ static void test_verify_names_what_cannot_be(void **state)
     assert_non_null(strstr(found, "no event was applied"));
     assert_non_null(strstr(found, "twice"));
     assert_non_null(strstr(found, "have begun"));
+    bench_sql(bench->db, "UPDATE inbox_stream SET applied = 1, epochs = 3, retired = 'a b c a'");
+    found[0] = '\0';
+    assert_int_equal(inbox_verify(bench->db, take, found), OUTBOX_CORRUPT);
+    assert_string_equal(found,
+                        "outbox://pump-7/normal: an epoch is remembered twice\n"
+                        "outbox://pump-7/normal: more epochs are remembered than have begun\n");
+    bench_sql(bench->db, "UPDATE inbox_stream SET epochs = 4, retired = 'a b c d'");
+    assert_int_equal(inbox_verify(bench->db, take, found), OUTBOX_OK);
+}
+
+/* [look-1] */
+static void test_a_stream_that_cannot_be_read_ends_the_look(void **state)
+{
+    char all[1000] = "", sentence[200] = "";
+    (void)state;
+    expect(A, 1, 0, INBOX_NEW_EPOCH);
+    bench_sql(bench->db, "UPDATE inbox_stream SET mark = 'x'");
+    assert_int_equal(inbox_inspect(bench->db, print_stream, all, sentence, sizeof sentence),
+                     OUTBOX_CORRUPT);
+    assert_string_equal(all, "");
+    assert_non_null(strstr(sentence, "outbox://pump-7/normal"));
 }
 
 static void test_a_database_in_utf_16_works_alike(void **state)
@@ -964,6 +991,7 @@ int main(void)
         CASE(test_a_row_that_no_inbox_wrote_is_called_corrupt_and_left_alone),
         CASE(test_streams_can_be_looked_at_without_writing),
         CASE(test_verify_names_what_cannot_be),
+        CASE(test_a_stream_that_cannot_be_read_ends_the_look),
         CASE(test_a_database_in_utf_16_works_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -270,11 +270,14 @@ static void test_a_document_that_is_no_event_is_refused_with_a_sentence(void **s
         {"{" BASE ",\"data_base64\":\"A\"}", OUTBOX_BAD_PAYLOAD, "no base64"},
         {"{" BASE ",\"data_base64\":\"A===\"}", OUTBOX_BAD_PAYLOAD, "no base64"},
         {"{" BASE ",\"data_base64\":\"AA A\"}", OUTBOX_BAD_PAYLOAD, "no base64"},
+        {"{" BASE ",\"data_base64\":\"AA~A\"}", OUTBOX_BAD_PAYLOAD, "no base64"},
         {"{" BASE ",\"data_base64\":5}", OUTBOX_BAD_PAYLOAD, "no base64"},
         {"{" BASE ",\"id\":\"8\"}", OUTBOX_BAD_ATTRIBUTE, "id is there twice"},
         {"{" BASE ",\"\\u0069d\":\"8\"}", OUTBOX_BAD_ATTRIBUTE, "id is there twice"},
         {"{" BASE ",\"subject\":\"\\u0007\"}", OUTBOX_BAD_ATTRIBUTE, "control"},
         {"{" BASE ",\"subject\":\"\"}", OUTBOX_BAD_ATTRIBUTE, "subject is empty"},
+        {"{" BASE ",\"anameoffortylettersormorewhichiscutinasentence\":\"\\u0007\"}",
+         OUTBOX_BAD_ATTRIBUTE, "anameoffortylettersormorewhichiscutinase is not"},
         {"{" BASE ",\"extension\":{\"a\":1}}", OUTBOX_BAD_ATTRIBUTE, "object"},
         {"{" BASE ",\"extension\":[]}", OUTBOX_BAD_ATTRIBUTE, "array"},
         {"{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"s\"}", OUTBOX_BAD_ATTRIBUTE,
@@ -306,6 +309,11 @@ static void test_too_many_attributes_and_too_long_names_are_refused(void **state
                    "\"type\":\"t\"}",
                    1);
     expect_refused(read_document(document), OUTBOX_BAD_ATTRIBUTE, "1024");
+    (void)snprintf(document, sizeof document,
+                   "{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"%01025d\","
+                   "\"type\":\"t\"}",
+                   1);
+    expect_refused(read_document(document), OUTBOX_BAD_ATTRIBUTE, "1024");
 }
 
 /* [read-6] vector 13 */
@@ -313,7 +321,7 @@ static void test_names_that_are_none_are_passed_over(void **state)
 {
     (void)state;
     expect_read(read_document("{" BASE ",\"X-Foo\":\"\\u0001\",\"x_y\":{\"a\":1},\"\":1,"
-                              "\"foo\":\"bar\"}"));
+                              "\"a{\":1,\"a-b\":1,\"foo\":\"bar\"}"));
     assert_int_equal(event.attribute_count, 5);
     expect_attribute("foo", "bar");
 }
@@ -416,8 +424,8 @@ static void test_a_binary_message_may_have_the_prefix_of_other_bindings(void **s
 /* [read-7] vector 10 */
 static void test_a_property_that_is_there_twice_is_refused(void **state)
 {
-    static const char *const properties[] = {"specversion", "1.0", "id",   "7", "source", "s",
-                                             "type",        "t",   "type", "u", NULL};
+    static const char *const properties[] = {
+        "specversion", "1.0", "id", "7", "source", "s", "type", "t", "type", "u", "x", "y", NULL};
     static const char *const empty[] = {"specversion", "1.0",  "id", "",  "source",
                                         "s",           "type", "t",  NULL};
     (void)state;
@@ -475,6 +483,7 @@ static void test_null_is_misuse(void **state)
     assert_int_equal(inbox_read(&message, room, NULL, NULL, 0), OUTBOX_MISUSE);
     message.content_type = text("application/cloudevents+json");
     assert_int_equal(inbox_read(&message, room, &event, NULL, 0), OUTBOX_BAD_PAYLOAD);
+    assert_int_equal(inbox_read(&message, room, &event, sentence, 0), OUTBOX_BAD_PAYLOAD);
     message = (inbox_message){.property_count = 1};
     assert_int_equal(inbox_read(&message, NULL, &event, NULL, 0), OUTBOX_MISUSE);
     message = (inbox_message){.payload = NULL};
@@ -486,9 +495,10 @@ static void test_null_is_misuse(void **state)
 static void test_an_announcement_tells_how_much_was_dropped(void **state)
 {
     (void)state;
-    expect_read(read_document("{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"s\",\"type\":"
-                              "\"outbox.dropped\",\"datacontenttype\":\"application/json\",\"data\""
-                              ":{\"reason\":\"evicted\",\"count\":990,\"from\":1,\"to\":1000}}"));
+    expect_read(read_document(
+        "{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"s\",\"type\":"
+        "\"outbox.dropped\",\"datacontenttype\":\"application/json\",\"data\""
+        ":{\"reason\":\"evicted\",\"count\":990,\"from\":1,\"to\":1000,\"since\":5}}"));
     expect_text(&event.drops.reason, "evicted");
     assert_int_equal(event.drops.count, 990);
     assert_int_equal(event.drops.from, 1);
@@ -502,6 +512,7 @@ static void test_an_announcement_of_another_form_tells_nothing(void **state)
         "7",
         "\"x\"",
         "{\"reason\":5,\"count\":990,\"from\":1,\"to\":2}",
+        "{\"reason\":50,\"count\":990,\"from\":1,\"to\":2}",
         "{\"reason\":\"x\",\"count\":-1,\"from\":1,\"to\":2}",
         "{\"reason\":\"x\",\"count\":1,\"count\":1,\"from\":1,\"to\":2}",
         "[1]"};

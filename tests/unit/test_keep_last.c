@@ -46,7 +46,7 @@ static void test_an_event_that_keeps_the_last_needs_a_key(void **state)
 static void test_older_unsent_events_of_the_key_are_not_sent(void **state)
 {
     struct bench *bench = *state;
-    put(bench, "door", 1);
+    put(bench, "door", 1); /* as long as the other key, and another one */
     put(bench, "temp", 1);
     put(bench, NULL, 0);
     put(bench, "temp", 1);
@@ -138,6 +138,39 @@ static void test_an_event_that_cannot_be_sent_supersedes_nothing(void **state)
     assert_int_equal(rig.link.sent[0].id, 1);
 }
 
+/* [latest-1] as it would not be sent, and would not be what the recipient keeps */
+static void test_an_event_behind_the_batch_that_is_too_large_supersedes_nothing(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "temp", 1);
+    put(bench, "door", 1);
+    for (int i = 0; i < 300; i++)
+        put(bench, NULL, 0);
+    bench_sql(bench->db,
+              "INSERT INTO outbox_event(topic, payload, key, keep_last) VALUES"
+              "('a', zeroblob(150), 'temp', 1), ('a', 'x', NULL, 1), ('a', 'x', 'door', 1),"
+              "('a', zeroblob(300000), 'temp', 1)");
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "", .payload_max = 100});
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent[0].id, 1);
+    assert_int_equal(rig.link.sent[1].id, 3);
+}
+
+/* [latest-1] one that has no message itself takes no part in it */
+static void test_an_event_that_is_too_large_is_not_superseded(void **state)
+{
+    struct bench *bench = *state;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload, key, keep_last) VALUES"
+                         "('a', zeroblob(150), 'temp', 1)");
+    put(bench, "temp", 1);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "", .payload_max = 100});
+    rig_connect(&rig, 100);
+    drain();
+    assert_int_equal(rig_stats(&rig).superseded, 0);
+    assert_int_equal(rig_stats(&rig).dead_lettered, 1);
+    assert_int_equal(rig_stats(&rig).delivered, 1);
+}
+
 /* [latest-1] nor does one that is too old by now */
 static void test_an_event_behind_the_batch_that_has_expired_supersedes_nothing(void **state)
 {
@@ -187,6 +220,8 @@ int main(void)
         CASE(test_an_event_behind_the_batch_supersedes_as_well),
         CASE(test_one_far_behind_the_batch_does_not),
         CASE(test_an_event_that_cannot_be_sent_supersedes_nothing),
+        CASE(test_an_event_behind_the_batch_that_is_too_large_supersedes_nothing),
+        CASE(test_an_event_that_is_too_large_is_not_superseded),
         CASE(test_an_event_behind_the_batch_that_has_expired_supersedes_nothing),
         CASE(test_keys_of_the_other_lane_are_others),
     };

@@ -472,6 +472,94 @@ static void test_unknown_members_do_not_matter_to_what_follows(void **state)
     assert_true(ob_ledger_follows(&example, &later));
 }
 
+/* ---- Drops ------------------------------------------------------------------------------------- */
+
+static void assert_same_drops(const struct ob_drops *a, const struct ob_drops *b)
+{
+    assert_int_equal(a->count, b->count);
+    assert_int_equal(a->from, b->from);
+    assert_int_equal(a->to, b->to);
+    assert_int_equal(a->row, b->row);
+    assert_int_equal(a->row_count, b->row_count);
+    assert_int_equal(a->row_from, b->row_from);
+    assert_int_equal(a->row_to, b->row_to);
+}
+
+static void test_drops_read_back_with_each_of_their_numbers(void **state)
+{
+    (void)state;
+    struct ob_ledger ledger = example, back;
+    char text[OB_LEDGER_TEXT];
+    ledger.drops[OB_EXPIRED] = (struct ob_drops){1, 2, 3, 0, 0, 0, 0};
+    ledger.drops[OB_DEAD] = (struct ob_drops){4, 5, 6, 150, 7, 8, (int64_t)1 << 56};
+    size_t len = ob_ledger_print(&ledger, text);
+    assert_true(parses_bytes(&back, ledger.id, text, len));
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        assert_same_drops(&back.drops[i], &ledger.drops[i]);
+}
+
+static void test_drops_of_another_form_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"[]",
+                                      "[[]]",
+                                      "[1,1,1,1,1,1,1,1]",
+                                      "[[\"1\",1,1,1,1,1,1,1]]",
+                                      "[[0,1,1,1,1,1,1,1]]", /* what was delivered is not dropped */
+                                      "[[-1,1,1,1,1,1,1,1]]",
+                                      "[[5,1,1,1,1,1,1,1]]",
+                                      "[[4 1,1,1,1,1,1,1]]",
+                                      "[[4,1,1,1,1,1,1]]",
+                                      "[[4,1,1,1,1,1,1,null]]",
+                                      "[[4,1,1,-1,1,1,1,1]]",
+                                      "[[4,1,1,1,1,1,1,72057594037927937]]",
+                                      "[[4,1,1,1,1,1,1,1,1]]",
+                                      "[[4,1,1,1,1,1,1,1],]",
+                                      "[[4,1,1,1,1,1,1,1]"};
+    struct ob_ledger ledger;
+    char text[OB_LEDGER_TEXT], drops[OB_LEDGER_TEXT];
+    assert_true(parses(&ledger, 141, with(text, "}", ",\"drops\":[[4,1,1,1,1,1,1,1]]}")));
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        sqlite3_snprintf(sizeof drops, drops, ",\"drops\":%s}", bad[i]);
+        if (parses(&ledger, 141, with(text, "}", drops)))
+            fail_msg("%s", text);
+    }
+}
+
+static void test_an_announcement_that_is_evicted_goes_back_into_the_note(void **state)
+{
+    (void)state;
+    struct ob_ledger ledger = example;
+    ledger.drops[OB_EXPIRED] = (struct ob_drops){1, 160, 160, 150, 3, 20, 30};
+    ob_ledger_leave(&ledger, 150, OB_EVICTED);
+    assert_same_drops(&ledger.drops[OB_EXPIRED], &(struct ob_drops){4, 20, 160, 0, 3, 20, 30});
+    assert_int_equal(ledger.holes, example.holes + 1);
+    assert_int_equal(ledger.count[OB_EVICTED], example.count[OB_EVICTED]);
+}
+
+static void test_an_announcement_that_is_refused_is_counted_and_not_announced(void **state)
+{
+    (void)state;
+    struct ob_ledger ledger = example;
+    ledger.drops[OB_EXPIRED] = (struct ob_drops){.row = 150, .row_count = 3};
+    ob_ledger_leave(&ledger, 150, OB_DEAD);
+    assert_int_equal(ledger.count[OB_DEAD], example.count[OB_DEAD] + 1);
+    assert_int_equal(ledger.drops[OB_DEAD].count, 0);
+    assert_int_equal(ledger.drops[OB_EXPIRED].row, 0);
+}
+
+/* The row of an announcement is noted until it leaves, and a note of another hand may name any. */
+static void test_no_announcement_stands_at_or_before_the_tombstone(void **state)
+{
+    (void)state;
+    struct ob_ledger ledger = example;
+    ledger.drops[OB_EXPIRED] = (struct ob_drops){.row = 141, .row_count = 3};
+    assert_int_equal(ob_ledger_announcements(&ledger, 0), 0);
+    ob_ledger_leave(&ledger, 141, OB_EVICTED);
+    assert_int_equal(ledger.count[OB_EVICTED], example.count[OB_EVICTED] + 1);
+    assert_int_equal(ledger.drops[OB_EXPIRED].row, 141);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -503,6 +591,11 @@ int main(void)
         cmocka_unit_test(test_a_ledger_with_a_smaller_counter_does_not_follow),
         cmocka_unit_test(test_a_ledger_of_a_smaller_id_does_not_follow),
         cmocka_unit_test(test_unknown_members_do_not_matter_to_what_follows),
+        cmocka_unit_test(test_drops_read_back_with_each_of_their_numbers),
+        cmocka_unit_test(test_drops_of_another_form_are_refused),
+        cmocka_unit_test(test_an_announcement_that_is_evicted_goes_back_into_the_note),
+        cmocka_unit_test(test_an_announcement_that_is_refused_is_counted_and_not_announced),
+        cmocka_unit_test(test_no_announcement_stands_at_or_before_the_tombstone),
     };
     return cmocka_run_group_tests_name("ledger", tests, NULL, NULL);
 }

@@ -379,6 +379,40 @@ static int deny_touch(void *context, int action, const char *a, const char *b, c
                                                                            : SQLITE_OK;
 }
 
+/* And no more of the others leave than must. */
+static void test_what_is_acked_leaves_first_and_then_the_oldest(void **state)
+{
+    struct bench *bench = *state;
+    struct acked acked = {2};
+    const outbox_service service = {
+        .version = 1, .committed = ignore_commit, .acked = told_acked, .stop = ignore_stop};
+    for (int i = 0; i < 6; i++)
+        put(bench);
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    assert_int_equal(outbox_bind(bench->box, &service, &acked), OUTBOX_OK);
+    put(bench);
+    assert_int_equal(counts(bench).delivered, 2);
+    assert_int_equal(counts(bench).evicted, 2);
+    assert_int_equal(counts(bench).pending, 3);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+    check_law(bench);
+}
+
+/* Nobody can tell how many there are until the forwarder has mended it. */
+static void test_a_lane_without_a_tombstone_takes_events_over_its_limit(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2, 0, OUTBOX_REJECT);
+    put(bench), put(bench);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+    bench_sql(bench->db, "UPDATE outbox_event SET ledger = 'no more' WHERE id = 0");
+    put(bench), put(bench);
+    rig_start(&rig, bench, NULL);
+    rig_connect(&rig, 1);
+    rig_run(&rig, 2100);
+    assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
+}
+
 /* [limit-2] then nobody says that what had made room was undone */
 static void test_a_limit_holds_where_an_authorizer_denies_the_wake_up(void **state)
 {
@@ -566,6 +600,12 @@ static void test_a_limit_out_of_range_is_refused(void **state)
     assert_non_null(strstr(sentence, "urgent"));
     config.limits[OUTBOX_URGENT] = (outbox_limit){1, 0, (outbox_when_full)7};
     assert_int_equal(outbox_attach(db, &config, &box), OUTBOX_MISUSE);
+    static const outbox_limit bad[] = {
+        {.max_events = OUTBOX_ID_MAX + 1}, {.max_bytes = -2}, {.max_bytes = OUTBOX_ID_MAX + 1}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        config.limits[OUTBOX_URGENT] = bad[i];
+        assert_int_equal(outbox_attach(db, &config, &box), OUTBOX_MISUSE);
+    }
     sqlite3_close(db);
 }
 
@@ -588,6 +628,23 @@ static void test_the_statistics_tell_the_limit_and_the_bytes_that_count(void **s
     assert_int_equal(counts(bench).pending_bytes, 10 * EACH);
     bench_sql(bench->db, "INSERT INTO outbox_event(topic) VALUES('a')");
     assert_int_equal(counts(bench).pending_bytes, -1);
+}
+
+/* A difference of them must be one of bytes, and must not overflow. */
+static void test_totals_that_go_down_or_below_zero_tell_no_bytes(void **state)
+{
+    static const int64_t totals[][3] = {
+        {0, 300, 300}, {100, 300, 200}, {300, 100, -1}, {-1, 300, -1}, {INT64_MIN, INT64_MAX, -1}};
+    struct bench *bench = *state;
+    limit(bench, 0, 10 * EACH, OUTBOX_REJECT);
+    put(bench);
+    for (size_t i = 0; i < sizeof totals / sizeof totals[0]; i++) {
+        char sql[160];
+        snprintf(sql, sizeof sql, "UPDATE outbox_event SET total = iif(id = 0, %lld, %lld)",
+                 (long long)totals[i][0], (long long)totals[i][1]);
+        bench_sql(bench->db, sql);
+        assert_int_equal(counts(bench).pending_bytes, totals[i][2]);
+    }
 }
 
 /* [stats-3] */
@@ -702,6 +759,31 @@ static void test_the_forwarder_reports_rows_over_a_limit_that_rejects(void **sta
     put(bench);
     rig_run(&rig, 2100);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
+}
+
+/* It is not settled yet, and the broker has all of it. */
+static void test_nothing_is_evicted_where_all_is_acked(void **state)
+{
+    struct bench *bench = *state;
+    insert(bench, 5);
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = ""});
+    rig.link.refuse_open = true;
+    rig_stop(&rig);
+    bench_sql(bench->db, "UPDATE outbox_meta SET value = 0 WHERE name = 'normal_max_events'");
+    rig_start(&rig, bench,
+              &(outbox_forwarder_config){.announce_topic = "", .settle_quiet_ms = 20000});
+    rig_connect(&rig, 10);
+    assert_int_equal(rig.link.sent_count, 5);
+    for (int i = 0; i < 5; i++)
+        fake_link_acked(&rig.link, rig.link.sent[i].token, 0);
+    rig_step(&rig);
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    rig_run(&rig, 3000);
+    assert_int_equal(counts(bench).evicted, 0);
+    rig_run(&rig, 30000);
+    assert_int_equal(counts(bench).delivered, 5);
+    check_law(bench);
 }
 
 /* [limit-1] a put that makes room moves the tombstone under the forwarder's eyes */
@@ -843,6 +925,8 @@ int main(void)
         CASE(test_room_is_made_also_behind_a_close_that_failed),
         CASE(test_what_is_behind_a_refused_event_is_sent_again_although_that_was_evicted),
         CASE(test_what_is_acked_counts_as_delivered_when_a_put_makes_room),
+        CASE(test_what_is_acked_leaves_first_and_then_the_oldest),
+        CASE(test_a_lane_without_a_tombstone_takes_events_over_its_limit),
         CASE(test_a_late_row_does_not_count_as_delivered_when_a_put_makes_room),
         CASE(test_a_limit_holds_where_an_authorizer_denies_the_wake_up),
         CASE(test_a_limit_in_bytes_rejects),
@@ -855,11 +939,13 @@ int main(void)
         CASE(test_a_limit_is_stored_in_the_file),
         CASE(test_a_limit_out_of_range_is_refused),
         CASE(test_the_statistics_tell_the_limit_and_the_bytes_that_count),
+        CASE(test_totals_that_go_down_or_below_zero_tell_no_bytes),
         CASE(test_no_bytes_are_pending_in_an_empty_lane),
         CASE(test_the_forwarder_evicts_what_other_writers_put_over_the_limit),
         CASE(test_bytes_are_right_behind_settled_rows_of_other_writers),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
+        CASE(test_nothing_is_evicted_where_all_is_acked),
         CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),
         CASE(test_an_eviction_of_the_forwarder_is_synced_before_the_next_event),
         CASE(test_the_ack_of_an_evicted_event_shows_that_the_broker_takes_events),

@@ -444,6 +444,25 @@ static void test_a_publish_carries_all_that_the_message_has(void **state)
     EXPECT_SILENT(&stream);
 }
 
+/* MQTT 5, 2.2.1 and 4.3.1 */
+static void test_a_publish_that_nobody_answers_has_no_identifier_and_fills_no_window(void **state)
+{
+    outbox_message unanswered = hello;
+    (void)state;
+    unanswered.fire_and_forget = 1;
+    config.window = 1;
+    (void)GO_ONLINE(CONNACK);
+    assert_int_equal(publish(1, &hello), OUTBOX_LINK_OK);
+    assert_int_equal(publish(2, &hello), OUTBOX_LINK_AGAIN);
+    assert_int_equal(publish(0, &unanswered), OUTBOX_LINK_OK);
+    flush();
+    EXPECT(&stream, "\x32\x0d\x00\x03"
+                    "a/b\x00\x01\x00hello"
+                    "\x30\x0b\x00\x03"
+                    "a/b\x00hello");
+    EXPECT_SILENT(&stream);
+}
+
 /* [stream-4] */
 static void test_pubacks_count_for_their_publish_in_any_order(void **state)
 {
@@ -1044,6 +1063,7 @@ int main(void)
         TEST(test_a_malformed_packet_ends_the_connection_with_its_reason),
         TEST(test_publishes_are_written_together_at_the_flush),
         TEST(test_a_publish_carries_all_that_the_message_has),
+        TEST(test_a_publish_that_nobody_answers_has_no_identifier_and_fills_no_window),
         TEST(test_pubacks_count_for_their_publish_in_any_order),
         TEST(test_a_puback_of_no_publish_in_flight_is_ignored_and_logged_once),
         TEST(test_a_packet_id_comes_back_late),

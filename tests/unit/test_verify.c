@@ -131,6 +131,12 @@ static void test_each_breach_is_found_and_named(void **state)
         {"UPDATE outbox_epoch SET first = 2 WHERE lane = 'normal'", "normal", "no epoch covers"},
         {"UPDATE outbox_epoch SET epoch = 'short' WHERE lane = 'normal'", "normal",
          "epoch from id 1 cannot be read"},
+        {"UPDATE outbox_epoch SET epoch = NULL WHERE lane = 'normal'", "normal",
+         "epoch from id 1 cannot be read"},
+        {"UPDATE outbox_epoch SET epoch = '0123456789abcde/' WHERE lane = 'normal'", "normal",
+         "epoch from id 1 cannot be read"},
+        {"UPDATE outbox_epoch SET first = 'one' WHERE lane = 'normal'", "normal",
+         "epoch from id 0 cannot be read"},
         {"INSERT INTO outbox_epoch SELECT lane, 9, '0123456789abcdef' FROM outbox_epoch"
          " WHERE lane = 'normal'",
          "normal", "begins behind the next event, 4"},

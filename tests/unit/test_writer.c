@@ -24,6 +24,11 @@ static void expect_bad(struct bench *bench, const outbox_event *event, int code)
     assert_int_equal(pending(bench), 0);
 }
 
+static void listener_nothing(void *context)
+{
+    (void)context;
+}
+
 /* A service that writes down what the writer tells it. */
 struct listener {
     int commits, stops;
@@ -1205,12 +1210,46 @@ static void test_one_handle_takes_one_service(void **state)
     assert_int_equal(listener.stops, 1);
 }
 
+static void listener_gate(void *context, outbox_gate_state gate)
+{
+    *(outbox_gate_state *)context = gate;
+}
+
+/* [gate-1] */
+static void test_a_gate_is_handed_on_where_there_is_one_and_somebody_to_hear_it(void **state)
+{
+    static const outbox_service service = {
+        .version = 1, .gate = listener_gate, .stop = listener_nothing};
+    struct bench *bench = *state;
+    outbox_gate_state gate = OUTBOX_GATE_OPEN;
+    assert_int_equal(outbox_gate(NULL, OUTBOX_GATE_OPEN), OUTBOX_MISUSE);
+    assert_int_equal(outbox_gate(bench->box, OUTBOX_GATE_OPEN), OUTBOX_NOT_STARTED);
+    assert_int_equal(outbox_bind(bench->box, &service, &gate), OUTBOX_OK);
+    assert_int_equal(outbox_gate(bench->box, OUTBOX_GATE_URGENT_ONLY), OUTBOX_OK);
+    assert_int_equal(gate, OUTBOX_GATE_URGENT_ONLY);
+    assert_int_equal(outbox_gate(bench->box, OUTBOX_GATE_CLOSED), OUTBOX_OK);
+    assert_int_equal(gate, OUTBOX_GATE_CLOSED);
+    assert_int_equal(outbox_gate(bench->box, (outbox_gate_state)7), OUTBOX_MISUSE);
+    assert_non_null(strstr(outbox_errmsg(bench->box), "no state 7"));
+    assert_int_equal(gate, OUTBOX_GATE_CLOSED);
+    assert_int_equal(sqlite3_close(bench->db), SQLITE_OK);
+    bench->db = NULL;
+    assert_int_equal(outbox_gate(bench->box, OUTBOX_GATE_OPEN), OUTBOX_CLOSED);
+    assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
+}
+
 /* [flush-2] */
 static void test_flush_inside_a_transaction_is_misuse(void **state)
 {
     struct bench *bench = *state;
     static struct listener listener;
     listen_to(bench, &listener);
+    assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_OK);
+    assert_int_equal(
+        outbox_put(bench->box, &(outbox_event){.topic = "a", .lane = OUTBOX_URGENT}, NULL),
+        OUTBOX_OK);
+    assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_TIMEOUT);
+    bench_sql(bench->db, "DELETE FROM outbox_urgent WHERE ledger IS NULL");
     assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_OK);
     bench_put(bench, "a", "b");
     assert_int_equal(outbox_flush(bench->box, 0), OUTBOX_TIMEOUT);
@@ -1242,6 +1281,21 @@ static void test_statistics_count_what_is_pending_and_delivered(void **state)
     assert_int_equal(now.lanes[OUTBOX_NORMAL].last_id, 5);
     assert_true(now.oldest_created > 1700000000000);
     assert_int_equal(now.state, OUTBOX_STATE_STOPPED);
+}
+
+/* [stats-1] */
+static void test_the_oldest_event_of_both_lanes_is_told(void **state)
+{
+    struct bench *bench = *state;
+    outbox_statistics now;
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, created) VALUES('a', 2000);"
+                         "INSERT INTO outbox_urgent(topic, created) VALUES('a', 3000)");
+    assert_int_equal(outbox_stats(bench->box, &now), OUTBOX_OK);
+    assert_int_equal(now.oldest_created, 2000);
+    bench_sql(bench->db, "UPDATE outbox_urgent SET created = 1000 WHERE ledger IS NULL");
+    assert_int_equal(outbox_stats(bench->box, &now), OUTBOX_OK);
+    assert_int_equal(now.oldest_created, 1000);
+    assert_int_equal(now.lanes[OUTBOX_NORMAL].oldest_created, 2000);
 }
 
 /* [stats-2] */
@@ -1331,8 +1385,10 @@ int main(void)
         CASE(test_synchronous_is_read_anew_in_each_transaction),
         CASE(test_an_event_undone_by_a_savepoint_is_not_claimed_durable),
         CASE(test_one_handle_takes_one_service),
+        CASE(test_a_gate_is_handed_on_where_there_is_one_and_somebody_to_hear_it),
         CASE(test_flush_inside_a_transaction_is_misuse),
         CASE(test_statistics_count_what_is_pending_and_delivered),
+        CASE(test_the_oldest_event_of_both_lanes_is_told),
         CASE(test_inspect_reads_through_a_read_only_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
