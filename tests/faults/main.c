@@ -5,15 +5,17 @@
  * of the disk, and a fault in the recovery.
  *
  * Without an argument all runs; `loops`, `calls` and `recovery` run one part; the name of a scenario or of
- * a call runs its loops, and `quick` behind it is as below; `quick` runs all with every 16th allocation and every 16th power cut, `sample` with every 48th
- * and every fourth of the others. It prints how many faults were injected and fails where one that was
- * armed never fired, or where anything was lost, invented, out of order, half there, wedged or left open.
+ * a call runs its loops; a number behind it, n, takes every n-th allocation only. `quick` runs all with
+ * every 16th allocation and every 16th power cut, `sample` with every 48th and every fourth of the others.
+ * It prints how many faults were injected and fails where one that was armed never fired, or where anything
+ * was lost, invented, out of order, half there, wedged or left open.
  */
 #include "faults/call.h"
 #include "faults/scenario.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct mode modes[] = {{"WAL", "WAL", false, false},
@@ -26,6 +28,7 @@ enum { MODES = sizeof modes / sizeof modes[0], CALLS_MAX = 100000 };
 static uint64_t injected[FAULTS], runs;
 static unsigned stride = 1; /* of allocations, which are many, and of power cuts */
 static unsigned others = 1; /* the same for the other kinds */
+static bool is_thin;
 static int failures;
 
 static void report(const struct world *world, const char *scenario, const char *kind, unsigned cut,
@@ -93,8 +96,11 @@ static uint64_t loop(const struct scenario *scenario, enum fault fault)
     return fired;
 }
 
-static void print_head(const char *of)
+static void print_head(const char *of, bool *is_printed)
 {
+    if (*is_printed)
+        return;
+    *is_printed = true;
     (void)printf("%-20s", of);
     for (int fault = 0; fault < FAULTS; fault++)
         (void)printf(" %8s", fault_name((enum fault)fault));
@@ -104,10 +110,11 @@ static void print_head(const char *of)
 /* All scenarios, or the one of this name. */
 static void loop_all(const char *only)
 {
-    print_head("injected");
+    bool has_head = false;
     for (int i = 0; i < scenario_count; i++) {
         if (only && strcmp(only, scenarios[i].name) != 0)
             continue;
+        print_head("injected", &has_head);
         (void)printf("%-20s", scenarios[i].name);
         for (int fault = 0; fault < FAULTS; fault++) {
             uint64_t fired = loop(&scenarios[i], (enum fault)fault);
@@ -145,7 +152,7 @@ static unsigned step_of(enum fault fault, unsigned count)
 {
     if (fault != FAULT_ALLOC)
         return others;
-    return stride == 1 || count / 25 < stride ? stride : count / 25;
+    return is_thin && count / 25 > stride ? count / 25 : stride;
 }
 
 /* In TRUNCATE the allocations are those of WAL, in UTF-16 there are others. */
@@ -183,10 +190,11 @@ static uint64_t loop_call(const struct call *call, const struct mode *mode, enum
 /* All calls, or the one of this name. */
 static void call_all(const char *only)
 {
-    print_head("in one call");
+    bool has_head = false;
     for (int i = 0; i < call_count; i++) {
         if (only && strcmp(only, calls[i].name) != 0)
             continue;
+        print_head("in one call", &has_head);
         (void)printf("%-20s", calls[i].name);
         for (int fault = 0; fault <= FAULT_BUSY; fault++) {
             uint64_t fired = 0;
@@ -292,8 +300,10 @@ int main(int argc, char **argv)
     bool all = strcmp(part, "all") == 0 || quick || sample;
     bool loops = strcmp(part, "loops") == 0, recovery = strcmp(part, "recovery") == 0;
     bool each_call = strcmp(part, "calls") == 0;
-    quick = quick || (argc > 2 && strcmp(argv[2], "quick") == 0);
-    stride = sample ? 48 : quick ? 16 : 1;
+    is_thin = sample || quick;
+    stride = sample ? 48 : quick ? 16 : argc > 2 ? (unsigned)atoi(argv[2]) : 1;
+    if (stride == 0)
+        return 2;
     others = sample ? 4 : 1;
     if (!recovery && !each_call)
         loop_all(all || loops ? NULL : part);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
  * scenario.c - the table of scenarios.
- *
- * There is one version of the tables so far, so that "open an older schema" is to open what is there.
  */
 #include "faults/scenario.h"
 
@@ -30,6 +28,23 @@ static void some_closed(struct world *world)
 {
     some_events(world);
     world_close_app(world);
+}
+
+/* As an earlier release left it. */
+static void some_older(struct world *world)
+{
+    some_events(world);
+    world_meddle(world, "DROP VIEW outbox_pending; ALTER TABLE outbox_event DROP COLUMN headers;"
+                        " ALTER TABLE outbox_urgent DROP COLUMN headers;"
+                        " ALTER TABLE outbox_dead DROP COLUMN headers;"
+                        " UPDATE outbox_meta SET value = 1 WHERE name = 'version'");
+    world_close_app(world);
+}
+
+static void some_closed_limited(struct world *world)
+{
+    some_closed(world);
+    world->limit = (outbox_limit){.max_events = 1000, .when_full = OUTBOX_EVICT_OLDEST};
 }
 
 static void some_connected(struct world *world)
@@ -252,6 +267,8 @@ static void close_all(struct world *world)
 const struct scenario scenarios[] = {
     {"open fresh",          nothing,           open_app,         FILES | ON(TRUNCATE),         true,  false},
     {"open what is there",  some_closed,       open_and_close,   ON(ALLOC) | ON(READ) | ON(OPEN) | ON(BUSY), true, false},
+    {"open an older file",  some_older,        open_and_close,   FILES | ON(TRUNCATE),         true,  false},
+    {"open with a limit",   some_closed_limited, open_and_close, FILES,                        true,  false},
     {"put and commit",      attached,          put_and_commit,   FILES | ON(TRUNCATE),         true,  true},
     {"roll back savepoint", attached,          put_in_savepoint, FILES | ON(TRUNCATE),         true,  false},
     {"statistics",          some_events,       world_statistics, ON(ALLOC) | ON(BUSY),         true,  false},
