@@ -509,6 +509,35 @@ static void test_bytes_that_are_no_event_are_dropped_and_no_more_of_them_is_read
     end(bench);
 }
 
+/* It needs room for its message beside those of the lanes, and waits for that if it can come. */
+static void test_one_that_no_buffer_can_hold_is_dropped(void **state)
+{
+    static char large[12000];
+    struct bench *bench = *state;
+    memset(large, 'x', sizeof large);
+    begin(bench, &(outbox_forwarder_config){
+                     .fire_bytes = 1 << 16, .payload_max = 5000, .buffer_size = 8192});
+    outbox_event event = {.topic = "a",
+                          .payload = large,
+                          .payload_len = sizeof large,
+                          .content_type = "text/plain",
+                          .fire_and_forget = 1};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    assert_string_equal(sent(), "");
+    assert_int_equal(dropped(bench), 1);
+    event.payload_len = 5000;
+    event.fire_and_forget = 0;
+    event.topic = "s";
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    rig_step(&rig);
+    event.fire_and_forget = 1;
+    event.topic = "b"; /* the other lane's buffer has room for it */
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    assert_string_equal(sent(), "sb");
+    assert_int_equal(dropped(bench), 1);
+    end(bench);
+}
+
 static void test_more_than_one_step_sends_go_with_the_next(void **state)
 {
     struct bench *bench = *state;
@@ -664,6 +693,7 @@ int main(void)
         TEST(test_none_is_sent_while_an_event_is_under_suspicion),
         TEST(test_none_is_sent_while_an_urgent_event_is_refused),
         TEST(test_bytes_that_are_no_event_are_dropped_and_no_more_of_them_is_read),
+        TEST(test_one_that_no_buffer_can_hold_is_dropped),
         TEST(test_more_than_one_step_sends_go_with_the_next),
         TEST(test_a_service_that_takes_none_drops_them),
         TEST(test_one_that_has_expired_while_it_waited_is_dropped),
