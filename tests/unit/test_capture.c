@@ -120,6 +120,7 @@ static void test_a_table_that_cannot_be_captured_is_refused_with_a_sentence(void
 {
     static const char *const tables[][2] = {
         {"CREATE TABLE t(rowid, _rowid_, oid, id TEXT NOT NULL PRIMARY KEY)", "hide its rowid"},
+        {"CREATE TABLE t(rowid, _rowid_, oid)", "hide its rowid"},
         {"CREATE TABLE t(id INTEGER PRIMARY KEY, \"a\nb\", x)", "line break in its name"},
         {"CREATE TABLE t(id INTEGER PRIMARY KEY, \"a\rb\")", "line break in its name"},
     };

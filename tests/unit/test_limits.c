@@ -407,6 +407,9 @@ static void test_a_lane_without_a_tombstone_takes_events_over_its_limit(void **s
     assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
     bench_sql(bench->db, "UPDATE outbox_event SET ledger = 'no more' WHERE id = 0");
     put(bench), put(bench);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE id = 0");
+    limit(bench, OUTBOX_UNLIMITED, 200, OUTBOX_REJECT);
+    put(bench), put(bench);
     rig_start(&rig, bench, NULL);
     rig_connect(&rig, 1);
     rig_run(&rig, 2100);
