@@ -48,10 +48,12 @@ static void put_term(struct ob_clashes *clashes, const char *at, const char *end
     sqlite3_str_appendchar(clashes->text, 1, ')');
 }
 
-/* Where the term that begins here ends: at a comma or the bracket; `stop` is before ASC or DESC. */
+/* Where the term that begins here ends: at a comma or the bracket; `stop` is before ASC or DESC. Where
+ * no value stands before them, and where something comes behind, SQLite takes these for names. */
 static const char *end_of_term(const char *at, const char **stop)
 {
     int depth = 0;
+    bool is_behind_value = false;
     enum ob_token token;
     *stop = NULL;
     for (size_t len; (token = ob_token_next(at, &len)) != OB_TOKEN_END; at += len) {
@@ -59,9 +61,12 @@ static const char *end_of_term(const char *at, const char **stop)
             break;
         depth += token == OB_TOKEN_SIGN && *at == '(';
         depth -= token == OB_TOKEN_SIGN && *at == ')';
-        if (depth == 0 && token == OB_TOKEN_NAME &&
-            (ob_token_is(at, len, "ASC") || ob_token_is(at, len, "DESC")))
-            *stop = at;
+        if (token == OB_TOKEN_SPACE)
+            continue;
+        bool is_order = depth == 0 && is_behind_value &&
+                        (ob_token_is(at, len, "ASC") || ob_token_is(at, len, "DESC"));
+        *stop = is_order ? at : NULL;
+        is_behind_value = token != OB_TOKEN_SIGN || *at == ')';
     }
     *stop = *stop ? *stop : at;
     return at;

@@ -77,6 +77,8 @@ static const outbox_message *build_unstored(outbox_forwarder *f, const struct ob
 {
     for (int i = 0; i < OUTBOX_LANES; i++) {
         *buffer = &f->lane[i].buffer;
+        if (ob_window_count(&f->lane[i].window) == 0)
+            (*buffer)->used = 0; /* its messages have left, and the next fetch may be far */
         *used = (*buffer)->used;
         const outbox_message *message =
             ob_message_build(*buffer, row, &f->fire.identity, OB_NO_PREVIOUS, &f->form);

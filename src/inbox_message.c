@@ -152,7 +152,7 @@ static int take_attributes(struct reading *r)
 static void read_announcement(struct reading *r)
 {
     inbox_event *event = r->event;
-    inbox_drops drops = {{NULL, 0}, 0, 0, 0};
+    inbox_drops drops = {{NULL, 0}, -1, -1, -1};
     struct ob_json_object object;
     inbox_text name, value;
     int numbers = 0;
@@ -171,7 +171,8 @@ static void read_announcement(struct reading *r)
             numbers += read_decimal(&value, &drops.to);
         }
     }
-    if (!object.is_broken && numbers == 3 && drops.reason.bytes)
+    bool has_all = drops.count >= 0 && drops.from >= 0 && drops.to >= 0;
+    if (!object.is_broken && numbers == 3 && has_all && drops.reason.bytes)
         event->drops = drops;
 }
 

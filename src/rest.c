@@ -48,7 +48,7 @@ static bool wants_link(const outbox_forwarder *f)
         return false;
     return f->lane[OUTBOX_URGENT].waiting > 0 || f->lane[OUTBOX_URGENT].flush_id > 0 ||
            (f->gate == OUTBOX_GATE_OPEN &&
-            (!batches(f) || batch_is_due(f) || f->lane[OUTBOX_NORMAL].flush_id > 0));
+            (batch_is_due(f) || f->lane[OUTBOX_NORMAL].flush_id > 0));
 }
 
 /* What was sent and has to stay, as it lies behind a hole of the file, is no reason to connect. */

@@ -263,6 +263,22 @@ static void test_an_announcement_that_a_trigger_makes_vanish_stays_noted(void **
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
 }
 
+/* A put that makes room has moved it since the forwarder has read it. */
+static void test_where_the_tombstone_has_moved_all_drops_are_announced_once(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 2);
+    put_many(bench, 5);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "lost"});
+    rig_step(&rig);
+    fake_link_opened(&rig.link, 100);
+    bench_put(bench, "plant/7", "x"); /* nobody tells of it */
+    rig_step(&rig);
+    drain();
+    assert_announces(0, "{\"reason\":\"evicted\",\"count\":4,\"from\":1,\"to\":4}");
+    assert_null(announcement(1));
+}
+
 static void test_a_topic_that_is_none_is_refused(void **state)
 {
     (void)state;
@@ -292,6 +308,7 @@ int main(void)
         CASE(test_plain_mode_announces_only_where_a_topic_is_given),
         CASE(test_an_announcement_is_synced_before_it_is_sent),
         CASE(test_an_announcement_that_a_trigger_makes_vanish_stays_noted),
+        CASE(test_where_the_tombstone_has_moved_all_drops_are_announced_once),
         CASE(test_a_topic_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,6 +120,7 @@ static void test_a_table_that_cannot_be_captured_is_refused_with_a_sentence(void
 {
     static const char *const tables[][2] = {
         {"CREATE TABLE t(rowid, _rowid_, oid, id TEXT NOT NULL PRIMARY KEY)", "hide its rowid"},
+        {"CREATE TABLE t(rowid, _rowid_, oid)", "hide its rowid"},
         {"CREATE TABLE t(id INTEGER PRIMARY KEY, \"a\nb\", x)", "line break in its name"},
         {"CREATE TABLE t(id INTEGER PRIMARY KEY, \"a\rb\")", "line break in its name"},
     };
@@ -691,12 +692,17 @@ static void test_a_change_over_the_forwarder_s_limit_is_a_dead_letter(void **sta
     bench_sql(bench->db,
               "INSERT INTO t VALUES(1, 'a', zeroblob(1000)), (2, 'b', zeroblob(1000000)),"
               "(3, 'c', 1)");
+    /* A row that can be read, and an event that cannot be made. */
+    bench_sql(bench->db, "INSERT INTO t VALUES(4, 'd', zeroblob(60000))");
     rig_start(&rig, bench, &config);
     rig_connect(&rig, 10);
     rig_run(&rig, 1000);
     assert_int_equal(rig.link.sent_count, 1);
     rig_ack_from(&rig, 0);
-    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 2);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead"), 3);
+    assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_dead WHERE topic ="
+                                             " 'plant/t' AND length(payload) > 80000"),
+                     2);
     rig_stop(&rig);
 }
 

@@ -1086,6 +1086,29 @@ static void test_t32_last_insert_rowid_and_changes_stay_the_application_s(void *
     run_recursively(rowid_and_changes);
 }
 
+/* SQLite takes ASC and DESC for names where no order may stand. */
+static void replace_by_desc(struct bench *bench, bool recursive)
+{
+    int64_t after = 0;
+    (void)recursive;
+    capture_open(bench,
+                 "CREATE TABLE t(id INTEGER PRIMARY KEY, desc TEXT, asc);"
+                 "CREATE UNIQUE INDEX t_desc ON t(desc);"
+                 "CREATE UNIQUE INDEX t_asc ON t(asc ASC, id || desc DESC)",
+                 &all);
+    bench_sql(bench->db, "INSERT INTO t VALUES(1, 'a', 1); REPLACE INTO t VALUES(2, 'a', 2)");
+    expect_changes(bench, &after,
+                   "c {\"id\":1,\"desc\":\"a\",\"asc\":1}\n"
+                   "d {\"id\":1,\"desc\":\"a\",\"asc\":1}\n"
+                   "c {\"id\":2,\"desc\":\"a\",\"asc\":2}\n");
+}
+
+static void test_t2_rows_are_deleted_also_where_a_column_is_called_desc(void **state)
+{
+    (void)state;
+    run_recursively(replace_by_desc);
+}
+
 /* ---- All statements, at random ------------------------------------------------------------------- */
 
 static uint32_t dice;
@@ -1275,6 +1298,7 @@ int main(void)
         cmocka_unit_test(test_t2_rows_replaced_through_another_unique_index_are_deleted),
         cmocka_unit_test(test_t2_rows_are_deleted_also_where_something_else_happens_meanwhile),
         cmocka_unit_test(test_t2_rows_are_deleted_also_where_a_child_s_trigger_writes_the_table),
+        cmocka_unit_test(test_t2_rows_are_deleted_also_where_a_column_is_called_desc),
         cmocka_unit_test(test_t3_no_conflict_clause_of_the_statement_loses_an_event),
         cmocka_unit_test(test_t4_an_upsert_or_an_ignored_insert_leaves_nothing_behind),
         cmocka_unit_test(test_t5_a_key_that_sqlite_gives_out_is_the_right_one),

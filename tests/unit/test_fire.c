@@ -509,6 +509,68 @@ static void test_bytes_that_are_no_event_are_dropped_and_no_more_of_them_is_read
     end(bench);
 }
 
+/* It needs room for its message beside those of the lanes, and waits for that if it can come. */
+static void test_one_that_no_buffer_can_hold_is_dropped(void **state)
+{
+    static char large[12000];
+    struct bench *bench = *state;
+    memset(large, 'x', sizeof large);
+    begin(bench, &(outbox_forwarder_config){
+                     .fire_bytes = 1 << 16, .payload_max = 5000, .buffer_size = 8192});
+    outbox_event event = {.topic = "a",
+                          .payload = large,
+                          .payload_len = sizeof large,
+                          .content_type = "text/plain",
+                          .fire_and_forget = 1};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    assert_string_equal(sent(), "");
+    assert_int_equal(dropped(bench), 1);
+    event.payload_len = 5000;
+    event.fire_and_forget = 0;
+    event.topic = "s";
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    rig_step(&rig);
+    event.fire_and_forget = 1;
+    event.topic = "b"; /* the other lane's buffer has room for it */
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    assert_string_equal(sent(), "sb");
+    assert_int_equal(dropped(bench), 1);
+    end(bench);
+}
+
+static void put_large(struct bench *bench, const char *topic, outbox_lane lane, int fire)
+{
+    static char large[5000];
+    memset(large, 'x', sizeof large);
+    outbox_event event = {.topic = topic,
+                          .payload = large,
+                          .payload_len = sizeof large,
+                          .content_type = "text/plain",
+                          .lane = lane,
+                          .fire_and_forget = fire};
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+}
+
+static void test_one_that_finds_both_buffers_in_use_waits(void **state)
+{
+    struct bench *bench = *state;
+    begin(bench, &(outbox_forwarder_config){.foreign_check_ms = OUTBOX_NEVER,
+                                            .fire_bytes = 1 << 16,
+                                            .payload_max = 5000,
+                                            .buffer_size = 8192});
+    put_large(bench, "n", OUTBOX_NORMAL, 0);
+    put_large(bench, "u", OUTBOX_URGENT, 0);
+    rig_step(&rig);
+    put_large(bench, "f", OUTBOX_NORMAL, 1);
+    assert_string_equal(sent(), "un");
+    assert_int_equal(dropped(bench), 0);
+    rig_ack_from(&rig, 0);
+    rig_run(&rig, 60000);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+    assert_string_equal(sent(), "unf");
+    end(bench);
+}
+
 static void test_more_than_one_step_sends_go_with_the_next(void **state)
 {
     struct bench *bench = *state;
@@ -664,6 +726,8 @@ int main(void)
         TEST(test_none_is_sent_while_an_event_is_under_suspicion),
         TEST(test_none_is_sent_while_an_urgent_event_is_refused),
         TEST(test_bytes_that_are_no_event_are_dropped_and_no_more_of_them_is_read),
+        TEST(test_one_that_no_buffer_can_hold_is_dropped),
+        TEST(test_one_that_finds_both_buffers_in_use_waits),
         TEST(test_more_than_one_step_sends_go_with_the_next),
         TEST(test_a_service_that_takes_none_drops_them),
         TEST(test_one_that_has_expired_while_it_waited_is_dropped),

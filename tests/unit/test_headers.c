@@ -186,6 +186,9 @@ static void test_another_writer_gives_its_headers_as_lines(void **state)
 
 static void test_a_row_whose_headers_cannot_be_sent_becomes_a_dead_letter(void **state)
 {
+    static const char too_many[] =
+        "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 33)"
+        " SELECT group_concat('h' || i || '=v', char(10)) FROM n)";
     static const char *const bad[] = {
         "'no equals sign'",
         "'Site=7'",
@@ -200,11 +203,12 @@ static void test_a_row_whose_headers_cannot_be_sent_becomes_a_dead_letter(void *
         "7",
         "'a=' || printf('%.*c', 257, 'v')",
         "printf('%.*c', 1025, 'v')",
+        too_many,
     };
     const int count = (int)(sizeof bad / sizeof bad[0]);
     struct bench *bench = *state;
     for (int i = 0; i < count; i++) {
-        char sql[120];
+        char sql[240];
         snprintf(sql, sizeof sql, "INSERT INTO outbox_event(topic, headers) VALUES('a', %s)",
                  bad[i]);
         bench_sql(bench->db, sql);

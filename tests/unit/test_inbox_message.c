@@ -515,6 +515,7 @@ static void test_an_announcement_of_another_form_tells_nothing(void **state)
         "{\"reason\":50,\"count\":990,\"from\":1,\"to\":2}",
         "{\"reason\":\"x\",\"count\":-1,\"from\":1,\"to\":2}",
         "{\"reason\":\"x\",\"count\":1,\"count\":1,\"from\":1,\"to\":2}",
+        "{\"reason\":\"x\",\"count\":1,\"count\":1,\"from\":1}",
         "[1]"};
     (void)state;
     for (size_t i = 0; i < sizeof data / sizeof data[0]; i++) {

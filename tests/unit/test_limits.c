@@ -407,6 +407,9 @@ static void test_a_lane_without_a_tombstone_takes_events_over_its_limit(void **s
     assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
     bench_sql(bench->db, "UPDATE outbox_event SET ledger = 'no more' WHERE id = 0");
     put(bench), put(bench);
+    bench_sql(bench->db, "DELETE FROM outbox_event WHERE id = 0");
+    limit(bench, OUTBOX_UNLIMITED, 200, OUTBOX_REJECT);
+    put(bench), put(bench);
     rig_start(&rig, bench, NULL);
     rig_connect(&rig, 1);
     rig_run(&rig, 2100);
@@ -585,6 +588,18 @@ static void test_a_limit_is_stored_in_the_file(void **state)
     assert_int_equal(put_code(bench, NULL), OUTBOX_FULL);
     limit(bench, OUTBOX_UNLIMITED, 0, OUTBOX_REJECT);
     put(bench);
+}
+
+static void test_a_limit_that_is_stored_already_is_not_written_again(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 500, OUTBOX_EVICT_OLDEST);
+    int64_t before = sqlite3_total_changes(bench->db);
+    limit(bench, 3, 500, OUTBOX_EVICT_OLDEST);
+    assert_int_equal(sqlite3_total_changes(bench->db), before);
+    limit(bench, 3, 500, OUTBOX_REJECT);
+    assert_int_not_equal(sqlite3_total_changes(bench->db), before);
+    assert_int_equal(counts(bench).evicts, 0);
 }
 
 static void test_a_limit_out_of_range_is_refused(void **state)
@@ -786,6 +801,23 @@ static void test_nothing_is_evicted_where_all_is_acked(void **state)
     check_law(bench);
 }
 
+/* What holds the lock is soon done; nothing else waits for it in the meantime. */
+static void test_an_eviction_that_meets_a_lock_is_tried_again_soon(void **state)
+{
+    struct bench *bench = *state;
+    limit(bench, 3, 0, OUTBOX_EVICT_OLDEST);
+    rig_start(&rig, bench, NULL);
+    rig.link.refuse_open = true;
+    rig_run(&rig, 100);
+    insert(bench, 10);
+    bench_sql(bench->db, "BEGIN IMMEDIATE");
+    rig_run(&rig, 1500);
+    assert_int_equal(counts(bench).evicted, 0);
+    bench_sql(bench->db, "COMMIT");
+    rig_run(&rig, 2000);
+    assert_int_equal(counts(bench).evicted, 7);
+}
+
 /* [limit-1] a put that makes room moves the tombstone under the forwarder's eyes */
 static void test_rows_of_others_are_measured_also_where_a_put_has_made_room(void **state)
 {
@@ -937,6 +969,7 @@ int main(void)
         CASE(test_a_total_that_lies_never_lets_the_newest_event_leave),
         CASE(test_bytes_are_right_again_after_a_settle),
         CASE(test_a_limit_is_stored_in_the_file),
+        CASE(test_a_limit_that_is_stored_already_is_not_written_again),
         CASE(test_a_limit_out_of_range_is_refused),
         CASE(test_the_statistics_tell_the_limit_and_the_bytes_that_count),
         CASE(test_totals_that_go_down_or_below_zero_tell_no_bytes),
@@ -945,6 +978,7 @@ int main(void)
         CASE(test_bytes_are_right_behind_settled_rows_of_other_writers),
         CASE(test_the_forwarder_evicts_by_bytes_too),
         CASE(test_the_forwarder_reports_rows_over_a_limit_that_rejects),
+        CASE(test_an_eviction_that_meets_a_lock_is_tried_again_soon),
         CASE(test_nothing_is_evicted_where_all_is_acked),
         CASE(test_rows_of_others_are_measured_also_where_a_put_has_made_room),
         CASE(test_an_eviction_of_the_forwarder_is_synced_before_the_next_event),

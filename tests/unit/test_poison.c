@@ -195,6 +195,38 @@ static void test_a_lane_stops_where_all_events_are_over_our_own_limit(void **sta
     assert_int_equal(sending().refused_id, 0);
 }
 
+/* [poison-2] as the stop ends the connection, and the other lane would hold it up */
+static void test_a_lane_that_stops_waits_for_what_is_in_flight(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "a");
+    for (int i = 0; i < 2; i++)
+        bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(150))");
+    start(bench, 1);
+    rig_connect(&rig, 20);
+    rig_run(&rig, 1000);
+    outbox_event urgent = {.topic = "u", .lane = OUTBOX_URGENT};
+    assert_int_equal(outbox_put(bench->box, &urgent, NULL), OUTBOX_OK);
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    rig_run(&rig, 1000);
+    assert_int_equal(rig.link.sent_count, 1);
+    assert_int_equal(sending().refused_id, 0);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0);
+    broker(5000, 0);
+    assert_int_equal(sending().refused_id, 3);
+    assert_int_equal(rig_stats(&rig).delivered, 2);
+}
+
+static void test_the_stop_at_large_events_can_be_switched_off(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 6; i++)
+        bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(150))");
+    start(bench, OUTBOX_NEVER);
+    broker(5000, 0);
+    assert_int_equal(dead(bench, "payload_max"), 6);
+}
+
 /* ---- When a lane stops -------------------------------------------------------------------------------- */
 
 static void put_refused(struct bench *bench, int count)
@@ -214,6 +246,18 @@ static void test_after_three_dead_letters_in_a_row_the_lane_stops(void **state)
     assert_int_equal(sending().refused_id, 4);
     assert_non_null(strstr(rig_stats(&rig).last_error_text, "the lane stops"));
     assert_int_equal(rig_stats(&rig).pending, 7);
+}
+
+/* [poison-2] by the sentence one can tell what to do */
+static void test_a_lane_that_stops_at_large_events_says_so(void **state)
+{
+    struct bench *bench = *state;
+    put_refused(bench, 5);
+    start(bench, 0);
+    broker(60000, 0x95);
+    assert_int_equal(dead(bench, "packet too large"), 3);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "beyond what it accepts"));
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "the lane stops"));
 }
 
 /* [poison-2] it heals by itself once the broker is mended */
@@ -652,6 +696,121 @@ static void test_a_refused_event_behind_the_gate_does_not_hold_up_the_urgent_lan
     assert_int_equal(rig.link.sent_count, 5);
 }
 
+/* Connects and hangs up so many times, with what is in flight. */
+static void hang_up(int times)
+{
+    for (int i = 0; i < times; i++) {
+        fake_link_hung_up(&rig.link, "gone");
+        rig_run(&rig, 10);
+        rig_reconnect(&rig, 20);
+        rig_run(&rig, 10);
+    }
+}
+
+/* [poison-3] */
+static void test_the_oldest_in_flight_is_suspected_in_whatever_lane(void **state)
+{
+    struct bench *bench = *state;
+    start(bench, 0);
+    rig.port.dice = 0;
+    rig_connect(&rig, 20);
+    put_urgent(bench, "u");
+    rig_run(&rig, 20);
+    put(bench, "a");
+    outbox_forwarder_committed(bench->forwarder, NULL);
+    rig_run(&rig, 20);
+    fake_link_hung_up(&rig.link, "gone");
+    rig_run(&rig, 10);
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 20);
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_OPEN);
+    rig_run(&rig, 20);
+    assert_int_equal(rig_stats(&rig).in_flight, 2);
+    fake_link_hung_up(&rig.link, "gone");
+    rig_run(&rig, 10);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_URGENT].refused_id, 1);
+    assert_int_equal(sending().refused_id, 0);
+}
+
+/* [poison-3] one at a time is tried alone */
+static void test_none_is_suspected_while_another_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!");
+    start(bench, 0);
+    rig.port.dice = 0;
+    rig_connect(&rig, 20);
+    rig_run(&rig, 10);
+    fake_link_acked(&rig.link, rig.link.sent[0].token, 0x97);
+    rig_run(&rig, 10);
+    outbox_forwarder_gate(bench->forwarder, OUTBOX_GATE_URGENT_ONLY);
+    put_urgent(bench, "u");
+    rig_reconnect(&rig, 20);
+    rig_run(&rig, 10);
+    assert_int_equal(rig_stats(&rig).in_flight, 1);
+    hang_up(3);
+    assert_int_equal(sending().refused_id, 1);
+    assert_int_equal(rig_stats(&rig).sending[OUTBOX_URGENT].refused_id, 0);
+}
+
+/* [poison-3] who answers has not hung up on it */
+static void test_a_suspect_that_is_refused_is_refused_for_the_first_time(void **state)
+{
+    struct bench *bench = *state;
+    make_suspect(bench);
+    rig_run(&rig, 10000);
+    fake_link_alive(&rig.link);
+    rig_run(&rig, 10);
+    assert_int_equal(rig_stats(&rig).in_flight, 1);
+    fake_link_acked(&rig.link, rig.link.sent[rig.link.sent_count - 1].token, 0x87);
+    rig_run(&rig, 10);
+    assert_int_equal(sending().refused_reason, 0x87);
+    assert_int_equal(dead(bench, ""), 0);
+}
+
+/* [poison-3] */
+static void test_a_connection_without_a_sign_of_life_is_given_up(void **state)
+{
+    struct bench *bench = *state;
+    suspect(bench);
+    assert_int_equal(rig.link.probes, 1);
+    rig_run(&rig, 29000);
+    assert_true(rig.link.is_open);
+    rig_run(&rig, 1500);
+    assert_int_equal(rig.link.opens, 4);
+    assert_int_equal(sending().refused_id, 1);
+    assert_int_equal(dead(bench, ""), 0);
+}
+
+/* [poison-2] [poison-3] */
+static void test_a_lane_stops_where_the_broker_hangs_up_on_one_after_the_other(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "!"), put(bench, "!");
+    start(bench, 1);
+    hanging_broker(90000, 10);
+    assert_int_equal(dead(bench, "hung up"), 1);
+    assert_int_equal(sending().refused_id, 2);
+    assert_non_null(strstr(rig_stats(&rig).last_error_text, "as it did on those before it"));
+}
+
+/* Where the network is what ends the connections, it waits for one of them only. */
+static void test_the_other_lane_waits_for_every_second_connection_of_a_trial(void **state)
+{
+    struct bench *bench = *state;
+    suspect(bench);
+    put_urgent(bench, "u");
+    for (int i = 0; i < 4; i++) {
+        int before = rig.link.sent_count;
+        rig_run(&rig, 10);
+        hang_up(i == 0 ? 0 : 1);
+        assert_int_equal(rig.link.sent_count, before + (i % 2 == 0));
+    }
+    assert_int_equal(sending().refused_id, 1);
+    assert_int_equal(dead(bench, ""), 0);
+}
+
 static int teardown(void **state)
 {
     struct bench *bench = *state;
@@ -672,7 +831,10 @@ int main(void)
         CASE(test_one_larger_than_the_server_takes_becomes_a_dead_letter),
         CASE(test_one_over_our_own_limit_becomes_a_dead_letter_and_is_not_sent),
         CASE(test_a_lane_stops_where_all_events_are_over_our_own_limit),
+        CASE(test_a_lane_that_stops_waits_for_what_is_in_flight),
+        CASE(test_the_stop_at_large_events_can_be_switched_off),
         CASE(test_after_three_dead_letters_in_a_row_the_lane_stops),
+        CASE(test_a_lane_that_stops_at_large_events_says_so),
         CASE(test_a_lane_that_stopped_goes_on_when_the_event_is_taken),
         CASE(test_dead_letters_with_others_between_do_not_stop_the_lane),
         CASE(test_the_stop_can_be_set_and_switched_off),
@@ -692,6 +854,12 @@ int main(void)
         CASE(test_the_other_lane_goes_on_while_a_suspect_waits),
         CASE(test_the_other_lane_waits_for_a_sign_of_life_without_spinning),
         CASE(test_a_refused_event_behind_the_gate_does_not_hold_up_the_urgent_lane),
+        CASE(test_the_oldest_in_flight_is_suspected_in_whatever_lane),
+        CASE(test_none_is_suspected_while_another_is_refused),
+        CASE(test_a_suspect_that_is_refused_is_refused_for_the_first_time),
+        CASE(test_a_connection_without_a_sign_of_life_is_given_up),
+        CASE(test_a_lane_stops_where_the_broker_hangs_up_on_one_after_the_other),
+        CASE(test_the_other_lane_waits_for_every_second_connection_of_a_trial),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

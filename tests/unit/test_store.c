@@ -425,17 +425,28 @@ static void test_a_tombstone_deleted_by_hand_loses_no_event(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 3);
 }
 
-static void test_a_tombstone_written_over_by_hand_loses_no_event(void **state)
+static void write_over(void **state, const char *sql)
 {
     struct bench *bench = *state;
     bench_put(bench, "a", "b");
-    bench_sql(bench->db, "UPDATE outbox_event SET ledger = '{}' WHERE ledger IS NOT NULL");
+    bench_sql(bench->db, sql);
     start(state, NULL);
     rig_connect(&rig, 100);
     rig_run(&rig, 1500);
     assert_int_equal(rig.link.sent_count, 1);
     rig_ack_from(&rig, 0);
     check_law(bench);
+}
+
+static void test_a_tombstone_written_over_by_hand_loses_no_event(void **state)
+{
+    write_over(state, "UPDATE outbox_event SET ledger = '{}' WHERE ledger IS NOT NULL");
+}
+
+static void test_a_tombstone_with_more_text_than_any_ledger_loses_no_event(void **state)
+{
+    write_over(state, "UPDATE outbox_event SET ledger = ledger || printf('%.*c', 9000, ' ')"
+                      " WHERE ledger IS NOT NULL");
 }
 
 /* Another connection removes the events up to `id` and counts them: as an eviction would, or as a
@@ -1081,6 +1092,7 @@ int main(void)
         CASE(test_a_restored_backup_goes_on_under_a_new_epoch),
         CASE(test_a_tombstone_deleted_by_hand_loses_no_event),
         CASE(test_a_tombstone_written_over_by_hand_loses_no_event),
+        CASE(test_a_tombstone_with_more_text_than_any_ledger_loses_no_event),
         CASE(test_a_settle_from_a_head_that_has_moved_changes_nothing),
         CASE(test_an_event_is_not_sent_twice_because_others_ahead_of_it_were_removed),
         CASE(test_the_ack_of_an_event_that_was_removed_in_flight_settles_nothing),
