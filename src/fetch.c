@@ -20,6 +20,9 @@ struct taking {
     bool identified;   /* taking->lane->identity was read in this fetch */
     bool keeps_last;   /* an event was read that supersedes others */
     int64_t misplaced; /* this event came behind one of a larger id; 0: none did */
+    unsigned looked;   /* rows behind the batch, up to this id */
+    int64_t looked_to;
+    bool ends_short; /* at a row that SQLite does not read */
     int code;
 };
 
@@ -102,6 +105,9 @@ static bool look_at_row(void *context, const struct ob_row *row)
 {
     struct taking *taking = context;
     const struct ob_lane *lane = taking->lane;
+    taking->looked++;
+    taking->looked_to = row->id;
+    taking->ends_short = row->is_too_large;
     if (row->keep_last && !row->is_too_large && row->payload.len <= taking->f->config.payload_max &&
         row->key.storage == SQLITE_TEXT && row->id != lane->refusal.dead_id &&
         ob_message_check(row) == OB_FIT && !has_expired(taking->f, row))
@@ -109,13 +115,20 @@ static bool look_at_row(void *context, const struct ob_row *row)
     return true;
 }
 
-/* Rows behind those that were read may make some of them old. */
+/* Rows behind those that were read may make some of them old. One that SQLite does not read ends what is
+ * read at once. */
 static void look_ahead(struct taking *taking)
 {
     struct ob_lane *lane = taking->lane;
-    struct ob_fetch request = {
-        .take = look_at_row, .context = taking, .after = lane->cursor, .limit = OUTBOX_LOOK_AHEAD};
-    int code = ob_store_fetch(&taking->f->store, lane->number, &request);
+    struct ob_fetch request = {.take = look_at_row, .context = taking, .after = lane->cursor};
+    int code;
+    do {
+        taking->ends_short = false;
+        request.limit = OUTBOX_LOOK_AHEAD - taking->looked;
+        code = ob_store_fetch(&taking->f->store, lane->number, &request);
+        request.after = taking->looked_to;
+    } while (code == OUTBOX_OK && request.head == OB_HEAD_SAME && taking->ends_short &&
+             taking->looked < OUTBOX_LOOK_AHEAD);
     if (code != OUTBOX_OK)
         ob_machine_store_failed(taking->f, code);
     else if (request.head != OB_HEAD_SAME)

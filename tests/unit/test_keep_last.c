@@ -171,6 +171,20 @@ static void test_an_event_that_is_too_large_is_not_superseded(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
+/* [latest-1] among the rows behind the batch, SQLite reads one not at all: it is over the limit */
+static void test_an_event_behind_one_of_any_size_supersedes_as_well(void **state)
+{
+    struct bench *bench = *state;
+    put(bench, "temp", 1);
+    for (int i = 0; i < 300; i++)
+        put(bench, NULL, 0);
+    bench_sql(bench->db, "INSERT INTO outbox_event(topic, payload) VALUES('a', zeroblob(300000))");
+    put(bench, "temp", 1);
+    rig_start(&rig, bench, &(outbox_forwarder_config){.announce_topic = "", .payload_max = 100});
+    rig_connect(&rig, 100);
+    assert_int_equal(rig.link.sent[0].id, 2);
+}
+
 /* [latest-1] nor does one that is too old by now */
 static void test_an_event_behind_the_batch_that_has_expired_supersedes_nothing(void **state)
 {
@@ -222,6 +236,7 @@ int main(void)
         CASE(test_an_event_that_cannot_be_sent_supersedes_nothing),
         CASE(test_an_event_behind_the_batch_that_is_too_large_supersedes_nothing),
         CASE(test_an_event_that_is_too_large_is_not_superseded),
+        CASE(test_an_event_behind_one_of_any_size_supersedes_as_well),
         CASE(test_an_event_behind_the_batch_that_has_expired_supersedes_nothing),
         CASE(test_keys_of_the_other_lane_are_others),
     };
