@@ -121,7 +121,7 @@ static void look_ahead(struct taking *taking)
 {
     struct ob_lane *lane = taking->lane;
     struct ob_fetch request = {.take = look_at_row, .context = taking, .after = lane->cursor};
-    int code;
+    int code = OUTBOX_OK;
     do {
         taking->ends_short = false;
         request.limit = OUTBOX_LOOK_AHEAD - taking->looked;
