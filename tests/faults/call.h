@@ -13,6 +13,7 @@
 
 enum call_kind {
     CALL_CHANGES, /* the file, through the handle */
+    CALL_SYNCS,   /* the same, and is there all the same where its sync failed [epoch-3] */
     CALL_LOOKS,   /* it is the same before and after */
     CALL_OF_APP   /* a statement of the application's own */
 };

@@ -382,7 +382,7 @@ const struct call calls[] = {
     {"requeue unfit",      with_dead_letters, requeue_unfit,  OUTBOX_BAD_TOPIC, 0, ON(ALLOC), CALL_CHANGES},
     {"purge one",          with_dead_letters, purge_one,      OUTBOX_OK,      0, WRITES, CALL_CHANGES},
     {"purge all",          with_dead_letters, purge_all,      OUTBOX_OK,      0, WRITES, CALL_CHANGES},
-    {"new epoch",          some_events,       begin_epoch,    OUTBOX_OK,      BIT(OUTBOX_NOT_DURABLE), WRITES, CALL_CHANGES},
+    {"new epoch",          some_events,       begin_epoch,    OUTBOX_OK,      BIT(OUTBOX_NOT_DURABLE), WRITES, CALL_SYNCS},
     {"verify",             with_epochs,       verify,         OUTBOX_OK,      0, LOOKS,  true},
     {"look",               with_epochs,       statistics,     OUTBOX_OK,      0, LOOKS,  true},
     {"capture",            with_tables,       add_pump,       OUTBOX_OK,      0, WRITES, CALL_CHANGES},
