@@ -187,15 +187,15 @@ static int take_drop(void *context, sqlite3_stmt *row)
     return code;
 }
 
-static int run_and_free(sqlite3 *db, sqlite3_str *text, struct ob_error *error, const char *doing)
+/* Nothing is run after an error, `code`: SQLite may have rolled the transaction back. */
+static int run_and_free(sqlite3 *db, int code, sqlite3_str *text, struct ob_error *error,
+                        const char *doing)
 {
     /* One that memory ran out for has no length either. */
-    if (sqlite3_str_length(text) == 0 && sqlite3_str_errcode(text) == SQLITE_OK) {
-        sqlite3_free(sqlite3_str_finish(text));
-        return OUTBOX_OK;
-    }
+    bool is_empty = sqlite3_str_length(text) == 0 && sqlite3_str_errcode(text) == SQLITE_OK;
     char *sql = sqlite3_str_finish(text);
-    int code = sql ? ob_sql_run(db, sql, error, doing) : ob_plan_no_memory(error);
+    if (code == OUTBOX_OK && !is_empty)
+        code = sql ? ob_sql_run(db, sql, error, doing) : ob_plan_no_memory(error);
     sqlite3_free(sql);
     return code;
 }
@@ -212,8 +212,7 @@ int ob_capture_drop(sqlite3 *db, int64_t number, struct ob_error *error)
                              " 'outbox_gone_' || ?1))"
                              " ORDER BY type DESC", /* a trigger goes before its table */
                              digits, NULL, take_drop, &drops);
-    int ran = run_and_free(db, drops.sql, error, "dropping the triggers of a capture");
-    return code == OUTBOX_OK ? ran : code;
+    return run_and_free(db, code, drops.sql, error, "dropping the triggers of a capture");
 }
 
 /* The lane's table gets columns for the values of its widest capture. */
@@ -235,7 +234,8 @@ static int widen(struct ob_plan *plan)
     sql = sqlite3_str_new(plan->db);
     for (int i = (int)have + 1; i <= ob_plan_width(plan); i++)
         sqlite3_str_appendf(sql, "ALTER TABLE main.%s ADD COLUMN v%d;", table, i);
-    return run_and_free(plan->db, sql, plan->error, "adding columns for captured values");
+    return run_and_free(plan->db, OUTBOX_OK, sql, plan->error,
+                        "adding columns for captured values");
 }
 
 static int take_shape(void *context, sqlite3_stmt *row)
@@ -276,6 +276,5 @@ int ob_capture_install(struct ob_plan *plan, struct ob_definition *definition)
         sqlite3_str_appendf(sql, "CREATE %s main.%s;",
                             plan->objects[i].is_trigger ? "TRIGGER" : "TABLE",
                             plan->objects[i].text);
-    int ran = run_and_free(plan->db, sql, plan->error, "making the triggers of a capture");
-    return code == OUTBOX_OK ? ran : code;
+    return run_and_free(plan->db, code, sql, plan->error, "making the triggers of a capture");
 }
