@@ -289,6 +289,22 @@ static void recover_all(void)
     failures += pairs == 0;
 }
 
+static void run_part(const char *part)
+{
+    bool loops = strcmp(part, "loops") == 0, each_call = strcmp(part, "calls") == 0;
+    bool recovery = strcmp(part, "recovery") == 0;
+    if (loops)
+        loop_all(NULL);
+    else if (each_call)
+        call_all(NULL);
+    else if (recovery)
+        recover_all();
+    if (loops || each_call || recovery)
+        return;
+    loop_all(part);
+    call_all(part);
+}
+
 int main(int argc, char **argv)
 {
     const char *part = argc > 1 ? argv[1] : "all";
@@ -297,20 +313,18 @@ int main(int argc, char **argv)
         return 2;
     device_register();
     bool sample = strcmp(part, "sample") == 0, quick = strcmp(part, "quick") == 0;
-    bool all = strcmp(part, "all") == 0 || quick || sample;
-    bool loops = strcmp(part, "loops") == 0, recovery = strcmp(part, "recovery") == 0;
-    bool each_call = strcmp(part, "calls") == 0;
     is_thin = sample || quick;
     stride = sample ? 48 : quick ? 16 : argc > 2 ? (unsigned)atoi(argv[2]) : 1;
     if (stride == 0)
         return 2;
     others = sample ? 4 : 1;
-    if (!recovery && !each_call)
-        loop_all(all || loops ? NULL : part);
-    if (!recovery && !loops)
-        call_all(all || each_call ? NULL : part);
-    if (all || recovery)
-        recover_all();
+    if (is_thin || strcmp(part, "all") == 0) {
+        run_part("loops");
+        run_part("calls");
+        run_part("recovery");
+    } else {
+        run_part(part);
+    }
     for (int fault = 0; fault < FAULTS; fault++)
         sum += injected[fault];
     (void)printf("faults: %" PRIu64 " injected in %" PRIu64 " runs, %s; %d failures\n", sum, runs,

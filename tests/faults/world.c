@@ -510,6 +510,23 @@ static void drain(struct world *world)
     world->dropped = (int)dropped;
 }
 
+static void check_fate(struct world *world, int event, bool is_there)
+{
+    if (world->fate[event] == COMMITTED && !is_there)
+        world_fail(world, "event %d was committed and is gone", event);
+    if (world->fate[event] == ABORTED && is_there)
+        world_fail(world, "event %d was rolled back and is there", event);
+}
+
+static void check_change(struct world *world, int event, bool is_there)
+{
+    bool is_sent = world->captured_from > 0 && event >= world->captured_from &&
+                   world->payload_max == 0; /* else it is a dead letter */
+    if (is_sent && is_there != world->is_captured[event])
+        world_fail(world, "row %d is%s there, and its change did%s arrive", event,
+                   is_there ? "" : " not", world->is_captured[event] ? "" : " not");
+}
+
 static void check_events(struct world *world)
 {
     char sql[64];
@@ -517,19 +534,14 @@ static void check_events(struct world *world)
     for (int event = 1; event < EVENTS_MAX; event++) {
         sqlite3_snprintf(sizeof sql, sql, "SELECT count(*) FROM own WHERE number = %d", event);
         bool is_there = number(world->app, sql) == 1;
-        bool may_lack = is_there && (event == world->refuse_always || missing < world->dropped);
-        missing += is_there && !world->is_accepted[event] && event != world->refuse_always;
-        if (is_there != world->is_accepted[event] && !may_lack)
+        check_fate(world, event, is_there);
+        check_change(world, event, is_there);
+        if (is_there == world->is_accepted[event] || (is_there && event == world->refuse_always))
+            continue;
+        missing += is_there;
+        if (!is_there || missing > world->dropped)
             world_fail(world, "event %d: its transaction is%s there, and it did%s arrive", event,
                        is_there ? "" : " not", world->is_accepted[event] ? "" : " not");
-        if (world->captured_from > 0 && event >= world->captured_from && world->payload_max == 0 &&
-            is_there != world->is_captured[event])
-            world_fail(world, "row %d is%s there, and its change did%s arrive", event,
-                       is_there ? "" : " not", world->is_captured[event] ? "" : " not");
-        if (world->fate[event] == COMMITTED && !is_there)
-            world_fail(world, "event %d was committed and is gone", event);
-        if (world->fate[event] == ABORTED && is_there)
-            world_fail(world, "event %d was rolled back and is there", event);
     }
 }
 
