@@ -56,7 +56,7 @@ HEADERS   := $(wildcard include/outbox/*.h)
 CORE      := $(wildcard src/*.c)
 WITHOUT   := $(wildcard src/without/*.c)
 PORT      := $(wildcard ports/linux/*.c)
-FLASH     := $(wildcard ports/cortex_m/flash_*.c)
+FLASH     := $(wildcard ports/cortex_m/flash_*.c) ports/cortex_m/heap.c
 BOARD     := $(filter-out $(FLASH),$(wildcard ports/cortex_m/*.c))
 CLI       := $(wildcard src/cli/*.c)
 EXTENSION := $(wildcard src/extension/*.c)
@@ -201,7 +201,7 @@ test-amalgamation: deps all $(AMALGAMATED_TESTS) $(AMALGAMATION)/without.o ## ru
 # They need SQLite as the firmware has it, so it is built for this machine in the same way.
 
 FLASH_TESTS := $(call programs,$(wildcard tests/firmware/test_*.c) tests/firmware/sweep.c)
-FLASH_RUNS  := $(if $(findstring thread,$(SANITIZE)),,$(filter %/test_flash,$(FLASH_TESTS)) \
+FLASH_RUNS  := $(if $(findstring thread,$(SANITIZE)),,$(filter-out %/sweep,$(FLASH_TESTS)) \
                $(wildcard tests/firmware/test_*.sh))
 FLASH_SQLITE := $(BUILD)/firmware/sqlite
 SQLITE_OPTIONS := $(addprefix -D,$(shell sed -n '/^SQLITE_/p' ports/cortex_m/sqlite/options))

@@ -15,6 +15,7 @@
  */
 #include "clock.h"
 #include "flash_vfs.h"
+#include "heap.h"
 #include "nor_qemu.h"
 #include "random.h"
 #include "semihost.h"
@@ -141,7 +142,7 @@ static void seed(void)
 
 static void give_memory(void)
 {
-    if (sqlite3_config(SQLITE_CONFIG_HEAP, heap, (int)sizeof heap, 32) != SQLITE_OK ||
+    if (outbox_heap_give(heap, sizeof heap) != SQLITE_OK ||
         sqlite3_config(SQLITE_CONFIG_PAGECACHE, cache, CACHE_SLOT, CACHE_SLOTS) != SQLITE_OK ||
         sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 1) != SQLITE_OK)
         die("configuring SQLite", "refused");
@@ -339,10 +340,12 @@ OWN_FRAME static void print_use(void)
 {
     outbox_statistics counts;
     outbox_flash_statistics flash;
+    outbox_heap_use use;
     int cache_now, cache_most, spilled, spilled_most;
     if (outbox_stats(demo.box, &counts) != OUTBOX_OK)
         die("reading the statistics", outbox_errmsg(demo.box));
     outbox_flash_stats(demo.log, &flash);
+    outbox_heap_used(&use);
     print("demo: the forwarder has %u bytes of %u, the link %u of %u\n",
           (unsigned)outbox_forwarder_size(&forwarding), (unsigned)FORWARDER,
           (unsigned)outbox_stream_link_size(&mqtt), (unsigned)LINK);
@@ -350,9 +353,10 @@ OWN_FRAME static void print_use(void)
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_OVERFLOW, &spilled, &spilled_most, 0);
     print("demo: %lld accepted, %lld pending, %lld delivered, %lld evicted\n", counts.accepted,
           counts.pending, counts.delivered, counts.evicted);
-    print("demo: stack %u, heap %lld of %d, cache %d of %d slots and %d bytes of heap\n",
-          (unsigned)outbox_stack_used(), sqlite3_memory_highwater(0), HEAP, cache_most, CACHE_SLOTS,
-          spilled_most);
+    print("demo: stack %u, heap %u of %u, cache %d of %d slots and %d bytes of heap\n",
+          (unsigned)outbox_stack_used(), (unsigned)use.reach, (unsigned)use.size, cache_most,
+          CACHE_SLOTS, spilled_most);
+    print("demo: heap at most %u in use; refused %u times\n", (unsigned)use.most, use.refused);
     print_heap();
     print("demo: flash: %llu bytes programmed, %u erases, %u pages, %u to %u erases per sector\n",
           flash.bytes_programmed, (unsigned)flash.erases, (unsigned)flash.pages_mapped,
