@@ -341,7 +341,7 @@ FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)
 LIBC     ?= newlib
 IMAGES   := $(BUILD)/firmware$(if $(filter picolibc,$(LIBC)),/picolibc)
 SPECS    := $(if $(filter picolibc,$(LIBC)),picolibc,nano).specs
-FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common -fstack-usage --specs=$(SPECS)
+FIRMWARE_FLAGS = -Os -g -fconserve-stack -ffunction-sections -fdata-sections -fno-common -fstack-usage --specs=$(SPECS)
 # newlib's headers declare what -Wundef and -Wconversion would complain of.
 FIRMWARE_WARNINGS := $(filter-out -Wundef -Wconversion -Wsign-conversion,$(WARNINGS))
 
@@ -384,7 +384,7 @@ GCC_OF_cortex-m3 := $(ARM)gcc $(CORE_OF_mps2_an385) --specs=nano.specs
 GCC_OF_cortex-m7 := $(ARM)gcc $(CORE_OF_mps2_an500) --specs=nano.specs
 GCC_OF_armhf     := arm-linux-gnueabihf-gcc
 GCC_OF_arm64     := aarch64-linux-gnu-gcc
-SIZE_FLAGS       := -std=c11 -Os -DNDEBUG -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su
+SIZE_FLAGS       := -std=c11 -Os -fconserve-stack -DNDEBUG -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su
 SIZES            := $(BUILD)/size
 
 define target_rules

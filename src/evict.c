@@ -14,7 +14,7 @@ static int adopt_moved(struct ob_table *table)
     struct ob_lowest lowest;
     int code = ob_table_lowest(table, &lowest);
     if (code == OUTBOX_OK && lowest.is_tombstone)
-        ob_table_adopt(table, &lowest.ledger, lowest.text);
+        ob_table_adopt(table, &lowest.ledger);
     return code;
 }
 

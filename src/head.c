@@ -26,13 +26,13 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
     int code = ob_table_lowest(table, &lowest);
     if (code != OUTBOX_OK)
         return code;
-    if (table->head_is_known && lowest.is_known_text && lowest.id == table->head.id)
+    if (lowest.is_known)
         return OUTBOX_OK;
     *broken = !lowest.is_tombstone ||
               (table->head_is_known && !ob_ledger_follows(&lowest.ledger, &table->head));
     if (!*broken) {
         *head = table->head_is_known ? OB_HEAD_ADVANCED : OB_HEAD_SAME;
-        ob_table_adopt(table, &lowest.ledger, lowest.text);
+        ob_table_adopt(table, &lowest.ledger);
     }
     return OUTBOX_OK;
 }
@@ -117,11 +117,11 @@ static int is_damaged(struct ob_table *table, const char *how)
 
 /* Whether the tombstone is now where everybody will look for it. In a tree whose ids do not go up a
  * row is stored where nobody finds it, and one mending would follow the other for ever. */
-static int check_written(struct ob_table *table, int64_t id, const char *text)
+static int check_written(struct ob_table *table, const struct ob_ledger *ledger)
 {
     struct ob_lowest lowest;
     int code = ob_table_lowest(table, &lowest);
-    if (code == OUTBOX_OK && (lowest.id != id || strcmp(lowest.text, text) != 0))
+    if (code == OUTBOX_OK && !(lowest.is_tombstone && ob_ledger_equals(&lowest.ledger, ledger)))
         return is_damaged(table, "its tombstone cannot be written");
     return code;
 }
@@ -130,20 +130,19 @@ static int check_written(struct ob_table *table, int64_t id, const char *text)
 static int transact(struct ob_store *store, struct ob_table *table, mending mend, void *context)
 {
     struct ob_ledger ledger = table->head;
-    char text[OB_LEDGER_TEXT];
     int code = ob_store_begin_write(store, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
     code = mend(store, table, context, &ledger);
     if (code == OUTBOX_OK)
-        code = ob_table_entomb(table, &ledger, text);
+        code = ob_table_entomb(table, &ledger);
     if (code == OUTBOX_OK)
-        code = check_written(table, ledger.id, text);
+        code = check_written(table, &ledger);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing");
     ob_store_rollback(store);
     if (code == OUTBOX_OK)
-        ob_table_adopt(table, &ledger, text);
+        ob_table_adopt(table, &ledger);
     else
         store->wrote_unsynced = true; /* a commit that failed may have happened all the same */
     return code;
@@ -170,8 +169,8 @@ static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark
 static int remake(struct ob_table *table, struct ob_ledger *ledger)
 {
     int64_t lowest;
-    struct ob_ledger known = table->head;
-    int code = ob_table_number(table, OB_SQL_FIRST_ID, 0, table->head_is_known ? known.id + 1 : 1,
+    const struct ob_ledger *known = &table->head;
+    int code = ob_table_number(table, OB_SQL_FIRST_ID, 0, table->head_is_known ? known->id + 1 : 1,
                                &lowest);
     if (code != OUTBOX_OK)
         return code;
@@ -179,8 +178,8 @@ static int remake(struct ob_table *table, struct ob_ledger *ledger)
         return is_damaged(table, "its ids do not go up");
     ob_ledger_start(ledger, lowest > OUTBOX_ID_MAX ? 0 : lowest - 1);
     if (table->head_is_known) {
-        memcpy(ledger->count, known.count, sizeof ledger->count);
-        memcpy(ledger->extra, known.extra, sizeof ledger->extra);
+        memcpy(ledger->count, known->count, sizeof ledger->count);
+        memcpy(ledger->extra, known->extra, sizeof ledger->extra);
         ledger->base = ledger->id - ob_ledger_total(ledger);
     }
     return OUTBOX_OK;
@@ -262,7 +261,7 @@ static int check_again(struct ob_table *table, struct ob_ledger *ledger)
 {
     struct ob_lowest lowest;
     int code = ob_table_lowest(table, &lowest);
-    if (code == OUTBOX_OK && (!lowest.is_known_text || lowest.id != table->head.id))
+    if (code == OUTBOX_OK && !lowest.is_known)
         return ob_error_set(table->error, OUTBOX_BUSY, "the head of the outbox has moved");
     *ledger = table->head;
     return code;

@@ -245,7 +245,6 @@ static void undo_eviction(struct ob_table *table, bool guarded)
 static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
-    char text[OB_LEDGER_TEXT];
     if (cut <= lowest->id)
         return OUTBOX_OK;
     int code = ob_sql_run(table->db, "SAVEPOINT outbox_room", table->error, "opening a savepoint");
@@ -258,7 +257,7 @@ static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_l
     if (code == OUTBOX_OK)
         code = ob_table_delete_passed(table, cut);
     if (code == OUTBOX_OK)
-        code = ob_table_entomb(table, &lowest->ledger, text);
+        code = ob_table_entomb(table, &lowest->ledger);
     if (code == OUTBOX_OK && guarded)
         code = ob_sql_run(table->db, "RELEASE outbox_room", table->error, "making room");
     if (code != OUTBOX_OK)

@@ -150,20 +150,32 @@ static int name_device(sqlite3 *db, const char *device, struct ob_error *error)
                      device ? device : digits, 0, NULL, error);
 }
 
+static int make_first_head(sqlite3 *db, outbox_lane lane, struct ob_error *error)
+{
+    struct ob_ledger ledger;
+    sqlite3_stmt *statement = NULL;
+    ob_ledger_start(&ledger, 0);
+    int code = ob_sql_prepare(db, ob_lane_sql(lane, OB_SQL_MAKE_HEAD), &statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = ob_ledger_bind(&ledger, statement, 1);
+    ob_sql_bind_number(statement, 2, ledger.id);
+    code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, error, "writing the first tombstone")
+                              : ob_error_sqlite(error, db, bound, "binding a tombstone");
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
 static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
 {
-    char text[OB_LEDGER_TEXT];
-    struct ob_ledger ledger;
     int code = OUTBOX_OK;
     for (size_t i = 0; i < sizeof schema_tables / sizeof schema_tables[0] && code == OUTBOX_OK; i++)
         code = ob_sql_run(db, schema_tables[i], error, "making the outbox's tables");
-    ob_ledger_start(&ledger, 0);
-    ob_ledger_print(&ledger, text);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         outbox_lane lane = (outbox_lane)i;
-        code = write_row(db, ob_lane_sql(lane, OB_SQL_MAKE_HEAD), text, ledger.id, NULL, error);
+        code = make_first_head(db, lane, error);
         if (code == OUTBOX_OK)
-            code = ob_schema_new_epoch(db, lane, ledger.id + 1, error);
+            code = ob_schema_new_epoch(db, lane, 1, error);
     }
     return code == OUTBOX_OK ? name_device(db, device, error) : code;
 }

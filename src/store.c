@@ -375,20 +375,20 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
 
 /* ---- Settle ---------------------------------------------------------------------------------- */
 
-static struct ob_ledger ledger_behind(const struct ob_table *table, const struct ob_window *window,
-                                      uint32_t count)
+/* What the tombstone will hold. */
+static void count_settled(const struct ob_table *table, const struct ob_window *window,
+                          uint32_t count, struct ob_ledger *ledger)
 {
-    struct ob_ledger ledger = table->head;
+    *ledger = table->head;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
-        ob_ledger_leave(&ledger, entry->id,
+        ob_ledger_leave(ledger, entry->id,
                         entry->verdict == OB_ACKED ? OB_DELIVERED
                                                    : (enum ob_outcome)entry->outcome);
     }
-    ledger.id = ob_window_at(window, count - 1)->id;
-    ledger.holes += ledger.id - table->head.id - count;
-    assert(ob_ledger_holds(&ledger));
-    return ledger;
+    ledger->id = ob_window_at(window, count - 1)->id;
+    ledger->holes += ledger->id - table->head.id - count;
+    assert(ob_ledger_holds(ledger));
 }
 
 static int bury_unfit(struct ob_store *store, struct ob_table *table,
@@ -441,11 +441,29 @@ struct settle {
     struct ob_table *table;
     const struct ob_window *window;
     uint32_t count;
-    struct ob_ledger ledger;
-    char text[OB_LEDGER_TEXT];
     enum ob_head head;
     bool broken, late, committed;
 };
+
+/* Nothing is in the way: lets them leave. */
+static int let_leave(struct ob_store *store, struct settle *settle)
+{
+    struct ob_ledger ledger;
+    count_settled(settle->table, settle->window, settle->count, &ledger);
+    int code = bury_unfit(store, settle->table, settle->window, settle->count);
+    if (code == OUTBOX_OK)
+        code = ob_store_check_place(store); /* in WAL every write to a lost file succeeds */
+    if (code == OUTBOX_OK)
+        code = ob_table_delete_passed(settle->table, ledger.id);
+    if (code == OUTBOX_OK)
+        code = ob_table_entomb(settle->table, &ledger);
+    if (code == OUTBOX_OK)
+        code = ob_store_commit(store, "committing a settle");
+    settle->committed = code == OUTBOX_OK;
+    if (settle->committed)
+        ob_table_adopt(settle->table, &ledger);
+    return code;
+}
 
 static int settle_inside(struct ob_store *store, struct settle *settle)
 {
@@ -455,22 +473,10 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         code = follow_epoch(store, settle->table, last, &settle->head);
     if (code != OUTBOX_OK || settle->broken || settle->head != OB_HEAD_SAME)
         return code;
-    settle->ledger = ledger_behind(settle->table, settle->window, settle->count);
-    code =
-        find_late(settle->table, settle->window, settle->count, settle->ledger.id, &settle->late);
+    code = find_late(settle->table, settle->window, settle->count, last, &settle->late);
     if (code != OUTBOX_OK || settle->late)
         return code;
-    code = bury_unfit(store, settle->table, settle->window, settle->count);
-    if (code == OUTBOX_OK)
-        code = ob_store_check_place(store); /* in WAL every write to a lost file succeeds */
-    if (code == OUTBOX_OK)
-        code = ob_table_delete_passed(settle->table, settle->ledger.id);
-    if (code == OUTBOX_OK)
-        code = ob_table_entomb(settle->table, &settle->ledger, settle->text);
-    if (code == OUTBOX_OK)
-        code = ob_store_commit(store, "committing a settle");
-    settle->committed = code == OUTBOX_OK;
-    return code;
+    return let_leave(store, settle);
 }
 
 int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
@@ -488,7 +494,6 @@ int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_wi
     ob_store_rollback(store);
     if (settle.committed) {
         store->settles++;
-        ob_table_adopt(table, &settle.ledger, settle.text);
         return OUTBOX_OK;
     }
     if (code != OUTBOX_OK)

@@ -101,11 +101,11 @@ int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct
     lowest->has_total = sqlite3_column_type(statement, 2) == SQLITE_INTEGER;
     lowest->total = sqlite3_column_int64(statement, 2);
     int code = ob_sql_text(statement, 1, &text, &len, table->error);
-    if (code != OUTBOX_OK || !text || len >= sizeof lowest->text)
+    if (code != OUTBOX_OK || !text || len >= OB_LEDGER_TEXT)
         return code;
-    lowest->is_known_text = table->head_is_known && strcmp(table->head_text, text) == 0;
     lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
-    memcpy(lowest->text, text, len + 1);
+    lowest->is_known = lowest->is_tombstone && table->head_is_known &&
+                       ob_ledger_equals(&lowest->ledger, &table->head);
     return OUTBOX_OK;
 }
 
@@ -122,11 +122,10 @@ int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
     return code;
 }
 
-void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text)
+void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger)
 {
     assert(ob_ledger_holds(ledger));
     table->head = *ledger;
-    memcpy(table->head_text, text, strlen(text) + 1);
     table->head_is_known = true;
 }
 
@@ -139,24 +138,22 @@ int ob_table_delete_passed(struct ob_table *table, int64_t id)
     return ob_sql_step(statement, NULL, table->error, "settling events");
 }
 
-static int write_text(struct ob_table *table, int64_t id, const char *text, size_t len)
+static int write_ledger(struct ob_table *table, const struct ob_ledger *ledger)
 {
     sqlite3_stmt *statement = table->statement[OB_SQL_ENTOMB];
-    ob_sql_bind_number(statement, 1, id);
-    int bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
+    ob_sql_bind_number(statement, 1, ledger->id);
+    int bound = ob_ledger_bind(ledger, statement, 2);
     int code = bound == SQLITE_OK
                    ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
                    : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
-    (void)sqlite3_clear_bindings(statement); /* the text is the caller's; cannot fail */
+    (void)sqlite3_clear_bindings(statement); /* gives the text's memory back; cannot fail */
     return code;
 }
 
-int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
-                    char text[OB_LEDGER_TEXT])
+int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger)
 {
-    size_t len = ob_ledger_print(ledger, text);
     for (int attempt = 0; attempt < 2; attempt++) {
-        int code = write_text(table, ledger->id, text, len);
+        int code = write_ledger(table, ledger);
         if (code != OUTBOX_OK || sqlite3_changes(table->db) == 1)
             return code;
         /* The row is gone, by hand: make it, then fill it. */

@@ -23,7 +23,6 @@ struct ob_table {
     sqlite3_stmt *statement[OB_TABLE_STATEMENTS];
 
     struct ob_ledger head; /* the tombstone as it was seen last */
-    char head_text[OB_LEDGER_TEXT];
     bool head_is_known;
 };
 
@@ -43,23 +42,20 @@ int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
 
 /* The lowest row, or the first that carries a mark. */
 struct ob_lowest {
-    bool exists, is_tombstone, is_known_text, has_total;
+    bool exists, is_tombstone, is_known, has_total; /* is_known: it is the tombstone seen last */
     int64_t id, total;
     struct ob_ledger ledger; /* if it is a tombstone */
-    char text[OB_LEDGER_TEXT];
 };
 int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest);
 int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest);
 
 /* Remembers the tombstone that was written or seen. */
-void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text);
+void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger);
 
 /* Deletes what a new tombstone `id` has passed. */
 int ob_table_delete_passed(struct ob_table *table, int64_t id);
 
-/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. `text` gets
- * what was written. */
-int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
-                    char text[OB_LEDGER_TEXT]);
+/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. */
+int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger);
 
 #endif
