@@ -50,7 +50,7 @@ static int put(struct ob_store *store, outbox_lane lane, const char *topic,
                      "{\"reason\":\"%s\",\"count\":%lld,\"from\":%lld,\"to\":%lld}",
                      ob_outcome_name(outcome), (long long)drops->count, (long long)drops->from,
                      (long long)drops->to);
-    int code = ob_sql_prepare(store->db, ob_lane_sql(lane, OB_SQL_PUT), &statement, &store->error);
+    int code = ob_lane_prepare(store->db, lane, ob_lane_sql(OB_SQL_PUT), &statement, &store->error);
     if (code == OUTBOX_OK)
         code = bind(store, statement, topic, data);
     if (code == OUTBOX_OK)

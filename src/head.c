@@ -154,8 +154,8 @@ static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark
 {
     sqlite3_stmt *statement = NULL;
     memset(mark, 0, sizeof *mark);
-    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_FIRST_MARK), &statement,
-                              table->error);
+    int code = ob_lane_prepare(table->db, table->lane, ob_lane_sql(OB_SQL_FIRST_MARK), &statement,
+                               table->error);
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(statement, found, table->error, "looking for the tombstone");

@@ -19,11 +19,11 @@
 
 /* `created` has a default so that a plain INSERT from any tool gets a time. What later releases have
  * added stands at the end, in the order in which it came. */
-#define EVENT_TABLE(name)                                                                          \
-    "CREATE TABLE main." name "(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"                 \
-    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"        \
-    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"                    \
-    " keep_last INTEGER, total INTEGER, ledger TEXT, headers TEXT);"
+static const char event_table[] =
+    "CREATE TABLE main.{table}(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
+    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
+    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"
+    " keep_last INTEGER, total INTEGER, ledger TEXT, headers TEXT);";
 
 /* An event's columns without their types: a row that is unfit keeps what it had. */
 #define DEAD_TABLE                                                                                 \
@@ -50,18 +50,11 @@
 /* For people. */
 #define URGENT_PENDING PENDING_OF("urgent", "outbox_urgent")
 #define NORMAL_PENDING PENDING_OF("normal", "outbox_event")
-#define PENDING_VIEW                                                                               \
-    "CREATE VIEW main.outbox_pending AS" URGENT_PENDING " UNION ALL" NORMAL_PENDING ";"
+static const char pending_view[] =
+    "CREATE VIEW main.outbox_pending AS" URGENT_PENDING " UNION ALL" NORMAL_PENDING;
 
-static const char *const schema_tables[] = {
-    EVENT_TABLE("outbox_event"),
-    EVENT_TABLE("outbox_urgent"),
-    DEAD_TABLE,
-    EPOCH_TABLE,
-    META_TABLE,
-    META_ROWS,
-    PENDING_VIEW,
-};
+/* They are made in this order, behind those of the lanes. */
+static const char other_tables[] = DEAD_TABLE EPOCH_TABLE META_TABLE META_ROWS;
 
 enum { TABLES = 5 };
 
@@ -155,7 +148,7 @@ static int make_first_head(sqlite3 *db, outbox_lane lane, struct ob_error *error
     struct ob_ledger ledger;
     sqlite3_stmt *statement = NULL;
     ob_ledger_start(&ledger, 0);
-    int code = ob_sql_prepare(db, ob_lane_sql(lane, OB_SQL_MAKE_HEAD), &statement, error);
+    int code = ob_lane_prepare(db, lane, ob_lane_sql(OB_SQL_MAKE_HEAD), &statement, error);
     if (code != OUTBOX_OK)
         return code;
     int bound = ob_ledger_bind(&ledger, statement, 1);
@@ -166,11 +159,24 @@ static int make_first_head(sqlite3 *db, outbox_lane lane, struct ob_error *error
     return code;
 }
 
+static int make_event_table(sqlite3 *db, outbox_lane lane, struct ob_error *error)
+{
+    char *sql = ob_lane_fill(lane, event_table);
+    int code = sql ? ob_sql_run(db, sql, error, "making the outbox's tables")
+                   : ob_error_set(error, OUTBOX_NO_MEMORY, "memory ran out");
+    sqlite3_free(sql);
+    return code;
+}
+
 static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
 {
     int code = OUTBOX_OK;
-    for (size_t i = 0; i < sizeof schema_tables / sizeof schema_tables[0] && code == OUTBOX_OK; i++)
-        code = ob_sql_run(db, schema_tables[i], error, "making the outbox's tables");
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = make_event_table(db, (outbox_lane)i, error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db, other_tables, error, "making the outbox's tables");
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db, pending_view, error, "making the outbox's tables");
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         outbox_lane lane = (outbox_lane)i;
         code = make_first_head(db, lane, error);
@@ -208,8 +214,12 @@ static int upgrade(sqlite3 *db, struct ob_error *error)
                               "adding a column to the outbox's tables");
     }
     if (code == OUTBOX_OK)
+        code = ob_sql_run(db, "DROP VIEW IF EXISTS main.outbox_pending", error,
+                          "bringing the outbox's tables up to date");
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db, pending_view, error, "bringing the outbox's tables up to date");
+    if (code == OUTBOX_OK)
         code = ob_sql_run(db,
-                          "DROP VIEW IF EXISTS main.outbox_pending;" PENDING_VIEW
                           "INSERT INTO main.outbox_meta(name, value) VALUES('version', 3)"
                           " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
                           error, "bringing the outbox's tables up to date");
@@ -222,8 +232,8 @@ static int rename_device(sqlite3 *db, const char *device, struct ob_error *error
     int code = name_device(db, device, error);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         int64_t lowest;
-        code = ob_sql_number(db, ob_lane_sql((outbox_lane)i, OB_SQL_LOWEST_ID), 0, 0, 0, &lowest,
-                             error);
+        code = ob_lane_number(db, (outbox_lane)i, ob_lane_sql(OB_SQL_LOWEST_ID), 0, 0, 0, &lowest,
+                              error);
         if (code ==
             OUTBOX_OK) /* a row that high is no tombstone; the forwarder will move it away */
             code = ob_schema_new_epoch(db, (outbox_lane)i, lowest > OUTBOX_ID_MAX ? 1 : lowest + 1,

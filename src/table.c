@@ -20,8 +20,8 @@ int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct 
     table->lane = lane;
     table->error = error;
     for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++)
-        code = ob_sql_prepare(db, ob_lane_sql(lane, (enum ob_table_sql)i), &table->statement[i],
-                              error);
+        code = ob_lane_prepare(db, lane, ob_lane_sql((enum ob_table_sql)i), &table->statement[i],
+                               error);
     if (code != OUTBOX_OK)
         ob_table_close(table);
     return code;
@@ -39,15 +39,15 @@ void ob_table_close(struct ob_table *table)
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)
 {
     int64_t ignored;
-    return ob_sql_number(table->db, ob_lane_sql(table->lane, which), a, b, 0, &ignored,
-                         table->error);
+    return ob_lane_number(table->db, table->lane, ob_lane_sql(which), a, b, 0, &ignored,
+                          table->error);
 }
 
 int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t none,
                     int64_t *number)
 {
-    return ob_sql_number(table->db, ob_lane_sql(table->lane, which), a, 0, none, number,
-                         table->error);
+    return ob_lane_number(table->db, table->lane, ob_lane_sql(which), a, 0, none, number,
+                          table->error);
 }
 
 /* ---- Bytes -------------------------------------------------------------------------------------- */
@@ -55,12 +55,11 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 /* The lane's table has columns v1, v2 ... where something is captured, change.h. */
 static int put_values(struct ob_table *table, sqlite3_str *sql)
 {
-    static const char *const count_sql[OUTBOX_LANES] = {
-        "SELECT count(*) FROM pragma_table_info('outbox_event', 'main') WHERE name GLOB 'v[0-9]*'",
-        "SELECT count(*) FROM pragma_table_info('outbox_urgent', 'main') WHERE name GLOB "
-        "'v[0-9]*'"};
     int64_t count = 0;
-    int code = ob_sql_number(table->db, count_sql[table->lane], 0, 0, 0, &count, table->error);
+    int code = ob_lane_number(
+        table->db, table->lane,
+        "SELECT count(*) FROM pragma_table_info('{table}', 'main') WHERE name GLOB 'v[0-9]*'", 0, 0,
+        0, &count, table->error);
     /* Few at a time, for SQLite bounds the depth of an expression. */
     for (int i = 1; code == OUTBOX_OK && i <= count; i++)
         sqlite3_str_appendf(sql, "%scoalesce(length(CAST(v%d AS BLOB)), 0)%s",
@@ -71,7 +70,10 @@ static int put_values(struct ob_table *table, sqlite3_str *sql)
 int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
                                sqlite3_stmt **statement)
 {
-    const char *at = ob_lane_sql(table->lane, which), *mark = strstr(at, OB_SQL_VALUES);
+    char *filled = ob_lane_fill(table->lane, ob_lane_sql(which));
+    if (!filled)
+        return ob_error_set(table->error, OUTBOX_NO_MEMORY, "memory ran out while measuring");
+    const char *at = filled, *mark = strstr(at, OB_SQL_VALUES);
     sqlite3_str *sql = sqlite3_str_new(table->db);
     int code = OUTBOX_OK;
     for (; mark && code == OUTBOX_OK; mark = strstr(at, OB_SQL_VALUES)) {
@@ -80,6 +82,7 @@ int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
         at = mark + strlen(OB_SQL_VALUES);
     }
     sqlite3_str_appendall(sql, at);
+    sqlite3_free(filled);
     char *text = sqlite3_str_finish(sql);
     if (code == OUTBOX_OK)
         code = text

@@ -258,7 +258,7 @@ static int prepare_lane(outbox *box, outbox_lane lane)
     bool is_measured = box->limit[lane].max_bytes > 0;
     enum ob_table_sql which = is_measured ? OB_SQL_PUT_MEASURED : OB_SQL_PUT;
     int place = (is_measured ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane;
-    int code = ob_sql_prepare(db, ob_lane_sql(lane, which), &box->statement[place], &box->error);
+    int code = ob_lane_prepare(db, lane, ob_lane_sql(which), &box->statement[place], &box->error);
     if (code == OUTBOX_OK && is_limited(box, lane) && !box->table[lane].db)
         code = ob_table_open(&box->table[lane], db, lane, &box->error);
     return code;
@@ -346,8 +346,8 @@ static int take_out(outbox *box, outbox_lane lane, int64_t id)
     struct ob_error why = box->error;
     int64_t ignored;
     /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
-    int code = ob_sql_number(box->wakeup.db, ob_lane_sql(lane, OB_SQL_TAKE_BACK), id, 0, 0,
-                             &ignored, &box->error);
+    int code = ob_lane_number(box->wakeup.db, lane, ob_lane_sql(OB_SQL_TAKE_BACK), id, 0, 0,
+                              &ignored, &box->error);
     if (code == OUTBOX_OK)
         box->error = why;
     else
