@@ -42,18 +42,24 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
 int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
                  const char *reason, int64_t *moved)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_BURY];
+    sqlite3_stmt *statement;
     *moved = 0;
+    int code = ob_table_statement(table, OB_SQL_BURY, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, from);
     ob_sql_bind_number(statement, 2, to);
     ob_sql_bind_number(statement, 4, ob_sql_now(store->vfs));
     int bound = sqlite3_bind_text(statement, 3, reason, -1, SQLITE_STATIC);
-    if (bound != SQLITE_OK)
+    if (bound != SQLITE_OK) {
+        ob_table_done(table, OB_SQL_BURY);
         return ob_error_sqlite(&store->error, store->db, bound, "binding a dead letter");
+    }
     /* Also one that is too large to be fetched must be able to leave. */
     int limit = sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : INT_MAX);
-    int code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
+    code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
     (void)sqlite3_clear_bindings(statement); /* the reason is the caller's; cannot fail */
+    ob_table_done(table, OB_SQL_BURY);
     if (code == OUTBOX_OK)
         *moved = sqlite3_changes(store->db);
     if (code == OUTBOX_OK && *moved > 0)

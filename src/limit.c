@@ -205,21 +205,25 @@ static int find_cut(struct ob_table *table, const struct ob_limit *limit,
 static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
                          struct ob_ledger *ledger)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
-    bool row = false;
+    sqlite3_stmt *statement;
+    bool row = true;
     int64_t rows = 0;
+    int code = ob_table_statement(table, OB_SQL_IDS, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, ledger->id);
     ob_sql_bind_number(statement, 2, cut);
-    for (;;) {
-        int code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
-        if (code != OUTBOX_OK)
-            return code;
-        if (!row)
+    while (code == OUTBOX_OK && row) {
+        code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
+        if (code != OUTBOX_OK || !row)
             break;
         int64_t id = sqlite3_column_int64(statement, 0);
         ob_ledger_leave(ledger, id, id <= acked ? OB_DELIVERED : OB_EVICTED);
         rows++;
     }
+    ob_table_done(table, OB_SQL_IDS);
+    if (code != OUTBOX_OK)
+        return code;
     ledger->holes += cut - ledger->id - rows;
     ledger->id = cut;
     return OUTBOX_OK;

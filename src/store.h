@@ -39,7 +39,7 @@ struct ob_store {
     sqlite3_vfs *vfs;
     bool is_shared; /* the application's connection, see forwarder.h */
     bool has_hook;  /* ours on the connection, which counts the WAL's frames */
-    sqlite3_stmt *statement[OB_STORE_STATEMENTS];
+    sqlite3_stmt *kept[OB_STORE_STATEMENTS]; /* each prepared when it is needed first */
     sqlite3_stmt *identity_statement, *epoch_statement;
     struct ob_table table[OUTBOX_LANES];
     struct ob_limit limit[OUTBOX_LANES];
@@ -70,6 +70,10 @@ bool ob_store_is_blocked(const struct ob_store *store);
 /* Ends a transaction that a ROLLBACK which failed has left open on a connection of our own. Each
  * call below that needs a transaction, or must not be in one, begins with it. */
 int ob_store_end_left_over(struct ob_store *store);
+
+/* Reads a number; it stays as it was where there is none. */
+int ob_store_number(struct ob_store *store, enum ob_store_statement which, const char *doing,
+                    int64_t *number);
 
 /* Opens a transaction that holds the write lock, once no other is left over. */
 int ob_store_begin_write(struct ob_store *store, const char *doing);

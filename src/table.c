@@ -12,28 +12,35 @@
 #include <assert.h>
 #include <string.h>
 
-int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error)
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error)
 {
-    int code = OUTBOX_OK;
     memset(table, 0, sizeof *table);
     table->db = db;
     table->lane = lane;
     table->error = error;
-    for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++)
-        code = ob_lane_prepare(db, lane, ob_lane_sql((enum ob_table_sql)i), &table->statement[i],
-                               error);
-    if (code != OUTBOX_OK)
-        ob_table_close(table);
-    return code;
 }
 
 void ob_table_close(struct ob_table *table)
 {
     for (int i = 0; i < OB_TABLE_STATEMENTS; i++) {
-        (void)sqlite3_finalize(table->statement[i]); /* repeats what the last step said */
-        table->statement[i] = NULL;
+        (void)sqlite3_finalize(table->kept[i]); /* repeats what the last step said */
+        table->kept[i] = NULL;
     }
     table->db = NULL;
+}
+
+int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_stmt **statement)
+{
+    assert(which < OB_TABLE_STATEMENTS);
+    int code = ob_lane_prepare(table->db, table->lane, ob_lane_sql(which), &table->kept[which],
+                               table->error);
+    *statement = table->kept[which];
+    return code;
+}
+
+void ob_table_done(struct ob_table *table, enum ob_table_sql which)
+{
+    (void)sqlite3_reset(table->kept[which]); /* repeats what the last step said */
 }
 
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)
@@ -48,6 +55,33 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 {
     return ob_lane_number(table->db, table->lane, ob_lane_sql(which), a, 0, none, number,
                           table->error);
+}
+
+int ob_table_probe(struct ob_table *table)
+{
+    int code = OUTBOX_OK;
+    for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++) {
+        sqlite3_stmt *statement = NULL;
+        code = ob_lane_prepare(table->db, table->lane, ob_lane_sql((enum ob_table_sql)i),
+                               &statement, table->error);
+        (void)sqlite3_finalize(statement); /* it was not run */
+    }
+    return code;
+}
+
+int ob_table_largest(struct ob_table *table, int64_t *id)
+{
+    sqlite3_stmt *statement;
+    bool row = false;
+    *id = 0;
+    int code = ob_table_statement(table, OB_SQL_LARGEST, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(statement, &row, table->error, "reading the largest id");
+    if (row)
+        *id = sqlite3_column_int64(statement, 0);
+    ob_table_done(table, OB_SQL_LARGEST);
+    return code;
 }
 
 /* ---- Bytes -------------------------------------------------------------------------------------- */
@@ -114,14 +148,16 @@ int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct
 
 int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_HEAD];
+    sqlite3_stmt *statement;
     bool row = false;
     memset(lowest, 0, sizeof *lowest);
-    int code = ob_sql_step(statement, &row, table->error, "reading the tombstone");
-    if (row) {
+    int code = ob_table_statement(table, OB_SQL_HEAD, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(statement, &row, table->error, "reading the tombstone");
+    if (row)
         code = ob_table_take_lowest(table, statement, lowest);
-        (void)sqlite3_reset(statement); /* repeats what step said */
-    }
+    ob_table_done(table, OB_SQL_HEAD);
     return code;
 }
 
@@ -136,20 +172,29 @@ void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger)
  * delivered was delivered all the same. */
 int ob_table_delete_passed(struct ob_table *table, int64_t id)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_DELETE];
+    sqlite3_stmt *statement;
+    int code = ob_table_statement(table, OB_SQL_DELETE, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, id);
-    return ob_sql_step(statement, NULL, table->error, "settling events");
+    code = ob_sql_step(statement, NULL, table->error, "settling events");
+    ob_table_done(table, OB_SQL_DELETE);
+    return code;
 }
 
 static int write_ledger(struct ob_table *table, const struct ob_ledger *ledger)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_ENTOMB];
+    sqlite3_stmt *statement;
+    int code = ob_table_statement(table, OB_SQL_ENTOMB, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, ledger->id);
     int bound = ob_ledger_bind(ledger, statement, 2);
-    int code = bound == SQLITE_OK
-                   ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
-                   : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
+    code = bound == SQLITE_OK
+               ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
+               : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
     (void)sqlite3_clear_bindings(statement); /* gives the text's memory back; cannot fail */
+    ob_table_done(table, OB_SQL_ENTOMB);
     return code;
 }
 

@@ -20,15 +20,20 @@ struct ob_table {
     sqlite3 *db; /* NULL: not open */
     outbox_lane lane;
     struct ob_error *error; /* the owner's */
-    sqlite3_stmt *statement[OB_TABLE_STATEMENTS];
+    sqlite3_stmt *kept[OB_TABLE_STATEMENTS];
 
     struct ob_ledger head; /* the tombstone as it was seen last */
     bool head_is_known;
 };
 
-/* Prepares the statements. `error` gets the particulars of every call that fails. */
-int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error);
+/* Prepares nothing yet. `error` gets the particulars of every call that fails. */
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error);
 void ob_table_close(struct ob_table *table);
+
+/* One of the texts that are kept prepared, from the first call on; every call that succeeds is followed by
+ * one of ob_table_done(), which resets it. */
+int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_stmt **statement);
+void ob_table_done(struct ob_table *table, enum ob_table_sql which);
 
 /* Runs one of the SQL texts that are not kept prepared, with up to two numbers bound to it. */
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b);
@@ -39,6 +44,12 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 /* Prepares one of the texts that add up bytes, so that it counts captured values as well. */
 int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
                                sqlite3_stmt **statement);
+
+/* Whether each of those can be prepared: an authorizer may deny one, or a column be missing. */
+int ob_table_probe(struct ob_table *table);
+
+/* The largest id of all; 0 where the table is empty. */
+int ob_table_largest(struct ob_table *table, int64_t *id);
 
 /* The lowest row, or the first that carries a mark. */
 struct ob_lowest {

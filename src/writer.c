@@ -252,6 +252,21 @@ static bool is_limited(const outbox *box, outbox_lane lane)
     return box->limit[lane].max_events > 0 || box->limit[lane].max_bytes > 0;
 }
 
+/* All that making room runs, of what is kept. */
+static int prepare_limit(outbox *box, outbox_lane lane)
+{
+    static const enum ob_table_sql needed[] = {OB_SQL_HEAD, OB_SQL_IDS, OB_SQL_DELETE,
+                                               OB_SQL_ENTOMB};
+    struct ob_table *table = &box->table[lane];
+    sqlite3_stmt *ignored;
+    int code = OUTBOX_OK;
+    if (!table->db)
+        ob_table_open(table, box->wakeup.db, lane, &box->error);
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0] && code == OUTBOX_OK; i++)
+        code = ob_table_statement(table, needed[i], &ignored);
+    return code;
+}
+
 static int prepare_lane(outbox *box, outbox_lane lane)
 {
     sqlite3 *db = box->wakeup.db;
@@ -259,8 +274,8 @@ static int prepare_lane(outbox *box, outbox_lane lane)
     enum ob_table_sql which = is_measured ? OB_SQL_PUT_MEASURED : OB_SQL_PUT;
     int place = (is_measured ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane;
     int code = ob_lane_prepare(db, lane, ob_lane_sql(which), &box->statement[place], &box->error);
-    if (code == OUTBOX_OK && is_limited(box, lane) && !box->table[lane].db)
-        code = ob_table_open(&box->table[lane], db, lane, &box->error);
+    if (code == OUTBOX_OK && is_limited(box, lane))
+        code = prepare_limit(box, lane);
     return code;
 }
 
@@ -270,23 +285,30 @@ static sqlite3_stmt *insert_statement(const outbox *box, outbox_lane lane)
         ->statement[(box->limit[lane].max_bytes > 0 ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane];
 }
 
-static int prepare_put(outbox *box)
+static int prepare_touch(outbox *box)
 {
-    static const char *const sql[OB_PUT_STATEMENTS] = {
-        [OB_PUT_TOUCH] = "INSERT INTO outbox_commit(touch) VALUES(1)",
-        [OB_PUT_SAVEPOINT] = "SAVEPOINT outbox_put",
-        [OB_PUT_RELEASE] = "RELEASE outbox_put",
-    };
-    int code = ob_wakeup_connect(&box->wakeup, &box->error);
-    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
-        code = prepare_lane(box, (outbox_lane)i);
-    for (int i = OB_PUT_TOUCH; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
-        code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
-        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE) { /* denied, see touch() */
-            ob_error_clear(&box->error);
-            code = OUTBOX_OK;
-        }
+    int code = ob_sql_prepare(box->wakeup.db, "INSERT INTO outbox_commit(touch) VALUES(1)",
+                              &box->statement[OB_PUT_TOUCH], &box->error);
+    if (code == OUTBOX_SQLITE) { /* denied, see touch() */
+        ob_error_clear(&box->error);
+        code = OUTBOX_OK;
     }
+    return code;
+}
+
+/* What a put into this lane runs; `alone` in a transaction of its own. */
+static int prepare_put(outbox *box, outbox_lane lane, bool alone)
+{
+    sqlite3 *db = box->wakeup.db;
+    int code = prepare_lane(box, lane);
+    if (code == OUTBOX_OK && !box->touched)
+        code = prepare_touch(box);
+    if (code == OUTBOX_OK && alone)
+        code = ob_sql_prepare(db, "SAVEPOINT outbox_put", &box->statement[OB_PUT_SAVEPOINT],
+                              &box->error);
+    if (code == OUTBOX_OK && alone)
+        code =
+            ob_sql_prepare(db, "RELEASE outbox_put", &box->statement[OB_PUT_RELEASE], &box->error);
     return code;
 }
 
@@ -482,9 +504,11 @@ static bool is_alone(sqlite3 *db)
 /* What a put needs to know and to have before it writes. When memory runs out in any statement,
  * SQLite may roll the open transaction back; an event must not be stored without what it is
  * about. */
-static int get_ready(outbox *box, bool alone)
+static int get_ready(outbox *box, outbox_lane lane, bool alone)
 {
-    int code = prepare_put(box);
+    int code = ob_wakeup_connect(&box->wakeup, &box->error);
+    if (code == OUTBOX_OK)
+        code = prepare_put(box, lane, alone);
     if (code == OUTBOX_OK && !box->is_judged)
         code = ob_writer_judge(box->wakeup.db, box);
     if (code == OUTBOX_OK && !alone && is_alone(box->wakeup.db))
@@ -539,7 +563,9 @@ static int check_fire(outbox *box, const outbox_event *event, const struct ob_ro
  * write lock, though: a virtual table cannot be part of a transaction that does not write. */
 static int join_transaction(outbox *box)
 {
-    int code = prepare_put(box);
+    int code = ob_wakeup_connect(&box->wakeup, &box->error);
+    if (code == OUTBOX_OK && !box->touched)
+        code = prepare_touch(box);
     if (code == OUTBOX_OK && !box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
     if (code == OUTBOX_OK && !box->touched)
@@ -591,7 +617,7 @@ int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, s
     }
     bool alone = is_alone(db);
     if (code == OUTBOX_OK)
-        code = get_ready(box, alone);
+        code = get_ready(box, event->lane, alone);
     if (code != OUTBOX_OK)
         return code;
     sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
