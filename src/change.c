@@ -462,17 +462,13 @@ int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
         ob_sql_bind_number(change->statement, 1, row->id);
         code = ob_sql_step(change->statement, &is_row, error, "reading a change");
     }
-    if (code == OUTBOX_SQLITE) { /* the table of shapes may be gone: looked for by the next call */
-        (void)sqlite3_finalize(change->statement); /* repeats what step said */
-        change->statement = NULL;
-    }
-    if (code != OUTBOX_OK)
-        return code;
-    if (!is_row)
-        return ob_error_set(error, OUTBOX_BAD_PAYLOAD, "event %lld names no shape there is",
-                            (long long)row->id);
-    code = render_row(change, row, device, group, event, error);
-    (void)sqlite3_reset(change->statement); /* repeats what step said */
+    /* The table of shapes may be gone: looked for by the next call. */
+    const bool is_lost = code == OUTBOX_SQLITE;
+    if (code == OUTBOX_OK)
+        code = is_row ? render_row(change, row, device, group, event, error)
+                      : ob_error_set(error, OUTBOX_BAD_PAYLOAD,
+                                     "event %lld names no shape there is", (long long)row->id);
+    ob_sql_done(&change->statement, change->is_lean || is_lost);
     return code;
 }
 
@@ -481,7 +477,7 @@ void ob_change_close(struct ob_change *change)
     (void)sqlite3_finalize(change->statement); /* repeats what the last step said */
     sqlite3_free(change->place);
     sqlite3_free(change->text);
-    memset(change, 0, sizeof *change);
+    *change = (struct ob_change){.is_lean = change->is_lean};
 }
 
 /* ---- Dead letters ---------------------------------------------------------------------------- */

@@ -47,7 +47,7 @@ static const char event_table[] =
     " datetime(expires / 1000, 'unixepoch') AS expires_utc, headers FROM " table                   \
     " WHERE ledger IS NULL"
 
-/* For people. */
+/* For people. While the schema is in memory it takes nearly as much of it as all tables together. */
 #define URGENT_PENDING PENDING_OF("urgent", "outbox_urgent")
 #define NORMAL_PENDING PENDING_OF("normal", "outbox_event")
 static const char pending_view[] =
@@ -168,14 +168,14 @@ static int make_event_table(sqlite3 *db, outbox_lane lane, struct ob_error *erro
     return code;
 }
 
-static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
+static int make_tables(sqlite3 *db, const char *device, bool is_lean, struct ob_error *error)
 {
     int code = OUTBOX_OK;
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
         code = make_event_table(db, (outbox_lane)i, error);
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, other_tables, error, "making the outbox's tables");
-    if (code == OUTBOX_OK)
+    if (code == OUTBOX_OK && !is_lean)
         code = ob_sql_run(db, pending_view, error, "making the outbox's tables");
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         outbox_lane lane = (outbox_lane)i;
@@ -202,7 +202,7 @@ static const struct {
 };
 
 /* Brings the tables of an earlier release up to date. */
-static int upgrade(sqlite3 *db, struct ob_error *error)
+static int upgrade(sqlite3 *db, bool is_lean, struct ob_error *error)
 {
     int code = OUTBOX_OK;
     for (size_t i = 0; i < sizeof later_columns / sizeof later_columns[0] && code == OUTBOX_OK;
@@ -216,7 +216,7 @@ static int upgrade(sqlite3 *db, struct ob_error *error)
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "DROP VIEW IF EXISTS main.outbox_pending", error,
                           "bringing the outbox's tables up to date");
-    if (code == OUTBOX_OK)
+    if (code == OUTBOX_OK && !is_lean)
         code = ob_sql_run(db, pending_view, error, "bringing the outbox's tables up to date");
     if (code == OUTBOX_OK)
         code = ob_sql_run(db,
@@ -255,7 +255,7 @@ static int store_limits(sqlite3 *db, const outbox_limit limits[OUTBOX_LANES],
     return code;
 }
 
-static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
+static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_error *error)
 {
     char stored[OUTBOX_ATTRIBUTE_MAX + 1];
     enum ob_schema_found found;
@@ -264,9 +264,9 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
     if (code != OUTBOX_OK)
         return code;
     if (found == OB_SCHEMA_MISSING)
-        return make_tables(db, device, error);
+        return make_tables(db, device, is_lean, error);
     if (found == OB_SCHEMA_OLDER)
-        code = upgrade(db, error);
+        code = upgrade(db, is_lean, error);
     if (code != OUTBOX_OK || !device)
         return code;
     code = ob_schema_device(db, stored, error);
@@ -277,13 +277,13 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
 }
 
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
-                   struct ob_error *error)
+                   bool is_lean, struct ob_error *error)
 {
     assert(sqlite3_get_autocommit(db));
     int code = ob_sql_run(db, "BEGIN IMMEDIATE", error, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
-    code = make_inside(db, device, error);
+    code = make_inside(db, device, is_lean, error);
     if (code == OUTBOX_OK)
         code = store_limits(db, limits, error);
     if (code == OUTBOX_OK)

@@ -89,19 +89,21 @@ static int probe_statement(struct ob_store *store, enum ob_store_statement which
     return code;
 }
 
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max)
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_lean,
+                  size_t payload_max)
 {
     enum ob_schema_found found;
     memset(store, 0, sizeof *store);
     store->db = db;
     store->vfs = ob_sql_vfs(db);
     store->is_shared = is_shared;
+    store->is_lean = is_lean;
     int code = ob_schema_find(db, &found, &store->error);
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
         code = ob_error_set(&store->error, OUTBOX_CORRUPT,
                             "there is no outbox in this file; attach to it or run outbox init");
     if (code == OUTBOX_OK && found == OB_SCHEMA_OLDER)
-        code = ob_schema_make(db, NULL, NULL, &store->error);
+        code = ob_schema_make(db, NULL, NULL, is_lean, &store->error);
     if (code != OUTBOX_OK)
         return code;
     store->journal = ob_sql_journal(db);
@@ -112,7 +114,8 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t pa
     for (int i = 0; i < OB_STORE_STATEMENTS && code == OUTBOX_OK; i++)
         code = probe_statement(store, (enum ob_store_statement)i);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
-        ob_table_open(&store->table[i], db, (outbox_lane)i, &store->error);
+        store->change[i].is_lean = is_lean;
+        ob_table_open(&store->table[i], db, (outbox_lane)i, is_lean, &store->error);
         code = ob_table_probe(&store->table[i]);
     }
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
@@ -167,7 +170,11 @@ static int prepare_kept(struct ob_store *store, enum ob_store_statement which)
 static int run(struct ob_store *store, enum ob_store_statement which, const char *doing)
 {
     int code = prepare_kept(store, which);
-    return code == OUTBOX_OK ? ob_sql_step(store->kept[which], NULL, &store->error, doing) : code;
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(store->kept[which], NULL, &store->error, doing);
+    ob_sql_done(&store->kept[which], store->is_lean);
+    return code;
 }
 
 int ob_store_number(struct ob_store *store, enum ob_store_statement which, const char *doing,
@@ -179,7 +186,7 @@ int ob_store_number(struct ob_store *store, enum ob_store_statement which, const
         code = ob_sql_step(store->kept[which], &row, &store->error, doing);
     if (row)
         *number = sqlite3_column_int64(store->kept[which], 0);
-    (void)sqlite3_reset(store->kept[which]); /* repeats what step said */
+    ob_sql_done(&store->kept[which], store->is_lean);
     return code;
 }
 
@@ -187,17 +194,23 @@ int ob_store_number(struct ob_store *store, enum ob_store_statement which, const
 static int begin_undoable(struct ob_store *store, enum ob_store_statement which, const char *doing)
 {
     int code = prepare_kept(store, OB_SQL_ROLLBACK);
-    return code == OUTBOX_OK ? run(store, which, doing) : code;
+    if (code == OUTBOX_OK)
+        code = run(store, which, doing);
+    if (code != OUTBOX_OK)
+        ob_store_rollback(store);
+    return code;
 }
 
 void ob_store_rollback(struct ob_store *store)
 {
     sqlite3_stmt *statement = store->kept[OB_SQL_ROLLBACK];
-    if (sqlite3_get_autocommit(store->db))
-        return;
-    (void)sqlite3_step(statement); /* whether it worked, only the state of the connection tells */
-    (void)sqlite3_reset(statement);
-    (void)ob_sql_rollback(store->db);
+    if (statement && !sqlite3_get_autocommit(store->db)) {
+        (void)sqlite3_step(
+            statement); /* whether it worked, only the state of the connection tells */
+        (void)sqlite3_reset(statement);
+    }
+    if (ob_sql_rollback(store->db))
+        ob_sql_done(&store->kept[OB_SQL_ROLLBACK], store->is_lean);
 }
 
 int ob_store_begin_write(struct ob_store *store, const char *doing)
@@ -338,6 +351,7 @@ static int follow_epoch(struct ob_store *store, struct ob_table *table, int64_t 
     struct ob_epoch newest, *known = &store->epoch[table->lane];
     int code = ob_schema_newest_epoch(store->db, &store->epoch_statement, table->lane, &newest,
                                       &store->error);
+    ob_sql_done(&store->epoch_statement, store->is_lean);
     if (code != OUTBOX_OK || newest.digits[0] == '\0' || strcmp(newest.digits, known->digits) == 0)
         return code;
     if (known->digits[0] != '\0') {

@@ -38,8 +38,10 @@ struct ob_store {
     sqlite3 *db;
     sqlite3_vfs *vfs;
     bool is_shared; /* the application's connection, see forwarder.h */
+    bool is_lean;   /* no statement is kept, see small_heap there */
     bool has_hook;  /* ours on the connection, which counts the WAL's frames */
-    sqlite3_stmt *kept[OB_STORE_STATEMENTS]; /* each prepared when it is needed first */
+    /* Each prepared when it is needed first, ROLLBACK before each transaction. */
+    sqlite3_stmt *kept[OB_STORE_STATEMENTS];
     sqlite3_stmt *identity_statement, *epoch_statement;
     struct ob_table table[OUTBOX_LANES];
     struct ob_limit limit[OUTBOX_LANES];
@@ -58,7 +60,8 @@ struct ob_store {
 };
 
 /* `payload_max` bounds what a fetch takes into memory on a connection of our own. */
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max);
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_lean,
+                  size_t payload_max);
 void ob_store_close(struct ob_store *store);
 
 /* From now on each call on a connection of our own waits for the write lock some 300 ms. */

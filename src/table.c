@@ -12,11 +12,13 @@
 #include <assert.h>
 #include <string.h>
 
-void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error)
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool is_lean,
+                   struct ob_error *error)
 {
     memset(table, 0, sizeof *table);
     table->db = db;
     table->lane = lane;
+    table->is_lean = is_lean;
     table->error = error;
 }
 
@@ -40,7 +42,7 @@ int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_
 
 void ob_table_done(struct ob_table *table, enum ob_table_sql which)
 {
-    (void)sqlite3_reset(table->kept[which]); /* repeats what the last step said */
+    ob_sql_done(&table->kept[which], table->is_lean);
 }
 
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)

@@ -20,6 +20,7 @@ struct ob_table {
     sqlite3 *db; /* NULL: not open */
     outbox_lane lane;
     struct ob_error *error; /* the owner's */
+    bool is_lean;           /* nothing is kept, see outbox_config.small_heap */
     sqlite3_stmt *kept[OB_TABLE_STATEMENTS];
 
     struct ob_ledger head; /* the tombstone as it was seen last */
@@ -27,11 +28,12 @@ struct ob_table {
 };
 
 /* Prepares nothing yet. `error` gets the particulars of every call that fails. */
-void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error);
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool is_lean,
+                   struct ob_error *error);
 void ob_table_close(struct ob_table *table);
 
 /* One of the texts that are kept prepared, from the first call on; every call that succeeds is followed by
- * one of ob_table_done(), which resets it. */
+ * one of ob_table_done(), which resets it; or frees it where nothing is kept. */
 int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_stmt **statement);
 void ob_table_done(struct ob_table *table, enum ob_table_sql which);
 

@@ -100,15 +100,19 @@ static void on_partly_undone(void *context, int savepoint)
     ob_stage_undo(&box->stage, savepoint);
 }
 
-static void on_release_statements(void *context)
+static void release_statements(outbox *box)
 {
-    outbox *box = context;
     for (int i = 0; i < OB_PUT_STATEMENTS; i++) {
         (void)sqlite3_finalize(box->statement[i]); /* repeats what the last step said */
         box->statement[i] = NULL;
     }
     for (int i = 0; i < OUTBOX_LANES; i++)
         ob_table_close(&box->table[i]);
+}
+
+static void on_release_statements(void *context)
+{
+    release_statements(context);
 }
 
 static void on_outbox_closed(void *context)
@@ -261,8 +265,9 @@ static int prepare_limit(outbox *box, outbox_lane lane)
     sqlite3_stmt *ignored;
     int code = OUTBOX_OK;
     if (!table->db)
-        ob_table_open(table, box->wakeup.db, lane, &box->error);
-    for (size_t i = 0; i < sizeof needed / sizeof needed[0] && code == OUTBOX_OK; i++)
+        ob_table_open(table, box->wakeup.db, lane, box->is_lean, &box->error);
+    for (size_t i = 0; !box->is_lean && i < sizeof needed / sizeof needed[0] && code == OUTBOX_OK;
+         i++)
         code = ob_table_statement(table, needed[i], &ignored);
     return code;
 }
@@ -279,10 +284,10 @@ static int prepare_lane(outbox *box, outbox_lane lane)
     return code;
 }
 
-static sqlite3_stmt *insert_statement(const outbox *box, outbox_lane lane)
+static sqlite3_stmt **insert_statement(outbox *box, outbox_lane lane)
 {
-    return box
-        ->statement[(box->limit[lane].max_bytes > 0 ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane];
+    return &box->statement[(box->limit[lane].max_bytes > 0 ? OB_PUT_MEASURED : OB_PUT_INSERT) +
+                           (int)lane];
 }
 
 static int prepare_touch(outbox *box)
@@ -331,7 +336,7 @@ static int bind_payload(sqlite3_stmt *statement, int index, const outbox_event *
 
 static int bind_event(outbox *box, const outbox_event *event, enum ob_media media)
 {
-    sqlite3_stmt *statement = insert_statement(box, event->lane);
+    sqlite3_stmt *statement = *insert_statement(box, event->lane);
     int64_t now = ob_sql_now(box->vfs);
     int result = bind_text(statement, 1, event->topic);
     if (result == SQLITE_OK)
@@ -416,26 +421,31 @@ static int keep_within_limit(outbox *box, outbox_lane lane, int64_t id)
 static int touch(outbox *box)
 {
     int code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
-    if (code != OUTBOX_SQLITE || sqlite3_errcode(box->wakeup.db) != SQLITE_AUTH)
-        return code;
-    ob_error_clear(&box->error);
-    return OUTBOX_OK;
+    if (code == OUTBOX_SQLITE && sqlite3_errcode(box->wakeup.db) == SQLITE_AUTH) {
+        ob_error_clear(&box->error);
+        code = OUTBOX_OK;
+    }
+    if (box->is_lean)
+        ob_sql_done(&box->statement[OB_PUT_TOUCH], true);
+    return code;
 }
 
 /* Inserts the event into whatever transaction is open, and sees to it that its commit is heard. */
 static int insert(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
 {
     sqlite3 *db = box->wakeup.db;
-    sqlite3_stmt *statement = insert_statement(box, event->lane);
+    sqlite3_stmt **statement = insert_statement(box, event->lane);
     int code = OUTBOX_OK;
     if (!box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
     if (code == OUTBOX_OK)
         code = bind_event(box, event, media);
     if (code == OUTBOX_OK)
-        code = ob_sql_step(statement, NULL, &box->error, "storing the event");
+        code = ob_sql_step(*statement, NULL, &box->error, "storing the event");
     /* The payload is the caller's; leave no pointer to it behind. Cannot fail. */
-    (void)sqlite3_clear_bindings(statement);
+    (void)sqlite3_clear_bindings(*statement);
+    if (box->is_lean) /* else it is reset, unless it is that of a put around this one */
+        ob_sql_done(statement, true);
     if (code != OUTBOX_OK)
         return code;
     if (sqlite3_changes(db) != 1)
@@ -593,6 +603,34 @@ static int put_fire(outbox *box, const outbox_event *event, enum ob_media media)
     return OUTBOX_OK;
 }
 
+static int put_stored(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
+{
+    sqlite3 *db = box->wakeup.db;
+    bool alone = is_alone(db);
+    int code = get_ready(box, event->lane, alone);
+    if (code != OUTBOX_OK)
+        return code;
+    sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
+    code = alone ? insert_alone(box, event, media, id) : insert(box, event, media, id);
+    sqlite3_set_last_insert_rowid(db, rowid);
+    return code;
+}
+
+/* Without statements of its own that outlive it. Inside of another put they would be that one's. */
+static int put_leanly(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
+{
+    if (box->is_putting)
+        return ob_error_set(
+            &box->error, OUTBOX_MISUSE,
+            "a put of this handle runs, and with small_heap none can run inside it");
+    box->is_putting = true;
+    int code =
+        event->fire_and_forget ? put_fire(box, event, media) : put_stored(box, event, media, id);
+    box->is_putting = false;
+    release_statements(box);
+    return code;
+}
+
 int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
                   int64_t *id)
 {
@@ -601,28 +639,18 @@ int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, s
     if (!box)
         return OUTBOX_MISUSE;
     ob_error_clear(&box->error);
-    sqlite3 *db = box->wakeup.db;
-    if (!db)
+    if (!box->wakeup.db)
         return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
     int code = check_event(box, event, &media);
     if (code == OUTBOX_OK)
         code = take_headers(box, event, headers, headers_len);
     if (code == OUTBOX_OK)
         code = end_left_over(box);
-    if (code == OUTBOX_OK && event->fire_and_forget) {
-        code = put_fire(box, event, media);
-        if (code == OUTBOX_OK && id)
-            *id = 0;
-        return code;
-    }
-    bool alone = is_alone(db);
-    if (code == OUTBOX_OK)
-        code = get_ready(box, event->lane, alone);
     if (code != OUTBOX_OK)
         return code;
-    sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
-    code = alone ? insert_alone(box, event, media, &new_id) : insert(box, event, media, &new_id);
-    sqlite3_set_last_insert_rowid(db, rowid);
+    code = box->is_lean             ? put_leanly(box, event, media, &new_id)
+           : event->fire_and_forget ? put_fire(box, event, media)
+                                    : put_stored(box, event, media, &new_id);
     if (code == OUTBOX_OK && id)
         *id = new_id;
     return code;

@@ -13,7 +13,7 @@
 
 #include <outbox/port.h>
 
-/* Statements that a put uses, cached while the connection lives. */
+/* Statements that a put uses, cached while the connection lives, or until its end where none is kept. */
 enum ob_writer_statement {
     OB_PUT_INSERT, /* one for each lane */
     OB_PUT_MEASURED = OB_PUT_INSERT + OUTBOX_LANES,
@@ -28,6 +28,8 @@ struct outbox {
     sqlite3_vfs *vfs;
     size_t payload_max;
     sqlite3_stmt *statement[OB_PUT_STATEMENTS];
+    bool is_lean;    /* none is kept, see small_heap */
+    bool is_putting; /* and a put runs */
 
     /* The open transaction, as far as puts of this handle know it. */
     bool touched;    /* xCommit or xRollback will come */

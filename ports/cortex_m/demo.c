@@ -171,6 +171,7 @@ OWN_FRAME static void open_database(const char *file, outbox_nor_qemu_faults fau
 
 static const outbox_forwarder_config forwarding = {.mode = OUTBOX_BINARY,
                                                    .shared_connection = 1,
+                                                   .small_heap = 1,
                                                    .window = WINDOW,
                                                    .settle_batch = 16,
                                                    .payload_max = 256,
@@ -202,6 +203,7 @@ OWN_FRAME static void start_outbox(void)
     char sentence[200] = "";
     const outbox_config box = {
         .payload_max = 256,
+        .small_heap = 1,
         .limits[OUTBOX_NORMAL] = {.max_events = EVENTS, .when_full = OUTBOX_EVICT_OLDEST},
         .sentence = sentence,
         .sentence_size = 200};

@@ -172,6 +172,7 @@ bool world_open_app(struct world *world)
     outbox_config config = {
         .device = world->name, .sentence = sentence, .sentence_size = sizeof sentence};
     int code = OUTBOX_SQLITE;
+    config.small_heap = world->mode->is_lean;
     if (connect(world)) {
         code = outbox_attach(world->app, &config, &world->box);
         (void)check_code(world, "attach", code, 0);
@@ -310,6 +311,7 @@ static bool init(struct world *world, sqlite3 *db)
     outbox_forwarder_config mine = config;
     char sentence[200] = "";
     mine.shared_connection = world->mode->is_shared;
+    mine.small_heap = world->mode->is_lean;
     port = (outbox_port){.version = 1, .context = world, .now_ms = now_ms, .random = dice};
     size_t size = outbox_forwarder_size(&mine);
     world->memory = malloc(size);
