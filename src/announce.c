@@ -17,7 +17,7 @@
 bool ob_announce_is_due(const struct ob_table *table)
 {
     for (int i = 0; i < OB_OUTCOMES; i++)
-        if (ob_ledger_can_announce(&table->head, (enum ob_outcome)i))
+        if (ob_ledger_can_announce(table->head, (enum ob_outcome)i))
             return true;
     return false;
 }
@@ -72,7 +72,7 @@ static int announce_inside(struct ob_store *store, outbox_lane lane, const char 
 {
     struct ob_table *table = &store->table[lane];
     int code = OUTBOX_OK;
-    *ledger = table->head;
+    *ledger = *table->head;
     for (int i = 0; i < OB_OUTCOMES && code == OUTBOX_OK; i++)
         if (ob_ledger_can_announce(ledger, (enum ob_outcome)i))
             code = put(store, lane, topic, ledger, (enum ob_outcome)i);

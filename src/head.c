@@ -29,7 +29,7 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
     if (lowest.is_known)
         return OUTBOX_OK;
     *broken = !lowest.is_tombstone ||
-              (table->head_is_known && !ob_ledger_follows(&lowest.ledger, &table->head));
+              (table->head_is_known && !ob_ledger_follows(&lowest.ledger, table->head));
     if (!*broken) {
         *head = table->head_is_known ? OB_HEAD_ADVANCED : OB_HEAD_SAME;
         ob_table_adopt(table, &lowest.ledger);
@@ -135,7 +135,7 @@ static int check_written(struct ob_table *table, const struct ob_ledger *ledger)
 /* Runs one mending and writes the tombstone that it leaves. */
 static int transact(struct ob_store *store, struct ob_table *table, mending mend, void *context)
 {
-    struct ob_ledger ledger = table->head;
+    struct ob_ledger ledger = *table->head;
     int code = ob_store_begin_write(store, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
@@ -175,7 +175,7 @@ static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark
 static int remake(struct ob_table *table, struct ob_ledger *ledger)
 {
     int64_t lowest;
-    const struct ob_ledger *known = &table->head;
+    const struct ob_ledger *known = table->head;
     int code = ob_table_number(table, OB_SQL_FIRST_ID, 0, table->head_is_known ? known->id + 1 : 1,
                                &lowest);
     if (code != OUTBOX_OK)
@@ -229,11 +229,10 @@ static int mend_front(struct ob_store *store, struct ob_table *table, void *cont
         code = find_tombstone(table, &found, &mark);
     if (code != OUTBOX_OK)
         return code;
-    bool follows =
-        found && (!table->head_is_known || ob_ledger_follows(&mark.ledger, &table->head));
-    *head = !follows                                                   ? OB_HEAD_REMADE
-            : table->head_is_known && mark.ledger.id != table->head.id ? OB_HEAD_ADVANCED
-                                                                       : OB_HEAD_SAME;
+    bool follows = found && (!table->head_is_known || ob_ledger_follows(&mark.ledger, table->head));
+    *head = !follows                                                    ? OB_HEAD_REMADE
+            : table->head_is_known && mark.ledger.id != table->head->id ? OB_HEAD_ADVANCED
+                                                                        : OB_HEAD_SAME;
     if (found)
         *ledger = mark.ledger;
     else
@@ -269,7 +268,7 @@ static int check_again(struct ob_table *table, struct ob_ledger *ledger)
     int code = ob_table_lowest(table, &lowest);
     if (code == OUTBOX_OK && !lowest.is_known)
         return ob_error_set(table->error, OUTBOX_BUSY, "the head of the outbox has moved");
-    *ledger = table->head;
+    *ledger = *table->head;
     return code;
 }
 
@@ -300,7 +299,7 @@ static int mend_late(struct ob_store *store, struct ob_table *table, void *conte
 {
     const struct passed *passed = context;
     int code = check_again(table, ledger);
-    int64_t from = table->head.id + 1;
+    int64_t from = table->head->id + 1;
     for (uint32_t i = 0; i < passed->count && code == OUTBOX_OK; i++) {
         int64_t id = ob_window_at(passed->window, i)->id;
         if (from < id)

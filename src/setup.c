@@ -247,7 +247,7 @@ static void fill_sending(const outbox_forwarder *f, const struct ob_lane *lane,
 {
     const struct ob_table *table = &f->store.table[lane->number];
     sending->in_flight = lane->window.in_flight;
-    sending->settled_id = table->head_is_known ? table->head.id : 0;
+    sending->settled_id = table->head_is_known ? table->head->id : 0;
     if (lane->flushed_id > sending->settled_id)
         sending->settled_id = lane->flushed_id;
     sending->refused_id = lane->refusal.alone_id;

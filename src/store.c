@@ -116,6 +116,7 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_l
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         store->change[i].is_lean = is_lean;
         ob_table_open(&store->table[i], db, (outbox_lane)i, is_lean, &store->error);
+        store->table[i].head = &store->head[i];
         code = ob_table_probe(&store->table[i]);
     }
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
@@ -311,7 +312,7 @@ static int read_rows(struct ob_table *table, struct ob_fetch *fetch, sqlite3_stm
 {
     unsigned count = 0;
     /* Before the first fetch the caller does not know where the tombstone is. */
-    int64_t after = fetch->after > table->head.id ? fetch->after : table->head.id;
+    int64_t after = fetch->after > table->head->id ? fetch->after : table->head->id;
     ob_sql_bind_number(statement, 1, after);
     ob_sql_bind_number(statement, 2, OUTBOX_ID_MAX);
     ob_sql_bind_number(statement, 3, fetch->limit);
@@ -357,7 +358,7 @@ static int follow_epoch(struct ob_store *store, struct ob_table *table, int64_t 
     if (known->digits[0] != '\0') {
         store->durable_id[table->lane] = 0;
         store->wrote_unsynced = true;
-        if (newest.first <= passed && passed > table->head.id)
+        if (newest.first <= passed && passed > table->head->id)
             *head = OB_HEAD_REMADE;
     } /* else, whoever proves an event proves what was committed before it */
     if (*head == OB_HEAD_SAME)
@@ -422,7 +423,7 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
 static void count_settled(const struct ob_table *table, const struct ob_window *window,
                           uint32_t count, struct ob_ledger *ledger)
 {
-    *ledger = table->head;
+    *ledger = *table->head;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
         ob_ledger_leave(ledger, entry->id,
@@ -430,7 +431,7 @@ static void count_settled(const struct ob_table *table, const struct ob_window *
                                                    : (enum ob_outcome)entry->outcome);
     }
     ledger->id = ob_window_at(window, count - 1)->id;
-    ledger->holes += ledger->id - table->head.id - count;
+    ledger->holes += ledger->id - table->head->id - count;
     assert(ob_ledger_holds(ledger));
 }
 
@@ -462,12 +463,12 @@ static int find_late(struct ob_table *table, const struct ob_window *window, uin
     uint32_t entry = 0;
     bool row = true;
     *late = false;
-    if (id - table->head.id == count)
+    if (id - table->head->id == count)
         return OUTBOX_OK;
     int code = ob_table_statement(table, OB_SQL_IDS, &statement);
     if (code != OUTBOX_OK)
         return code;
-    ob_sql_bind_number(statement, 1, table->head.id);
+    ob_sql_bind_number(statement, 1, table->head->id);
     ob_sql_bind_number(statement, 2, id);
     while (!*late) {
         code = ob_sql_step(statement, &row, table->error, "looking for late events");

@@ -44,6 +44,7 @@ struct ob_store {
     sqlite3_stmt *kept[OB_STORE_STATEMENTS];
     sqlite3_stmt *identity_statement, *epoch_statement;
     struct ob_table table[OUTBOX_LANES];
+    struct ob_ledger head[OUTBOX_LANES];
     struct ob_limit limit[OUTBOX_LANES];
     struct ob_fill fill[OUTBOX_LANES];
     struct ob_change change[OUTBOX_LANES];

@@ -144,7 +144,7 @@ int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct
         return code;
     lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
     lowest->is_known = lowest->is_tombstone && table->head_is_known &&
-                       ob_ledger_equals(&lowest->ledger, &table->head);
+                       ob_ledger_equals(&lowest->ledger, table->head);
     return OUTBOX_OK;
 }
 
@@ -166,7 +166,7 @@ int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
 void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger)
 {
     assert(ob_ledger_holds(ledger));
-    table->head = *ledger;
+    *table->head = *ledger;
     table->head_is_known = true;
 }
 

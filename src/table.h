@@ -23,7 +23,8 @@ struct ob_table {
     bool is_lean;           /* nothing is kept, see outbox_config.small_heap */
     sqlite3_stmt *kept[OB_TABLE_STATEMENTS];
 
-    struct ob_ledger head; /* the tombstone as it was seen last */
+    struct ob_ledger
+        *head; /* the tombstone as it was seen last; NULL: the owner does not remember it */
     bool head_is_known;
 };
 

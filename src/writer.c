@@ -128,6 +128,7 @@ static void on_outbox_closed(void *context)
 void ob_writer_free(outbox *box)
 {
     sqlite3_free(box->stage.bytes);
+    sqlite3_free(box->headers_room);
     sqlite3_free(box);
 }
 
@@ -237,15 +238,20 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
 static int take_headers(outbox *box, const outbox_event *event, const char *joined, size_t len)
 {
     const char *culprit = NULL, *fault = NULL;
+    box->headers = joined;
     box->headers_len = len;
-    if (joined)
-        memcpy(box->headers, joined, len);
     if (event->header_count > 0 && !event->headers)
         return ob_error_set(&box->error, OUTBOX_MISUSE,
                             "headers is NULL and header_count is not 0");
     if (event->header_count > 0 || event->correlation_id || event->causation_id ||
-        event->traceparent)
-        fault = ob_headers_join(event, box->headers, &box->headers_len, &culprit);
+        event->traceparent) {
+        if (!box->headers_room)
+            box->headers_room = sqlite3_malloc(OB_HEADERS_TEXT);
+        if (!box->headers_room)
+            return ob_error_set(&box->error, OUTBOX_NO_MEMORY, "memory ran out");
+        box->headers = box->headers_room;
+        fault = ob_headers_join(event, box->headers_room, &box->headers_len, &culprit);
+    }
     return fault ? ob_error_set(&box->error, OUTBOX_BAD_ATTRIBUTE, "the header '%.40s' %s", culprit,
                                 fault)
                  : OUTBOX_OK;

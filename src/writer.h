@@ -44,8 +44,9 @@ struct outbox {
 
     struct ob_stage stage; /* fire-and-forget events of the open transaction */
 
-    char headers[OB_HEADERS_TEXT]; /* of the event that is put now */
+    const char *headers; /* of the event that is put now */
     size_t headers_len;
+    char *headers_room; /* OB_HEADERS_TEXT bytes, since the first event that had some */
 
     /* A put's own transaction could not be rolled back; SAVEPOINT outbox_put is open still, unless
      * the application has ended it since. */
