@@ -332,8 +332,8 @@ test-current: deps $(UNIT_TESTS) $(CURRENT) ## run the tests of captures on a cu
 
 ARM      := arm-none-eabi-
 BOARDS   := mps2_an500 mps2_an385
-CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=139264
-CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=139264
+CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=26624
+CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=26624
 # What src/without stands in for is left out.
 FIRMWARE_CORE := $(filter-out $(addprefix src/,capture%.c change.c drift.c snapshot.c),$(CORE)) $(WITHOUT)
 FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)

@@ -35,10 +35,10 @@ enum {
     PAGES = 400,
     BATCH_PAGES = 32,
     HEAP = DEMO_HEAP,
-    CACHE_SLOTS = 16,
+    CACHE_SLOTS = 12,
     CACHE_SLOT = PAGE + 168, /* SQLite's header of a cached page, on 32 bits */
-    FORWARDER = 18 * 1024 + 64,
-    LINK = 3 * 1024,
+    FORWARDER = 11392,
+    LINK = 1792,
     WINDOW = 8,
     /* Both together, and the outbox's own 16 pages, fit into PAGES: some 25 readings or 5 events a page. */
     READINGS = 2000,
@@ -165,7 +165,7 @@ OWN_FRAME static void open_database(const char *file, outbox_nor_qemu_faults fau
         die("opening the database", demo.db ? sqlite3_errmsg(demo.db) : "no memory");
     /* Each of them is needed: see flash_vfs.h. */
     run("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = EXTRA; PRAGMA cache_spill = OFF");
-    run("PRAGMA cache_size = 12");
+    run("PRAGMA cache_size = 6");
     run("CREATE TABLE IF NOT EXISTS reading(n INTEGER PRIMARY KEY, celsius REAL)");
 }
 
@@ -175,7 +175,7 @@ static const outbox_forwarder_config forwarding = {.mode = OUTBOX_BINARY,
                                                    .window = WINDOW,
                                                    .settle_batch = 16,
                                                    .payload_max = 256,
-                                                   .buffer_size = 4096,
+                                                   .buffer_size = 2048,
                                                    .foreign_check_ms = OUTBOX_NEVER,
                                                    .backoff_max_ms = 5000,
                                                    .announce_topic = "plant/7/dropped"};
@@ -254,32 +254,31 @@ static bool put(const char *payload)
            says_why("putting an event", outbox_errmsg(demo.box));
 }
 
-/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces. */
-static bool forget_old_readings(uint32_t number, uint32_t *oldest)
+/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces. Apart from
+ * the reading: each page that a transaction changes is in memory twice until it ends. */
+OWN_FRAME static void forget_old_readings(uint32_t number)
 {
     char sql[60];
     if (number <= READINGS || number % READINGS_PIECE != 0)
-        return true;
-    const uint32_t keep = number - READINGS + 1, piece = *oldest + 2 * READINGS_PIECE;
-    *oldest = piece < keep ? piece : keep;
-    sqlite3_snprintf((int)sizeof sql, sql, "DELETE FROM reading WHERE n < %u", (unsigned)*oldest);
-    return try_to(sql);
+        return;
+    const uint32_t keep = number - READINGS + 1, piece = demo.oldest + 2 * READINGS_PIECE;
+    const uint32_t oldest = piece < keep ? piece : keep;
+    sqlite3_snprintf((int)sizeof sql, sql, "DELETE FROM reading WHERE n < %u", (unsigned)oldest);
+    if (try_to(sql))
+        demo.oldest = oldest;
 }
 
 /* All of it or nothing. */
 OWN_FRAME static bool store_reading(uint32_t number)
 {
-    uint32_t oldest = demo.oldest;
     char payload[101], sql[80];
     const unsigned tenths = 200 + outbox_random_number(NULL) % 50;
     sqlite3_snprintf((int)sizeof sql, sql, "INSERT INTO reading VALUES(%u, %u.%u)",
                      (unsigned)number, tenths / 10, tenths % 10);
     sqlite3_snprintf((int)sizeof payload, payload, "{\"n\":%u,\"celsius\":%u.%u}", (unsigned)number,
                      tenths / 10, tenths % 10);
-    if (try_to("BEGIN IMMEDIATE") && try_to(sql) && put(payload) &&
-        forget_old_readings(number, &oldest) && try_to("COMMIT")) {
+    if (try_to("BEGIN IMMEDIATE") && try_to(sql) && put(payload) && try_to("COMMIT")) {
         demo.is_failing = false;
-        demo.oldest = oldest;
         return true;
     }
     if (!sqlite3_get_autocommit(demo.db))
@@ -304,7 +303,8 @@ static void sample(uint32_t events, uint32_t pause_ms)
     while (events == 0 || stored < events) {
         if ((int32_t)(outbox_clock_ms(NULL) - next_reading) >= 0) {
             next_reading += pause_ms;
-            stored += store_reading(stored + 1);
+            if (store_reading(stored + 1))
+                forget_old_readings(++stored);
         }
         step();
     }
@@ -356,9 +356,9 @@ OWN_FRAME static void print_use(void)
     print("demo: %lld accepted, %lld pending, %lld delivered, %lld evicted\n", counts.accepted,
           counts.pending, counts.delivered, counts.evicted);
     print("demo: stack %u, heap %u of %u, cache %d of %d slots and %d bytes of heap\n",
-          (unsigned)outbox_stack_used(), (unsigned)use.reach, (unsigned)use.size, cache_most,
+          (unsigned)outbox_stack_used(), (unsigned)use.most, (unsigned)use.size, cache_most,
           CACHE_SLOTS, spilled_most);
-    print("demo: heap at most %u in use; refused %u times\n", (unsigned)use.most, use.refused);
+    print("demo: memory was refused %u times\n", use.refused);
     print_heap();
     print("demo: flash: %llu bytes programmed, %u erases, %u pages, %u to %u erases per sector\n",
           flash.bytes_programmed, (unsigned)flash.erases, (unsigned)flash.pages_mapped,

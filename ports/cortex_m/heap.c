@@ -22,7 +22,7 @@ static struct {
     uint32_t *word;
     uint32_t end; /* behind the last block */
     uint32_t free;
-    size_t now, most, reach;
+    size_t now, most;
     unsigned refused;
 } heap;
 
@@ -97,8 +97,6 @@ static void note_use(uint32_t at, uint32_t words, size_t before)
     heap.now += (size_t)words * WORD - before;
     if (heap.now > heap.most)
         heap.most = heap.now;
-    if ((size_t)(at + words - 1) * WORD > heap.reach)
-        heap.reach = (size_t)(at + words - 1) * WORD;
 }
 
 /* ---- What SQLite calls ------------------------------------------------------------------------------- */
@@ -171,7 +169,7 @@ static int round_up(int bytes)
 static int begin(void *context)
 {
     (void)context;
-    heap.now = heap.most = heap.reach = 0;
+    heap.now = heap.most = 0;
     heap.refused = 0;
     heap.free = 0;
     set_free(1, heap.end - 1);
@@ -207,6 +205,5 @@ void outbox_heap_used(outbox_heap_use *use)
     *use = (outbox_heap_use){.size = heap.end > 0 ? (size_t)(heap.end - 1) * WORD : 0,
                              .now = heap.now,
                              .most = heap.most,
-                             .reach = heap.reach,
                              .refused = heap.refused};
 }

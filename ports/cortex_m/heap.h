@@ -21,7 +21,6 @@ int outbox_heap_give(void *memory, size_t size);
 typedef struct outbox_heap_use {
     size_t size;      /* that blocks can take, their four bytes each included */
     size_t now, most; /* what they take; the most that they ever took */
-    size_t reach; /* the highest that a block ever ended: with so much it would have done, too */
     unsigned refused; /* so often there was none large enough */
 } outbox_heap_use;
 
