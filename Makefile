@@ -56,7 +56,7 @@ HEADERS   := $(wildcard include/outbox/*.h)
 CORE      := $(wildcard src/*.c)
 WITHOUT   := $(wildcard src/without/*.c)
 PORT      := $(wildcard ports/linux/*.c)
-FLASH     := $(wildcard ports/cortex_m/flash_*.c)
+FLASH     := $(wildcard ports/cortex_m/flash_*.c) ports/cortex_m/heap.c
 BOARD     := $(filter-out $(FLASH),$(wildcard ports/cortex_m/*.c))
 CLI       := $(wildcard src/cli/*.c)
 EXTENSION := $(wildcard src/extension/*.c)
@@ -201,7 +201,7 @@ test-amalgamation: deps all $(AMALGAMATED_TESTS) $(AMALGAMATION)/without.o ## ru
 # They need SQLite as the firmware has it, so it is built for this machine in the same way.
 
 FLASH_TESTS := $(call programs,$(wildcard tests/firmware/test_*.c) tests/firmware/sweep.c)
-FLASH_RUNS  := $(if $(findstring thread,$(SANITIZE)),,$(filter %/test_flash,$(FLASH_TESTS)) \
+FLASH_RUNS  := $(if $(findstring thread,$(SANITIZE)),,$(filter-out %/sweep,$(FLASH_TESTS)) \
                $(wildcard tests/firmware/test_*.sh))
 FLASH_SQLITE := $(BUILD)/firmware/sqlite
 SQLITE_OPTIONS := $(addprefix -D,$(shell sed -n '/^SQLITE_/p' ports/cortex_m/sqlite/options))
@@ -332,8 +332,8 @@ test-current: deps $(UNIT_TESTS) $(CURRENT) ## run the tests of captures on a cu
 
 ARM      := arm-none-eabi-
 BOARDS   := mps2_an500 mps2_an385
-CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=139264
-CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=139264
+CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=26624
+CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=26624
 # What src/without stands in for is left out.
 FIRMWARE_CORE := $(filter-out $(addprefix src/,capture%.c change.c drift.c snapshot.c),$(CORE)) $(WITHOUT)
 FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)
@@ -341,7 +341,7 @@ FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)
 LIBC     ?= newlib
 IMAGES   := $(BUILD)/firmware$(if $(filter picolibc,$(LIBC)),/picolibc)
 SPECS    := $(if $(filter picolibc,$(LIBC)),picolibc,nano).specs
-FIRMWARE_FLAGS = -Os -g -ffunction-sections -fdata-sections -fno-common -fstack-usage --specs=$(SPECS)
+FIRMWARE_FLAGS = -Os -g -fconserve-stack -ffunction-sections -fdata-sections -fno-common -fstack-usage --specs=$(SPECS)
 # newlib's headers declare what -Wundef and -Wconversion would complain of.
 FIRMWARE_WARNINGS := $(filter-out -Wundef -Wconversion -Wsign-conversion,$(WARNINGS))
 
@@ -384,7 +384,7 @@ GCC_OF_cortex-m3 := $(ARM)gcc $(CORE_OF_mps2_an385) --specs=nano.specs
 GCC_OF_cortex-m7 := $(ARM)gcc $(CORE_OF_mps2_an500) --specs=nano.specs
 GCC_OF_armhf     := arm-linux-gnueabihf-gcc
 GCC_OF_arm64     := aarch64-linux-gnu-gcc
-SIZE_FLAGS       := -std=c11 -Os -DNDEBUG -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su
+SIZE_FLAGS       := -std=c11 -Os -fconserve-stack -DNDEBUG -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su
 SIZES            := $(BUILD)/size
 
 define target_rules

@@ -17,7 +17,7 @@
 bool ob_announce_is_due(const struct ob_table *table)
 {
     for (int i = 0; i < OB_OUTCOMES; i++)
-        if (ob_ledger_can_announce(&table->head, (enum ob_outcome)i))
+        if (ob_ledger_can_announce(table->head, (enum ob_outcome)i))
             return true;
     return false;
 }
@@ -50,7 +50,7 @@ static int put(struct ob_store *store, outbox_lane lane, const char *topic,
                      "{\"reason\":\"%s\",\"count\":%lld,\"from\":%lld,\"to\":%lld}",
                      ob_outcome_name(outcome), (long long)drops->count, (long long)drops->from,
                      (long long)drops->to);
-    int code = ob_sql_prepare(store->db, ob_lane_sql(lane, OB_SQL_PUT), &statement, &store->error);
+    int code = ob_lane_prepare(store->db, lane, ob_lane_sql(OB_SQL_PUT), &statement, &store->error);
     if (code == OUTBOX_OK)
         code = bind(store, statement, topic, data);
     if (code == OUTBOX_OK)
@@ -68,16 +68,16 @@ static int put(struct ob_store *store, outbox_lane lane, const char *topic,
 }
 
 static int announce_inside(struct ob_store *store, outbox_lane lane, const char *topic,
-                           struct ob_ledger *ledger, char text[OB_LEDGER_TEXT])
+                           struct ob_ledger *ledger)
 {
     struct ob_table *table = &store->table[lane];
     int code = OUTBOX_OK;
-    *ledger = table->head;
+    *ledger = *table->head;
     for (int i = 0; i < OB_OUTCOMES && code == OUTBOX_OK; i++)
         if (ob_ledger_can_announce(ledger, (enum ob_outcome)i))
             code = put(store, lane, topic, ledger, (enum ob_outcome)i);
     if (code == OUTBOX_OK)
-        code = ob_table_entomb(table, ledger, text);
+        code = ob_table_entomb(table, ledger);
     return code == OUTBOX_OK ? ob_store_commit(store, "committing an announcement") : code;
 }
 
@@ -85,7 +85,6 @@ int ob_announce(struct ob_store *store, outbox_lane lane, const char *topic, enu
 {
     struct ob_table *table = &store->table[lane];
     struct ob_ledger ledger;
-    char text[OB_LEDGER_TEXT];
     bool broken = false, wrote = false;
     *head = OB_HEAD_SAME;
     int code = ob_store_begin_write(store, "opening an announcement");
@@ -94,13 +93,13 @@ int ob_announce(struct ob_store *store, outbox_lane lane, const char *topic, enu
     code = ob_head_check(table, head, &broken);
     if (code == OUTBOX_OK && !broken && *head == OB_HEAD_SAME) {
         wrote = true;
-        code = announce_inside(store, lane, topic, &ledger, text);
+        code = announce_inside(store, lane, topic, &ledger);
     }
     bool committed = wrote && code == OUTBOX_OK && sqlite3_get_autocommit(store->db);
     ob_store_rollback(store);
     if (wrote)
         store->wrote_unsynced = true; /* also where the commit failed: it may have happened */
     if (committed)
-        ob_table_adopt(table, &ledger, text);
+        ob_table_adopt(table, &ledger);
     return code; /* a broken head is looked into by the next fetch */
 }

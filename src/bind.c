@@ -45,8 +45,8 @@ static int find_last(outbox *box, int64_t last[OUTBOX_LANES])
 {
     int code = OUTBOX_OK;
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
-        code = ob_sql_number(box->wakeup.db, ob_lane_sql((outbox_lane)i, OB_SQL_LAST_PENDING),
-                             OUTBOX_ID_MAX, 0, 0, &last[i], &box->error);
+        code = ob_lane_number(box->wakeup.db, (outbox_lane)i, ob_lane_sql(OB_SQL_LAST_PENDING),
+                              OUTBOX_ID_MAX, 0, 0, &last[i], &box->error);
     return code;
 }
 

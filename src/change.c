@@ -385,14 +385,9 @@ static int find_values(struct ob_change *change, struct ob_error *error)
 static int open_change(struct ob_change *change, sqlite3 *db, outbox_lane lane, bool *found,
                        struct ob_error *error)
 {
-    static const char *const sql[OUTBOX_LANES] = {
-#define ROW(table)                                                                                 \
-    "SELECT s.text, e.* FROM main." table                                                          \
-    " AS e JOIN main.outbox_shape AS s ON s.shape = e.payload WHERE e.id = ?1"
-        [OUTBOX_NORMAL] = ROW("outbox_event"),
-        [OUTBOX_URGENT] = ROW("outbox_urgent"),
-#undef ROW
-    };
+    static const char sql[] =
+        "SELECT s.text, e.* FROM main.{table} AS e JOIN main.outbox_shape AS s"
+        " ON s.shape = e.payload WHERE e.id = ?1";
     int64_t tables = 1;
     int code = OUTBOX_OK;
     if (!change->statement)
@@ -400,7 +395,7 @@ static int open_change(struct ob_change *change, sqlite3 *db, outbox_lane lane, 
             ob_sql_number(db, "SELECT count(*) FROM main.sqlite_master WHERE name = 'outbox_shape'",
                           0, 0, 0, &tables, error);
     *found = tables > 0;
-    return code == OUTBOX_OK && *found ? ob_sql_prepare(db, sql[lane], &change->statement, error)
+    return code == OUTBOX_OK && *found ? ob_lane_prepare(db, lane, sql, &change->statement, error)
                                        : code;
 }
 
@@ -467,17 +462,13 @@ int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
         ob_sql_bind_number(change->statement, 1, row->id);
         code = ob_sql_step(change->statement, &is_row, error, "reading a change");
     }
-    if (code == OUTBOX_SQLITE) { /* the table of shapes may be gone: looked for by the next call */
-        (void)sqlite3_finalize(change->statement); /* repeats what step said */
-        change->statement = NULL;
-    }
-    if (code != OUTBOX_OK)
-        return code;
-    if (!is_row)
-        return ob_error_set(error, OUTBOX_BAD_PAYLOAD, "event %lld names no shape there is",
-                            (long long)row->id);
-    code = render_row(change, row, device, group, event, error);
-    (void)sqlite3_reset(change->statement); /* repeats what step said */
+    /* The table of shapes may be gone: looked for by the next call. */
+    const bool is_lost = code == OUTBOX_SQLITE;
+    if (code == OUTBOX_OK)
+        code = is_row ? render_row(change, row, device, group, event, error)
+                      : ob_error_set(error, OUTBOX_BAD_PAYLOAD,
+                                     "event %lld names no shape there is", (long long)row->id);
+    ob_sql_done(&change->statement, change->is_lean || is_lost);
     return code;
 }
 
@@ -486,7 +477,7 @@ void ob_change_close(struct ob_change *change)
     (void)sqlite3_finalize(change->statement); /* repeats what the last step said */
     sqlite3_free(change->place);
     sqlite3_free(change->text);
-    memset(change, 0, sizeof *change);
+    *change = (struct ob_change){.is_lean = change->is_lean};
 }
 
 /* ---- Dead letters ---------------------------------------------------------------------------- */
@@ -568,12 +559,10 @@ static int store_values(sqlite3 *db, const struct ob_change *change, sqlite3_stm
 /* A row whose shape is not there, or cannot be read. Its values must not vanish with it. */
 static int keep_values(sqlite3 *db, outbox_lane lane, sqlite3_stmt *dead, struct ob_error *error)
 {
-    static const char *const sql[OUTBOX_LANES] = {
-        [OUTBOX_NORMAL] = "SELECT NULL, * FROM main.outbox_event WHERE id = ?1",
-        [OUTBOX_URGENT] = "SELECT NULL, * FROM main.outbox_urgent WHERE id = ?1"};
     struct ob_change change = {0};
     bool row = false;
-    int code = ob_sql_prepare(db, sql[lane], &change.statement, error);
+    int code = ob_lane_prepare(db, lane, "SELECT NULL, * FROM main.{table} WHERE id = ?1",
+                               &change.statement, error);
     if (code == OUTBOX_OK) {
         ob_sql_bind_number(change.statement, 1, sqlite3_column_int64(dead, 1));
         code = ob_sql_step(change.statement, &row, error, "reading a change");

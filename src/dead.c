@@ -22,15 +22,12 @@ static const char find_sql[] =
     " headers"
     " FROM main.outbox_dead WHERE number = ?1";
 
-static const char *const copy_sql[OUTBOX_LANES] = {
-#define COPY(table)                                                                                \
-    "UPDATE main." table " SET (payload, created, keep_last, expires) ="                           \
-    " (SELECT payload, created, keep_last, ?3 FROM main.outbox_dead WHERE number = ?1)"            \
-    " WHERE id = ?2"
-    [OUTBOX_NORMAL] = COPY("outbox_event"),
-    [OUTBOX_URGENT] = COPY("outbox_urgent"),
-#undef COPY
-};
+static const char copy_sql[] =
+    "UPDATE main.{table} SET (payload, created, keep_last, expires) ="
+    " (SELECT payload, created, keep_last, ?3 FROM main.outbox_dead WHERE number = ?1)"
+    " WHERE id = ?2";
+
+static const char delete_sql[] = "DELETE FROM main.outbox_dead WHERE number = ?1";
 
 static struct ob_value stored_value(sqlite3_stmt *statement, int index)
 {
@@ -106,10 +103,11 @@ static int64_t renew_expiry(const outbox *box, int64_t expires)
 
 /* ---- Requeue --------------------------------------------------------------------------------- */
 
-static int run_requeue(outbox *box, const char *sql, int64_t number, int64_t id, int64_t expires)
+static int run_requeue(outbox *box, outbox_lane lane, const char *sql, int64_t number, int64_t id,
+                       int64_t expires)
 {
     sqlite3_stmt *statement = NULL;
-    int code = ob_sql_prepare(box->wakeup.db, sql, &statement, &box->error);
+    int code = ob_lane_prepare(box->wakeup.db, lane, sql, &statement, &box->error);
     if (code != OUTBOX_OK)
         return code;
     int parameters = sqlite3_bind_parameter_count(statement);
@@ -150,7 +148,7 @@ static int requeue_row(outbox *box, sqlite3_stmt *statement, int64_t number, int
     if (code == OUTBOX_OK)
         code = put_again(box, &row, lane, id);
     return code == OUTBOX_OK
-               ? run_requeue(box, copy_sql[lane], number, *id, renew_expiry(box, row.expires))
+               ? run_requeue(box, lane, copy_sql, number, *id, renew_expiry(box, row.expires))
                : code;
 }
 
@@ -175,7 +173,7 @@ static int requeue_inside(outbox *box, int64_t number, int64_t *id)
         code = found ? requeue_row(box, statement, number, id) : is_missing(box, number);
     (void)sqlite3_finalize(statement); /* only read from; a failed step was seen */
     if (code == OUTBOX_OK)
-        code = run_requeue(box, "DELETE FROM main.outbox_dead WHERE number = ?1", number, 0, 0);
+        code = run_requeue(box, OUTBOX_NORMAL, delete_sql, number, 0, 0);
     return code;
 }
 
@@ -210,7 +208,7 @@ static int purge_inside(outbox *box, int64_t number)
     if (number == 0)
         return ob_sql_run(box->wakeup.db, "DELETE FROM main.outbox_dead", &box->error,
                           "purging the dead letters");
-    int code = run_requeue(box, "DELETE FROM main.outbox_dead WHERE number = ?1", number, 0, 0);
+    int code = run_requeue(box, OUTBOX_NORMAL, delete_sql, number, 0, 0);
     return code == OUTBOX_OK && sqlite3_changes(box->wakeup.db) == 0 ? is_missing(box, number)
                                                                      : code;
 }

@@ -26,15 +26,12 @@ static int look_at_captures(struct ob_store *store, struct ob_error *drift)
 
 static int look(outbox_forwarder *f, int64_t *version, struct ob_error *drift)
 {
-    sqlite3_stmt *statement = f->store.statement[OB_SQL_SCHEMA_VERSION];
-    bool row = false;
     int code = ob_store_end_left_over(&f->store);
     if (code == OUTBOX_OK)
-        code = ob_sql_step(statement, &row, &f->store.error, "reading the schema's version");
+        code = ob_store_number(&f->store, OB_SQL_SCHEMA_VERSION, "reading the schema's version",
+                               version);
     if (code != OUTBOX_OK)
         return code;
-    *version = sqlite3_column_int64(statement, 0);
-    (void)sqlite3_reset(statement); /* repeats what step said */
     if (*version == f->schema_version)
         return OUTBOX_OK;
     enum ob_schema_found ignored;

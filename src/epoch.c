@@ -20,12 +20,12 @@ static int find_first(outbox *box, outbox_lane lane, int64_t *first)
     sqlite3 *db = box->wakeup.db;
     int64_t lowest, last;
     int code =
-        ob_sql_number(db, ob_lane_sql(lane, OB_SQL_LOWEST_ID), 0, 0, 0, &lowest, &box->error);
+        ob_lane_number(db, lane, ob_lane_sql(OB_SQL_LOWEST_ID), 0, 0, 0, &lowest, &box->error);
     if (lowest < 0 || lowest > OUTBOX_ID_MAX)
         lowest = 0;
     if (code == OUTBOX_OK)
-        code = ob_sql_number(db, ob_lane_sql(lane, OB_SQL_LAST_PENDING), OUTBOX_ID_MAX, 0, lowest,
-                             &last, &box->error);
+        code = ob_lane_number(db, lane, ob_lane_sql(OB_SQL_LAST_PENDING), OUTBOX_ID_MAX, 0, lowest,
+                              &last, &box->error);
     *first = code == OUTBOX_OK ? last + 1 : 0;
     return code;
 }

@@ -14,7 +14,7 @@ static int adopt_moved(struct ob_table *table)
     struct ob_lowest lowest;
     int code = ob_table_lowest(table, &lowest);
     if (code == OUTBOX_OK && lowest.is_tombstone)
-        ob_table_adopt(table, &lowest.ledger, lowest.text);
+        ob_table_adopt(table, &lowest.ledger);
     return code;
 }
 
@@ -43,7 +43,7 @@ static int look_whether_within(struct ob_store *store, struct ob_table *table, b
     if (limit->max_bytes > 0 || !table->head_is_known)
         return OUTBOX_OK;
     int code = ob_table_number(table, OB_SQL_LAST_PENDING, OUTBOX_ID_MAX, 0, &last);
-    *within = code == OUTBOX_OK && last - table->head.id <= limit->max_events;
+    *within = code == OUTBOX_OK && last - table->head->id <= limit->max_events;
     return code;
 }
 

@@ -36,6 +36,7 @@ static bool identify(struct taking *taking, int64_t id)
         return true;
     taking->code = ob_schema_identity(store->db, &store->identity_statement, taking->lane->number,
                                       id, identity, &store->error);
+    ob_sql_done(&store->identity_statement, store->is_lean);
     taking->identified = taking->code == OUTBOX_OK;
     if (taking->identified && before.device[0] &&
         (strcmp(before.device, identity->device) != 0 ||
@@ -180,17 +181,13 @@ static int find_group(struct taking *taking, int64_t id)
 {
     struct ob_lane *lane = taking->lane;
     struct ob_table *table = &taking->f->store.table[lane->number];
-    sqlite3_stmt *largest = table->statement[OB_SQL_LARGEST];
     int64_t last;
-    bool row = false;
     if (id >= lane->group.first && id <= lane->group.last)
         return OUTBOX_OK;
-    int code = ob_sql_step(largest, &row, &taking->f->store.error, "reading the largest id");
-    if (!row)
+    int code = ob_table_largest(table, &last);
+    if (code != OUTBOX_OK)
         return code;
-    last = sqlite3_column_int64(largest, 0);
-    (void)sqlite3_reset(largest); /* repeats what step said */
-    if (last > OUTBOX_ID_MAX)     /* it is moved away, and all to come would be of this group */
+    if (last > OUTBOX_ID_MAX) /* it is moved away, and all to come would be of this group */
         code = ob_table_number(table, OB_SQL_LAST_PENDING, OUTBOX_ID_MAX, id, &last);
     if (code == OUTBOX_OK)
         lane->group = (struct ob_group){id, last};

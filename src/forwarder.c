@@ -302,7 +302,7 @@ void outbox_forwarder_flush(outbox_forwarder *f, const int64_t last[OUTBOX_LANES
     for (int i = 0; i < OUTBOX_LANES; i++) {
         struct ob_lane *lane = &f->lane[i];
         const struct ob_table *table = &f->store.table[i];
-        if (last[i] > lane->flush_id && (!table->head_is_known || last[i] > table->head.id))
+        if (last[i] > lane->flush_id && (!table->head_is_known || last[i] > table->head->id))
             lane->flush_id = last[i];
     }
 }

@@ -26,13 +26,13 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
     int code = ob_table_lowest(table, &lowest);
     if (code != OUTBOX_OK)
         return code;
-    if (table->head_is_known && lowest.is_known_text && lowest.id == table->head.id)
+    if (lowest.is_known)
         return OUTBOX_OK;
     *broken = !lowest.is_tombstone ||
-              (table->head_is_known && !ob_ledger_follows(&lowest.ledger, &table->head));
+              (table->head_is_known && !ob_ledger_follows(&lowest.ledger, table->head));
     if (!*broken) {
         *head = table->head_is_known ? OB_HEAD_ADVANCED : OB_HEAD_SAME;
-        ob_table_adopt(table, &lowest.ledger, lowest.text);
+        ob_table_adopt(table, &lowest.ledger);
     }
     return OUTBOX_OK;
 }
@@ -42,18 +42,24 @@ int ob_head_check(struct ob_table *table, enum ob_head *head, bool *broken)
 int ob_head_bury(struct ob_store *store, struct ob_table *table, int64_t from, int64_t to,
                  const char *reason, int64_t *moved)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_BURY];
+    sqlite3_stmt *statement;
     *moved = 0;
+    int code = ob_table_statement(table, OB_SQL_BURY, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, from);
     ob_sql_bind_number(statement, 2, to);
     ob_sql_bind_number(statement, 4, ob_sql_now(store->vfs));
     int bound = sqlite3_bind_text(statement, 3, reason, -1, SQLITE_STATIC);
-    if (bound != SQLITE_OK)
+    if (bound != SQLITE_OK) {
+        ob_table_done(table, OB_SQL_BURY);
         return ob_error_sqlite(&store->error, store->db, bound, "binding a dead letter");
+    }
     /* Also one that is too large to be fetched must be able to leave. */
     int limit = sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, store->is_shared ? -1 : INT_MAX);
-    int code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
+    code = ob_sql_step(statement, NULL, &store->error, "writing dead letters");
     (void)sqlite3_clear_bindings(statement); /* the reason is the caller's; cannot fail */
+    ob_table_done(table, OB_SQL_BURY);
     if (code == OUTBOX_OK)
         *moved = sqlite3_changes(store->db);
     if (code == OUTBOX_OK && *moved > 0)
@@ -117,11 +123,11 @@ static int is_damaged(struct ob_table *table, const char *how)
 
 /* Whether the tombstone is now where everybody will look for it. In a tree whose ids do not go up a
  * row is stored where nobody finds it, and one mending would follow the other for ever. */
-static int check_written(struct ob_table *table, int64_t id, const char *text)
+static int check_written(struct ob_table *table, const struct ob_ledger *ledger)
 {
     struct ob_lowest lowest;
     int code = ob_table_lowest(table, &lowest);
-    if (code == OUTBOX_OK && (lowest.id != id || strcmp(lowest.text, text) != 0))
+    if (code == OUTBOX_OK && !(lowest.is_tombstone && ob_ledger_equals(&lowest.ledger, ledger)))
         return is_damaged(table, "its tombstone cannot be written");
     return code;
 }
@@ -129,21 +135,20 @@ static int check_written(struct ob_table *table, int64_t id, const char *text)
 /* Runs one mending and writes the tombstone that it leaves. */
 static int transact(struct ob_store *store, struct ob_table *table, mending mend, void *context)
 {
-    struct ob_ledger ledger = table->head;
-    char text[OB_LEDGER_TEXT];
+    struct ob_ledger ledger = *table->head;
     int code = ob_store_begin_write(store, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
     code = mend(store, table, context, &ledger);
     if (code == OUTBOX_OK)
-        code = ob_table_entomb(table, &ledger, text);
+        code = ob_table_entomb(table, &ledger);
     if (code == OUTBOX_OK)
-        code = check_written(table, ledger.id, text);
+        code = check_written(table, &ledger);
     if (code == OUTBOX_OK)
         code = ob_store_commit(store, "committing");
     ob_store_rollback(store);
     if (code == OUTBOX_OK)
-        ob_table_adopt(table, &ledger, text);
+        ob_table_adopt(table, &ledger);
     else
         store->wrote_unsynced = true; /* a commit that failed may have happened all the same */
     return code;
@@ -155,8 +160,8 @@ static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark
 {
     sqlite3_stmt *statement = NULL;
     memset(mark, 0, sizeof *mark);
-    int code = ob_sql_prepare(table->db, ob_lane_sql(table->lane, OB_SQL_FIRST_MARK), &statement,
-                              table->error);
+    int code = ob_lane_prepare(table->db, table->lane, ob_lane_sql(OB_SQL_FIRST_MARK), &statement,
+                               table->error);
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(statement, found, table->error, "looking for the tombstone");
@@ -170,8 +175,8 @@ static int find_mark(struct ob_table *table, bool *found, struct ob_lowest *mark
 static int remake(struct ob_table *table, struct ob_ledger *ledger)
 {
     int64_t lowest;
-    struct ob_ledger known = table->head;
-    int code = ob_table_number(table, OB_SQL_FIRST_ID, 0, table->head_is_known ? known.id + 1 : 1,
+    const struct ob_ledger *known = table->head;
+    int code = ob_table_number(table, OB_SQL_FIRST_ID, 0, table->head_is_known ? known->id + 1 : 1,
                                &lowest);
     if (code != OUTBOX_OK)
         return code;
@@ -179,8 +184,8 @@ static int remake(struct ob_table *table, struct ob_ledger *ledger)
         return is_damaged(table, "its ids do not go up");
     ob_ledger_start(ledger, lowest > OUTBOX_ID_MAX ? 0 : lowest - 1);
     if (table->head_is_known) {
-        memcpy(ledger->count, known.count, sizeof ledger->count);
-        memcpy(ledger->extra, known.extra, sizeof ledger->extra);
+        memcpy(ledger->count, known->count, sizeof ledger->count);
+        memcpy(ledger->extra, known->extra, sizeof ledger->extra);
         ledger->base = ledger->id - ob_ledger_total(ledger);
     }
     return OUTBOX_OK;
@@ -224,11 +229,10 @@ static int mend_front(struct ob_store *store, struct ob_table *table, void *cont
         code = find_tombstone(table, &found, &mark);
     if (code != OUTBOX_OK)
         return code;
-    bool follows =
-        found && (!table->head_is_known || ob_ledger_follows(&mark.ledger, &table->head));
-    *head = !follows                                                   ? OB_HEAD_REMADE
-            : table->head_is_known && mark.ledger.id != table->head.id ? OB_HEAD_ADVANCED
-                                                                       : OB_HEAD_SAME;
+    bool follows = found && (!table->head_is_known || ob_ledger_follows(&mark.ledger, table->head));
+    *head = !follows                                                    ? OB_HEAD_REMADE
+            : table->head_is_known && mark.ledger.id != table->head->id ? OB_HEAD_ADVANCED
+                                                                        : OB_HEAD_SAME;
     if (found)
         *ledger = mark.ledger;
     else
@@ -262,9 +266,9 @@ static int check_again(struct ob_table *table, struct ob_ledger *ledger)
 {
     struct ob_lowest lowest;
     int code = ob_table_lowest(table, &lowest);
-    if (code == OUTBOX_OK && (!lowest.is_known_text || lowest.id != table->head.id))
+    if (code == OUTBOX_OK && !lowest.is_known)
         return ob_error_set(table->error, OUTBOX_BUSY, "the head of the outbox has moved");
-    *ledger = table->head;
+    *ledger = *table->head;
     return code;
 }
 
@@ -295,7 +299,7 @@ static int mend_late(struct ob_store *store, struct ob_table *table, void *conte
 {
     const struct passed *passed = context;
     int code = check_again(table, ledger);
-    int64_t from = table->head.id + 1;
+    int64_t from = table->head->id + 1;
     for (uint32_t i = 0; i < passed->count && code == OUTBOX_OK; i++) {
         int64_t id = ob_window_at(passed->window, i)->id;
         if (from < id)

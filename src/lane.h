@@ -2,13 +2,16 @@
  *
  * lane.h - the two lanes, their tables, and the SQL that works on one of them.
  *
- * Both tables are alike, and all code works on one at a time. What differs is the name in the SQL,
- * so each text exists twice, made by one macro at compile time. Nothing is kept here.
+ * Both tables are alike, and all code works on one at a time. What differs is the name in the SQL.
+ * So a text exists once, with {table} and {lane} in the places of the names. Nothing is kept here.
  */
 #ifndef OB_LANE_H
 #define OB_LANE_H
 
-#include <outbox/outbox.h>
+#include "error.h"
+
+#include <sqlite3.h>
+#include <stdint.h>
 
 /* Those up to OB_TABLE_STATEMENTS are prepared once and kept, the others when they are needed. */
 enum ob_table_sql {
@@ -47,7 +50,18 @@ enum ob_table_sql {
 /* Stands in the SQL that adds up bytes for those of captured values, table.h. To SQLite a comment. */
 #define OB_SQL_VALUES "/*values*/"
 
-const char *ob_lane_sql(outbox_lane lane, enum ob_table_sql which);
+const char *ob_lane_sql(enum ob_table_sql which);
+
+/* The text with the lane's names in it, which the caller frees with sqlite3_free(). NULL: memory ran
+ * out. */
+char *ob_lane_fill(outbox_lane lane, const char *text);
+
+/* ob_sql_prepare() and ob_sql_number() of such a text. */
+int ob_lane_prepare(sqlite3 *db, outbox_lane lane, const char *text, sqlite3_stmt **statement,
+                    struct ob_error *error);
+int ob_lane_number(sqlite3 *db, outbox_lane lane, const char *text, int64_t a, int64_t b,
+                   int64_t none, int64_t *number, struct ob_error *error);
+
 const char *ob_lane_name(outbox_lane lane);  /* as in `source` and in outbox_epoch */
 const char *ob_lane_table(outbox_lane lane); /* outbox_event, outbox_urgent */
 

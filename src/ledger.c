@@ -27,14 +27,25 @@ enum { MEMBERS = OB_OUTCOMES + 3 };
 static const char *const member_names[MEMBERS] = {"base",    "last",       "delivered", "expired",
                                                   "evicted", "superseded", "dead",      "holes"};
 
-/* The members as one array, for print and parse alike. */
-static void members(struct ob_ledger *ledger, int64_t *member[MEMBERS])
+/* The members by their number, for print and parse alike. */
+static int64_t member_of(const struct ob_ledger *ledger, int number)
 {
-    member[0] = &ledger->base;
-    member[1] = &ledger->last;
-    for (int i = 0; i < OB_OUTCOMES; i++)
-        member[2 + i] = &ledger->count[i];
-    member[2 + OB_OUTCOMES] = &ledger->holes;
+    return number == 0                 ? ledger->base
+           : number == 1               ? ledger->last
+           : number == 2 + OB_OUTCOMES ? ledger->holes
+                                       : ledger->count[number - 2];
+}
+
+static void set_member(struct ob_ledger *ledger, int number, int64_t value)
+{
+    if (number == 0)
+        ledger->base = value;
+    else if (number == 1)
+        ledger->last = value;
+    else if (number == 2 + OB_OUTCOMES)
+        ledger->holes = value;
+    else
+        ledger->count[number - 2] = value;
 }
 
 void ob_ledger_start(struct ob_ledger *ledger, int64_t id)
@@ -153,15 +164,12 @@ static size_t print_drops(const struct ob_ledger *ledger, char text[OB_LEDGER_TE
 
 size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT])
 {
-    struct ob_ledger copy = *ledger;
-    int64_t *member[MEMBERS];
     size_t len = 0;
 
     assert(ob_ledger_holds(ledger));
-    members(&copy, member);
     for (int i = 0; i < MEMBERS; i++) {
         sqlite3_snprintf((int)(OB_LEDGER_TEXT - len), text + len, "%c\"%s\":%lld",
-                         i == 0 ? '{' : ',', member_names[i], (long long)*member[i]);
+                         i == 0 ? '{' : ',', member_names[i], (long long)member_of(ledger, i));
         len += strlen(text + len);
     }
     len = print_drops(ledger, text, len);
@@ -169,6 +177,15 @@ size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]
     len += strlen(text + len);
     assert(len + 1 < OB_LEDGER_TEXT);
     return len;
+}
+
+/* SQLite's copy of the text is as long as that is; the room that it might need is not taken while the
+ * statement runs. */
+int ob_ledger_bind(const struct ob_ledger *ledger, sqlite3_stmt *statement, int index)
+{
+    char text[OB_LEDGER_TEXT];
+    size_t len = ob_ledger_print(ledger, text);
+    return sqlite3_bind_text(statement, index, text, (int)len, SQLITE_TRANSIENT);
 }
 
 static bool read_literal(const char **at, const char *end, const char *literal)
@@ -233,16 +250,17 @@ static bool read_drops(const char **at, const char *end, struct ob_ledger *ledge
 bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, size_t len)
 {
     const char *at = text, *end = text + len;
-    int64_t *member[MEMBERS];
+    int64_t number;
 
     memset(ledger, 0, sizeof *ledger);
     ledger->id = id;
-    members(ledger, member);
-    for (int i = 0; i < MEMBERS; i++)
+    for (int i = 0; i < MEMBERS; i++) {
         if (!read_literal(&at, end, i == 0 ? "{\"" : ",\"") ||
             !read_literal(&at, end, member_names[i]) || !read_literal(&at, end, "\":") ||
-            !read_number(&at, end, member[i]))
+            !read_number(&at, end, &number))
             return false;
+        set_member(ledger, i, number);
+    }
     if (!read_drops(&at, end, ledger))
         return false;
     size_t rest = (size_t)(end - at);
@@ -273,6 +291,26 @@ bool ob_ledger_holds(const struct ob_ledger *ledger)
         return false;
     return ledger->last >= 0 && ledger->last <= ledger->id && ledger->id <= OUTBOX_ID_MAX &&
            ledger->id == ledger->base + ob_ledger_total(ledger) + ledger->holes;
+}
+
+/* What is noted of drops counts as far as it is printed. */
+static bool are_equal_drops(const struct ob_drops *a, const struct ob_drops *b)
+{
+    if (!has_drops(a) || !has_drops(b))
+        return has_drops(a) == has_drops(b);
+    return a->count == b->count && a->from == b->from && a->to == b->to && a->row == b->row &&
+           a->row_count == b->row_count && a->row_from == b->row_from && a->row_to == b->row_to;
+}
+
+bool ob_ledger_equals(const struct ob_ledger *a, const struct ob_ledger *b)
+{
+    for (int i = 0; i < MEMBERS; i++)
+        if (member_of(a, i) != member_of(b, i))
+            return false;
+    for (int i = 0; i < OB_OUTCOMES; i++)
+        if (!are_equal_drops(&a->drops[i], &b->drops[i]))
+            return false;
+    return a->id == b->id && strcmp(a->extra, b->extra) == 0;
 }
 
 bool ob_ledger_follows(const struct ob_ledger *later, const struct ob_ledger *earlier)

@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sqlite3.h>
+
 /* How an event left the table. Also the index of its counter. */
 enum ob_outcome { OB_DELIVERED, OB_EXPIRED, OB_EVICTED, OB_SUPERSEDED, OB_DEAD, OB_OUTCOMES };
 
@@ -68,12 +70,18 @@ const char *ob_outcome_name(enum ob_outcome outcome);
 /* Writes the text of the ledger column; returns its length. */
 size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]);
 
+/* Binds that text to a parameter; gives SQLite's code. */
+int ob_ledger_bind(const struct ob_ledger *ledger, sqlite3_stmt *statement, int index);
+
 /* Reads it back. False if the text is none of ours or the law does not hold for `id`. */
 bool ob_ledger_parse(struct ob_ledger *ledger, int64_t id, const char *text, size_t len);
 
 /* All events that have left, and the law. */
 int64_t ob_ledger_total(const struct ob_ledger *ledger);
 bool ob_ledger_holds(const struct ob_ledger *ledger);
+
+/* Whether both are of the same row and have the same text. */
+bool ob_ledger_equals(const struct ob_ledger *a, const struct ob_ledger *b);
 
 /* Whether `later` can have come out of `earlier` by counted removals alone. */
 bool ob_ledger_follows(const struct ob_ledger *later, const struct ob_ledger *earlier);

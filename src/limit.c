@@ -18,21 +18,17 @@
 
 enum { MAX_EVENTS, MAX_BYTES, EVICTS, SETTINGS };
 
-static const char *const load_sql[OUTBOX_LANES][SETTINGS] = {
-#define LOAD(name) "SELECT value FROM main.outbox_meta WHERE name = '" name "'"
-    [OUTBOX_NORMAL] = {LOAD("normal_max_events"), LOAD("normal_max_bytes"), LOAD("normal_evicts")},
-    [OUTBOX_URGENT] = {LOAD("urgent_max_events"), LOAD("urgent_max_bytes"), LOAD("urgent_evicts")},
+static const char *const load_sql[SETTINGS] = {
+#define LOAD(name) "SELECT value FROM main.outbox_meta WHERE name = '{lane}_" name "'"
+    LOAD("max_events"), LOAD("max_bytes"), LOAD("evicts")
 #undef LOAD
 };
 
-static const char *const store_sql[OUTBOX_LANES][SETTINGS] = {
+static const char *const store_sql[SETTINGS] = {
 #define STORE(name)                                                                                \
-    "INSERT INTO main.outbox_meta(name, value) VALUES('" name "', ?1)"                             \
+    "INSERT INTO main.outbox_meta(name, value) VALUES('{lane}_" name "', ?1)"                      \
     " ON CONFLICT(name) DO UPDATE SET value = excluded.value"
-    [OUTBOX_NORMAL] = {STORE("normal_max_events"), STORE("normal_max_bytes"),
-                       STORE("normal_evicts")},
-    [OUTBOX_URGENT] = {STORE("urgent_max_events"), STORE("urgent_max_bytes"),
-                       STORE("urgent_evicts")},
+    STORE("max_events"), STORE("max_bytes"), STORE("evicts")
 #undef STORE
 };
 
@@ -41,7 +37,7 @@ int ob_limit_load(sqlite3 *db, outbox_lane lane, struct ob_limit *limit, struct 
     int64_t member[SETTINGS] = {0};
     int code = OUTBOX_OK;
     for (int i = 0; i < SETTINGS && code == OUTBOX_OK; i++)
-        code = ob_sql_number(db, load_sql[lane][i], 0, 0, 0, &member[i], error);
+        code = ob_lane_number(db, lane, load_sql[i], 0, 0, 0, &member[i], error);
     *limit = (struct ob_limit){.max_events = member[MAX_EVENTS] > 0 ? member[MAX_EVENTS] : 0,
                                .max_bytes = member[MAX_BYTES] > 0 ? member[MAX_BYTES] : 0,
                                .evicts = member[EVICTS] != 0};
@@ -55,7 +51,7 @@ int ob_limit_store(sqlite3 *db, outbox_lane lane, const struct ob_limit *limit,
     int code = OUTBOX_OK;
     for (int i = 0; i < SETTINGS && code == OUTBOX_OK; i++) {
         int64_t ignored;
-        code = ob_sql_number(db, store_sql[lane][i], member[i], 0, 0, &ignored, error);
+        code = ob_lane_number(db, lane, store_sql[i], member[i], 0, 0, &ignored, error);
     }
     return code;
 }
@@ -209,21 +205,25 @@ static int find_cut(struct ob_table *table, const struct ob_limit *limit,
 static int count_leaving(struct ob_table *table, int64_t cut, int64_t acked,
                          struct ob_ledger *ledger)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
-    bool row = false;
+    sqlite3_stmt *statement;
+    bool row = true;
     int64_t rows = 0;
+    int code = ob_table_statement(table, OB_SQL_IDS, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, ledger->id);
     ob_sql_bind_number(statement, 2, cut);
-    for (;;) {
-        int code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
-        if (code != OUTBOX_OK)
-            return code;
-        if (!row)
+    while (code == OUTBOX_OK && row) {
+        code = ob_sql_step(statement, &row, table->error, "counting the oldest events");
+        if (code != OUTBOX_OK || !row)
             break;
         int64_t id = sqlite3_column_int64(statement, 0);
         ob_ledger_leave(ledger, id, id <= acked ? OB_DELIVERED : OB_EVICTED);
         rows++;
     }
+    ob_table_done(table, OB_SQL_IDS);
+    if (code != OUTBOX_OK)
+        return code;
     ledger->holes += cut - ledger->id - rows;
     ledger->id = cut;
     return OUTBOX_OK;
@@ -245,7 +245,6 @@ static void undo_eviction(struct ob_table *table, bool guarded)
 static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_lowest *lowest,
                  bool *moved)
 {
-    char text[OB_LEDGER_TEXT];
     if (cut <= lowest->id)
         return OUTBOX_OK;
     int code = ob_sql_run(table->db, "SAVEPOINT outbox_room", table->error, "opening a savepoint");
@@ -258,7 +257,7 @@ static int leave(struct ob_table *table, int64_t cut, int64_t acked, struct ob_l
     if (code == OUTBOX_OK)
         code = ob_table_delete_passed(table, cut);
     if (code == OUTBOX_OK)
-        code = ob_table_entomb(table, &lowest->ledger, text);
+        code = ob_table_entomb(table, &lowest->ledger);
     if (code == OUTBOX_OK && guarded)
         code = ob_sql_run(table->db, "RELEASE outbox_room", table->error, "making room");
     if (code != OUTBOX_OK)

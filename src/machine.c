@@ -155,7 +155,7 @@ unsigned ob_machine_in_flight(const outbox_forwarder *f)
 
 const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct ob_lane *lane)
 {
-    return &f->store.table[lane->number].head;
+    return f->store.table[lane->number].head;
 }
 
 /* ---- States ---------------------------------------------------------------------------------- */

@@ -132,7 +132,9 @@ struct outbox_forwarder {
     int64_t schema_version; /* when it was looked for drift last, -1: never */
     struct ob_error drift;  /* what was found; its code is OUTBOX_OK: nothing */
 
-    outbox_statistics stats;
+    struct {
+        uint64_t published, acknowledged, refusals, connects, disconnects;
+    } stats;
     struct ob_error error, logged;
 };
 

@@ -19,11 +19,11 @@
 
 /* `created` has a default so that a plain INSERT from any tool gets a time. What later releases have
  * added stands at the end, in the order in which it came. */
-#define EVENT_TABLE(name)                                                                          \
-    "CREATE TABLE main." name "(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"                 \
-    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"        \
-    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"                    \
-    " keep_last INTEGER, total INTEGER, ledger TEXT, headers TEXT);"
+static const char event_table[] =
+    "CREATE TABLE main.{table}(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
+    " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
+    " retain INTEGER, type TEXT, content_type TEXT, key TEXT, expires INTEGER,"
+    " keep_last INTEGER, total INTEGER, ledger TEXT, headers TEXT);";
 
 /* An event's columns without their types: a row that is unfit keeps what it had. */
 #define DEAD_TABLE                                                                                 \
@@ -47,21 +47,14 @@
     " datetime(expires / 1000, 'unixepoch') AS expires_utc, headers FROM " table                   \
     " WHERE ledger IS NULL"
 
-/* For people. */
+/* For people. While the schema is in memory it takes nearly as much of it as all tables together. */
 #define URGENT_PENDING PENDING_OF("urgent", "outbox_urgent")
 #define NORMAL_PENDING PENDING_OF("normal", "outbox_event")
-#define PENDING_VIEW                                                                               \
-    "CREATE VIEW main.outbox_pending AS" URGENT_PENDING " UNION ALL" NORMAL_PENDING ";"
+static const char pending_view[] =
+    "CREATE VIEW main.outbox_pending AS" URGENT_PENDING " UNION ALL" NORMAL_PENDING;
 
-static const char *const schema_tables[] = {
-    EVENT_TABLE("outbox_event"),
-    EVENT_TABLE("outbox_urgent"),
-    DEAD_TABLE,
-    EPOCH_TABLE,
-    META_TABLE,
-    META_ROWS,
-    PENDING_VIEW,
-};
+/* They are made in this order, behind those of the lanes. */
+static const char other_tables[] = DEAD_TABLE EPOCH_TABLE META_TABLE META_ROWS;
 
 enum { TABLES = 5 };
 
@@ -150,20 +143,45 @@ static int name_device(sqlite3 *db, const char *device, struct ob_error *error)
                      device ? device : digits, 0, NULL, error);
 }
 
-static int make_tables(sqlite3 *db, const char *device, struct ob_error *error)
+static int make_first_head(sqlite3 *db, outbox_lane lane, struct ob_error *error)
 {
-    char text[OB_LEDGER_TEXT];
     struct ob_ledger ledger;
-    int code = OUTBOX_OK;
-    for (size_t i = 0; i < sizeof schema_tables / sizeof schema_tables[0] && code == OUTBOX_OK; i++)
-        code = ob_sql_run(db, schema_tables[i], error, "making the outbox's tables");
+    sqlite3_stmt *statement = NULL;
     ob_ledger_start(&ledger, 0);
-    ob_ledger_print(&ledger, text);
+    int code = ob_lane_prepare(db, lane, ob_lane_sql(OB_SQL_MAKE_HEAD), &statement, error);
+    if (code != OUTBOX_OK)
+        return code;
+    int bound = ob_ledger_bind(&ledger, statement, 1);
+    ob_sql_bind_number(statement, 2, ledger.id);
+    code = bound == SQLITE_OK ? ob_sql_step(statement, NULL, error, "writing the first tombstone")
+                              : ob_error_sqlite(error, db, bound, "binding a tombstone");
+    (void)sqlite3_finalize(statement); /* repeats what step said */
+    return code;
+}
+
+static int make_event_table(sqlite3 *db, outbox_lane lane, struct ob_error *error)
+{
+    char *sql = ob_lane_fill(lane, event_table);
+    int code = sql ? ob_sql_run(db, sql, error, "making the outbox's tables")
+                   : ob_error_set(error, OUTBOX_NO_MEMORY, "memory ran out");
+    sqlite3_free(sql);
+    return code;
+}
+
+static int make_tables(sqlite3 *db, const char *device, bool is_lean, struct ob_error *error)
+{
+    int code = OUTBOX_OK;
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
+        code = make_event_table(db, (outbox_lane)i, error);
+    if (code == OUTBOX_OK)
+        code = ob_sql_run(db, other_tables, error, "making the outbox's tables");
+    if (code == OUTBOX_OK && !is_lean)
+        code = ob_sql_run(db, pending_view, error, "making the outbox's tables");
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         outbox_lane lane = (outbox_lane)i;
-        code = write_row(db, ob_lane_sql(lane, OB_SQL_MAKE_HEAD), text, ledger.id, NULL, error);
+        code = make_first_head(db, lane, error);
         if (code == OUTBOX_OK)
-            code = ob_schema_new_epoch(db, lane, ledger.id + 1, error);
+            code = ob_schema_new_epoch(db, lane, 1, error);
     }
     return code == OUTBOX_OK ? name_device(db, device, error) : code;
 }
@@ -184,7 +202,7 @@ static const struct {
 };
 
 /* Brings the tables of an earlier release up to date. */
-static int upgrade(sqlite3 *db, struct ob_error *error)
+static int upgrade(sqlite3 *db, bool is_lean, struct ob_error *error)
 {
     int code = OUTBOX_OK;
     for (size_t i = 0; i < sizeof later_columns / sizeof later_columns[0] && code == OUTBOX_OK;
@@ -196,8 +214,12 @@ static int upgrade(sqlite3 *db, struct ob_error *error)
                               "adding a column to the outbox's tables");
     }
     if (code == OUTBOX_OK)
+        code = ob_sql_run(db, "DROP VIEW IF EXISTS main.outbox_pending", error,
+                          "bringing the outbox's tables up to date");
+    if (code == OUTBOX_OK && !is_lean)
+        code = ob_sql_run(db, pending_view, error, "bringing the outbox's tables up to date");
+    if (code == OUTBOX_OK)
         code = ob_sql_run(db,
-                          "DROP VIEW IF EXISTS main.outbox_pending;" PENDING_VIEW
                           "INSERT INTO main.outbox_meta(name, value) VALUES('version', 3)"
                           " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
                           error, "bringing the outbox's tables up to date");
@@ -210,8 +232,8 @@ static int rename_device(sqlite3 *db, const char *device, struct ob_error *error
     int code = name_device(db, device, error);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         int64_t lowest;
-        code = ob_sql_number(db, ob_lane_sql((outbox_lane)i, OB_SQL_LOWEST_ID), 0, 0, 0, &lowest,
-                             error);
+        code = ob_lane_number(db, (outbox_lane)i, ob_lane_sql(OB_SQL_LOWEST_ID), 0, 0, 0, &lowest,
+                              error);
         if (code ==
             OUTBOX_OK) /* a row that high is no tombstone; the forwarder will move it away */
             code = ob_schema_new_epoch(db, (outbox_lane)i, lowest > OUTBOX_ID_MAX ? 1 : lowest + 1,
@@ -233,7 +255,7 @@ static int store_limits(sqlite3 *db, const outbox_limit limits[OUTBOX_LANES],
     return code;
 }
 
-static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
+static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_error *error)
 {
     char stored[OUTBOX_ATTRIBUTE_MAX + 1];
     enum ob_schema_found found;
@@ -242,9 +264,9 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
     if (code != OUTBOX_OK)
         return code;
     if (found == OB_SCHEMA_MISSING)
-        return make_tables(db, device, error);
+        return make_tables(db, device, is_lean, error);
     if (found == OB_SCHEMA_OLDER)
-        code = upgrade(db, error);
+        code = upgrade(db, is_lean, error);
     if (code != OUTBOX_OK || !device)
         return code;
     code = ob_schema_device(db, stored, error);
@@ -255,13 +277,13 @@ static int make_inside(sqlite3 *db, const char *device, struct ob_error *error)
 }
 
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
-                   struct ob_error *error)
+                   bool is_lean, struct ob_error *error)
 {
     assert(sqlite3_get_autocommit(db));
     int code = ob_sql_run(db, "BEGIN IMMEDIATE", error, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
-    code = make_inside(db, device, error);
+    code = make_inside(db, device, is_lean, error);
     if (code == OUTBOX_OK)
         code = store_limits(db, limits, error);
     if (code == OUTBOX_OK)

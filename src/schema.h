@@ -20,6 +20,7 @@
 #include "lane.h"
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define OB_SCHEMA_VERSION 3       /* 2: the column headers; 3: captured changes */
@@ -36,7 +37,7 @@ int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *er
  * with a new epoch, and stores the limits. `device` and `limits` may be NULL. One transaction of
  * its own; nothing changed on any error. */
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
-                   struct ob_error *error);
+                   bool is_lean, struct ob_error *error);
 
 /* The stored device name, into a buffer of OUTBOX_ATTRIBUTE_MAX + 1 bytes. */
 int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error);

@@ -13,7 +13,7 @@
 /* ---- Init and close -------------------------------------------------------------------------- */
 
 enum {
-    BUFFER_MIN = 4096,
+    BUFFER_MIN = 2048,
     FIRE_BYTES_MAX = 1 << 24,
     CLOSE_ATTEMPTS = 3 /* with what the store waits each time: a second */
 };
@@ -177,8 +177,8 @@ int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *l
         f->since = f->looked_at = f->active_at = ob_machine_clock(f);
         ob_pace_start(&f->pace, &f->config.pace, f->now);
         f->settle_not_before = f->store_not_before = f->link_not_before = f->now;
-        code =
-            ob_store_open(&f->store, db, f->config.shared_connection != 0, f->config.payload_max);
+        code = ob_store_open(&f->store, db, f->config.shared_connection != 0,
+                             f->config.small_heap != 0, f->config.payload_max);
         error = f->store.error;
         if (code == OUTBOX_OK)
             *forwarder = f;
@@ -247,7 +247,7 @@ static void fill_sending(const outbox_forwarder *f, const struct ob_lane *lane,
 {
     const struct ob_table *table = &f->store.table[lane->number];
     sending->in_flight = lane->window.in_flight;
-    sending->settled_id = table->head_is_known ? table->head.id : 0;
+    sending->settled_id = table->head_is_known ? table->head->id : 0;
     if (lane->flushed_id > sending->settled_id)
         sending->settled_id = lane->flushed_id;
     sending->refused_id = lane->refusal.alone_id;

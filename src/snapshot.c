@@ -118,9 +118,6 @@ static int find_end(struct snapshot *snapshot, struct ob_plan *plan)
 /* The first and the last event say so. They have the ids that were given out last, one by one. */
 static int mark(struct snapshot *snapshot, const struct ob_plan *plan, int64_t count)
 {
-    static const char *const sql[OUTBOX_LANES] = {
-        "UPDATE main.outbox_event SET type = ?2 WHERE id = ?1",
-        "UPDATE main.outbox_urgent SET type = ?2 WHERE id = ?1"};
     int64_t last = sqlite3_last_insert_rowid(plan->db);
     bool is_last = !snapshot->has_to;
     const struct {
@@ -134,7 +131,9 @@ static int mark(struct snapshot *snapshot, const struct ob_plan *plan, int64_t c
         sqlite3_stmt *statement = NULL;
         if (!marks[i].is_due)
             continue;
-        code = ob_sql_prepare(plan->db, sql[plan->definition->lane], &statement, plan->error);
+        code = ob_lane_prepare(plan->db, plan->definition->lane,
+                               "UPDATE main.{table} SET type = ?2 WHERE id = ?1", &statement,
+                               plan->error);
         if (code != OUTBOX_OK)
             return code;
         ob_sql_bind_number(statement, 1, marks[i].id);
@@ -148,10 +147,10 @@ static int mark(struct snapshot *snapshot, const struct ob_plan *plan, int64_t c
 
 static int copy_rows(struct snapshot *snapshot, struct ob_plan *plan)
 {
-    static const char *const lanes[OUTBOX_LANES] = {"outbox_event", "outbox_urgent"};
     sqlite3_stmt *statement = NULL;
     sqlite3_str *sql = sqlite3_str_new(plan->db);
-    sqlite3_str_appendf(sql, "INSERT INTO main.%s(payload, type, ", lanes[plan->definition->lane]);
+    sqlite3_str_appendf(sql, "INSERT INTO main.%s(payload, type, ",
+                        ob_lane_table(plan->definition->lane));
     ob_plan_put_places(plan, sql, 1);
     sqlite3_str_appendf(sql, ") SELECT %lld, 'r', ", (long long)plan->definition->shape);
     ob_plan_put_values(plan, sql, "outbox_row");

@@ -24,6 +24,17 @@ int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struc
     return OUTBOX_OK;
 }
 
+/* Both repeat what the last step said, whose result was looked at. */
+void ob_sql_done(sqlite3_stmt **statement, bool is_lean)
+{
+    if (!is_lean) {
+        (void)sqlite3_reset(*statement);
+        return;
+    }
+    (void)sqlite3_finalize(*statement);
+    *statement = NULL;
+}
+
 int ob_sql_step(sqlite3_stmt *statement, bool *row, struct ob_error *error, const char *doing)
 {
     int result = sqlite3_step(statement);

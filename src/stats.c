@@ -53,7 +53,7 @@ static int read_ends(sqlite3 *db, outbox_lane lane, outbox_lane_counts *counts,
 {
     sqlite3_stmt *statement = NULL;
     bool row = false, is_ledger = false;
-    int code = ob_sql_prepare(db, ob_lane_sql(lane, OB_SQL_ENDS), &statement, error);
+    int code = ob_lane_prepare(db, lane, ob_lane_sql(OB_SQL_ENDS), &statement, error);
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(statement, &row, error, "reading the tombstone");

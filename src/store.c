@@ -81,29 +81,44 @@ static int configure(struct ob_store *store, size_t payload_max)
     return choose_synchronous(store);
 }
 
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max)
+static int probe_statement(struct ob_store *store, enum ob_store_statement which)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = ob_sql_prepare(store->db, sql_texts[which], &statement, &store->error);
+    (void)sqlite3_finalize(statement); /* it was not run */
+    return code;
+}
+
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_lean,
+                  size_t payload_max)
 {
     enum ob_schema_found found;
     memset(store, 0, sizeof *store);
     store->db = db;
     store->vfs = ob_sql_vfs(db);
     store->is_shared = is_shared;
+    store->is_lean = is_lean;
     int code = ob_schema_find(db, &found, &store->error);
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
         code = ob_error_set(&store->error, OUTBOX_CORRUPT,
                             "there is no outbox in this file; attach to it or run outbox init");
     if (code == OUTBOX_OK && found == OB_SCHEMA_OLDER)
-        code = ob_schema_make(db, NULL, NULL, &store->error);
+        code = ob_schema_make(db, NULL, NULL, is_lean, &store->error);
     if (code != OUTBOX_OK)
         return code;
     store->journal = ob_sql_journal(db);
     if (store->journal == OB_JOURNAL_OFF)
         return ob_error_set(&store->error, OUTBOX_UNSAFE_JOURNAL,
                             "journal_mode is OFF, so nothing can be rolled back; use WAL");
+    /* What cannot be prepared is said now, and not when it is needed first. */
     for (int i = 0; i < OB_STORE_STATEMENTS && code == OUTBOX_OK; i++)
-        code = ob_sql_prepare(db, sql_texts[i], &store->statement[i], &store->error);
-    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
-        code = ob_table_open(&store->table[i], db, (outbox_lane)i, &store->error);
+        code = probe_statement(store, (enum ob_store_statement)i);
+    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
+        store->change[i].is_lean = is_lean;
+        ob_table_open(&store->table[i], db, (outbox_lane)i, is_lean, &store->error);
+        store->table[i].head = &store->head[i];
+        code = ob_table_probe(&store->table[i]);
+    }
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
         code = ob_limit_load(db, (outbox_lane)i, &store->limit[i], &store->error);
     /* At the end, so that a connection which cannot be used keeps its settings. */
@@ -123,8 +138,8 @@ void ob_store_be_patient(struct ob_store *store)
 void ob_store_close(struct ob_store *store)
 {
     for (int i = 0; i < OB_STORE_STATEMENTS; i++) {
-        (void)sqlite3_finalize(store->statement[i]); /* repeats what the last step said */
-        store->statement[i] = NULL;
+        (void)sqlite3_finalize(store->kept[i]); /* repeats what the last step said */
+        store->kept[i] = NULL;
     }
     for (int i = 0; i < OUTBOX_LANES; i++)
         ob_table_close(&store->table[i]);
@@ -148,25 +163,61 @@ bool ob_store_is_blocked(const struct ob_store *store)
 
 /* ---- Transactions ---------------------------------------------------------------------------- */
 
-static int run(struct ob_store *store, enum ob_store_statement statement, const char *doing)
+static int prepare_kept(struct ob_store *store, enum ob_store_statement which)
 {
-    return ob_sql_step(store->statement[statement], NULL, &store->error, doing);
+    return ob_sql_prepare(store->db, sql_texts[which], &store->kept[which], &store->error);
+}
+
+static int run(struct ob_store *store, enum ob_store_statement which, const char *doing)
+{
+    int code = prepare_kept(store, which);
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(store->kept[which], NULL, &store->error, doing);
+    ob_sql_done(&store->kept[which], store->is_lean);
+    return code;
+}
+
+int ob_store_number(struct ob_store *store, enum ob_store_statement which, const char *doing,
+                    int64_t *number)
+{
+    bool row = false;
+    int code = prepare_kept(store, which);
+    if (code == OUTBOX_OK)
+        code = ob_sql_step(store->kept[which], &row, &store->error, doing);
+    if (row)
+        *number = sqlite3_column_int64(store->kept[which], 0);
+    ob_sql_done(&store->kept[which], store->is_lean);
+    return code;
+}
+
+/* Opens a transaction, once there is what it takes to undo it: then that needs no memory any more. */
+static int begin_undoable(struct ob_store *store, enum ob_store_statement which, const char *doing)
+{
+    int code = prepare_kept(store, OB_SQL_ROLLBACK);
+    if (code == OUTBOX_OK)
+        code = run(store, which, doing);
+    if (code != OUTBOX_OK)
+        ob_store_rollback(store);
+    return code;
 }
 
 void ob_store_rollback(struct ob_store *store)
 {
-    sqlite3_stmt *statement = store->statement[OB_SQL_ROLLBACK];
-    if (sqlite3_get_autocommit(store->db))
-        return;
-    (void)sqlite3_step(statement); /* whether it worked, only the state of the connection tells */
-    (void)sqlite3_reset(statement);
-    (void)ob_sql_rollback(store->db);
+    sqlite3_stmt *statement = store->kept[OB_SQL_ROLLBACK];
+    if (statement && !sqlite3_get_autocommit(store->db)) {
+        (void)sqlite3_step(
+            statement); /* whether it worked, only the state of the connection tells */
+        (void)sqlite3_reset(statement);
+    }
+    if (ob_sql_rollback(store->db))
+        ob_sql_done(&store->kept[OB_SQL_ROLLBACK], store->is_lean);
 }
 
 int ob_store_begin_write(struct ob_store *store, const char *doing)
 {
     int code = ob_store_end_left_over(store);
-    return code == OUTBOX_OK ? run(store, OB_SQL_BEGIN_WRITE, doing) : code;
+    return code == OUTBOX_OK ? begin_undoable(store, OB_SQL_BEGIN_WRITE, doing) : code;
 }
 
 int ob_store_end_left_over(struct ob_store *store)
@@ -196,15 +247,13 @@ int ob_store_commit(struct ob_store *store, const char *doing)
 static int follow_journal(struct ob_store *store)
 {
     enum ob_journal journal = ob_sql_journal(store->db);
-    sqlite3_stmt *any_read = store->table[OUTBOX_NORMAL].statement[OB_SQL_HEAD];
-    bool row = false;
+    int64_t any_read;
     if (journal == store->journal || journal == OB_JOURNAL_UNKNOWN)
         return OUTBOX_OK;
     /* SQLite opens a WAL with the first read, and the barrier needs it open. */
-    int code = ob_sql_step(any_read, &row, &store->error, "opening the WAL");
+    int code = ob_table_number(&store->table[OUTBOX_NORMAL], OB_SQL_LOWEST_ID, 0, 0, &any_read);
     if (code != OUTBOX_OK)
         return code;
-    (void)sqlite3_reset(any_read); /* repeats what step said */
     store->journal = journal;
     memset(store->durable_id, 0, sizeof store->durable_id); /* proved under other rules */
     return store->is_shared ? OUTBOX_OK : choose_synchronous(store);
@@ -259,12 +308,11 @@ static int take_too_large(struct ob_table *table, struct ob_fetch *fetch, int64_
     return code;
 }
 
-static int read_rows(struct ob_table *table, struct ob_fetch *fetch)
+static int read_rows(struct ob_table *table, struct ob_fetch *fetch, sqlite3_stmt *statement)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_FETCH];
     unsigned count = 0;
     /* Before the first fetch the caller does not know where the tombstone is. */
-    int64_t after = fetch->after > table->head.id ? fetch->after : table->head.id;
+    int64_t after = fetch->after > table->head->id ? fetch->after : table->head->id;
     ob_sql_bind_number(statement, 1, after);
     ob_sql_bind_number(statement, 2, OUTBOX_ID_MAX);
     ob_sql_bind_number(statement, 3, fetch->limit);
@@ -282,7 +330,6 @@ static int read_rows(struct ob_table *table, struct ob_fetch *fetch)
         after = row.id;
         count++;
         if (!whole || !fetch->take(fetch->context, &row)) {
-            (void)sqlite3_reset(statement); /* repeats what step said */
             if (fetch->is_hole)
                 return OUTBOX_CORRUPT; /* and said so */
             return whole ? OUTBOX_OK
@@ -305,12 +352,13 @@ static int follow_epoch(struct ob_store *store, struct ob_table *table, int64_t 
     struct ob_epoch newest, *known = &store->epoch[table->lane];
     int code = ob_schema_newest_epoch(store->db, &store->epoch_statement, table->lane, &newest,
                                       &store->error);
+    ob_sql_done(&store->epoch_statement, store->is_lean);
     if (code != OUTBOX_OK || newest.digits[0] == '\0' || strcmp(newest.digits, known->digits) == 0)
         return code;
     if (known->digits[0] != '\0') {
         store->durable_id[table->lane] = 0;
         store->wrote_unsynced = true;
-        if (newest.first <= passed && passed > table->head.id)
+        if (newest.first <= passed && passed > table->head->id)
             *head = OB_HEAD_REMADE;
     } /* else, whoever proves an event proves what was committed before it */
     if (*head == OB_HEAD_SAME)
@@ -327,25 +375,21 @@ static int fetch_inside(struct ob_store *store, struct ob_table *table, struct o
         code = follow_epoch(store, table, fetch->after, &fetch->head);
     if (code != OUTBOX_OK || *broken || fetch->head != OB_HEAD_SAME)
         return code;
-    code = read_rows(table, fetch);
+    sqlite3_stmt *statement;
+    code = ob_table_statement(table, OB_SQL_FETCH, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    code = read_rows(table, fetch, statement);
+    ob_table_done(table, OB_SQL_FETCH);
     fetch->is_hole = code == OUTBOX_CORRUPT;
-    return code;
-}
-
-static int has_rows_beyond(struct ob_table *table, bool *beyond)
-{
-    sqlite3_stmt *statement = table->statement[OB_SQL_LARGEST];
-    bool row = false;
-    int code = ob_sql_step(statement, &row, table->error, "reading the largest id");
-    *beyond = row && sqlite3_column_int64(statement, 0) > OUTBOX_ID_MAX;
-    (void)sqlite3_reset(statement); /* repeats what step said */
     return code;
 }
 
 int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fetch)
 {
     struct ob_table *table = &store->table[lane];
-    bool broken = false, beyond = false;
+    bool broken = false;
+    int64_t largest = 0;
     assert(!ob_store_is_blocked(store));
     fetch->head = OB_HEAD_SAME;
     fetch->at_end = fetch->is_hole = false;
@@ -354,7 +398,7 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
     if (code == OUTBOX_OK)
         code = follow_journal(store);
     if (code == OUTBOX_OK)
-        code = run(store, OB_SQL_BEGIN_READ, "opening a read transaction");
+        code = begin_undoable(store, OB_SQL_BEGIN_READ, "opening a read transaction");
     if (code != OUTBOX_OK)
         return code;
     code = fetch_inside(store, table, fetch, &broken);
@@ -369,26 +413,26 @@ int ob_store_fetch(struct ob_store *store, outbox_lane lane, struct ob_fetch *fe
     if (broken)
         return ob_head_mend(store, table, &fetch->head);
     if (fetch->at_end)
-        code = has_rows_beyond(table, &beyond);
-    return code == OUTBOX_OK && beyond ? ob_head_bury_beyond(store, table) : code;
+        code = ob_table_largest(table, &largest);
+    return code == OUTBOX_OK && largest > OUTBOX_ID_MAX ? ob_head_bury_beyond(store, table) : code;
 }
 
 /* ---- Settle ---------------------------------------------------------------------------------- */
 
-static struct ob_ledger ledger_behind(const struct ob_table *table, const struct ob_window *window,
-                                      uint32_t count)
+/* What the tombstone will hold. */
+static void count_settled(const struct ob_table *table, const struct ob_window *window,
+                          uint32_t count, struct ob_ledger *ledger)
 {
-    struct ob_ledger ledger = table->head;
+    *ledger = *table->head;
     for (uint32_t i = 0; i < count; i++) {
         const struct ob_entry *entry = ob_window_at(window, i);
-        ob_ledger_leave(&ledger, entry->id,
+        ob_ledger_leave(ledger, entry->id,
                         entry->verdict == OB_ACKED ? OB_DELIVERED
                                                    : (enum ob_outcome)entry->outcome);
     }
-    ledger.id = ob_window_at(window, count - 1)->id;
-    ledger.holes += ledger.id - table->head.id - count;
-    assert(ob_ledger_holds(&ledger));
-    return ledger;
+    ledger->id = ob_window_at(window, count - 1)->id;
+    ledger->holes += ledger->id - table->head->id - count;
+    assert(ob_ledger_holds(ledger));
 }
 
 static int bury_unfit(struct ob_store *store, struct ob_table *table,
@@ -415,37 +459,58 @@ static int bury_unfit(struct ob_store *store, struct ob_table *table,
 static int find_late(struct ob_table *table, const struct ob_window *window, uint32_t count,
                      int64_t id, bool *late)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_IDS];
+    sqlite3_stmt *statement;
     uint32_t entry = 0;
     bool row = true;
     *late = false;
-    if (id - table->head.id == count)
+    if (id - table->head->id == count)
         return OUTBOX_OK;
-    ob_sql_bind_number(statement, 1, table->head.id);
+    int code = ob_table_statement(table, OB_SQL_IDS, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    ob_sql_bind_number(statement, 1, table->head->id);
     ob_sql_bind_number(statement, 2, id);
     while (!*late) {
-        int code = ob_sql_step(statement, &row, table->error, "looking for late events");
+        code = ob_sql_step(statement, &row, table->error, "looking for late events");
         if (code != OUTBOX_OK || !row)
-            return code;
+            break;
         int64_t found = sqlite3_column_int64(statement, 0);
         /* The last entry's id is `id`, and SQLite compares each row's with it: none is above. */
         while (OB_ALWAYS(entry < count) && ob_window_at(window, entry)->id < found)
             entry++; /* that one was deleted by hand, or it is behind us */
         *late = OB_NEVER(entry == count) || ob_window_at(window, entry)->id != found;
     }
-    (void)sqlite3_reset(statement); /* repeats what step said */
-    return OUTBOX_OK;
+    ob_table_done(table, OB_SQL_IDS);
+    return code;
 }
 
 struct settle {
     struct ob_table *table;
     const struct ob_window *window;
     uint32_t count;
-    struct ob_ledger ledger;
-    char text[OB_LEDGER_TEXT];
     enum ob_head head;
     bool broken, late, committed;
 };
+
+/* Nothing is in the way: lets them leave. */
+static int let_leave(struct ob_store *store, struct settle *settle)
+{
+    struct ob_ledger ledger;
+    count_settled(settle->table, settle->window, settle->count, &ledger);
+    int code = bury_unfit(store, settle->table, settle->window, settle->count);
+    if (code == OUTBOX_OK)
+        code = ob_store_check_place(store); /* in WAL every write to a lost file succeeds */
+    if (code == OUTBOX_OK)
+        code = ob_table_delete_passed(settle->table, ledger.id);
+    if (code == OUTBOX_OK)
+        code = ob_table_entomb(settle->table, &ledger);
+    if (code == OUTBOX_OK)
+        code = ob_store_commit(store, "committing a settle");
+    settle->committed = code == OUTBOX_OK;
+    if (settle->committed)
+        ob_table_adopt(settle->table, &ledger);
+    return code;
+}
 
 static int settle_inside(struct ob_store *store, struct settle *settle)
 {
@@ -455,22 +520,10 @@ static int settle_inside(struct ob_store *store, struct settle *settle)
         code = follow_epoch(store, settle->table, last, &settle->head);
     if (code != OUTBOX_OK || settle->broken || settle->head != OB_HEAD_SAME)
         return code;
-    settle->ledger = ledger_behind(settle->table, settle->window, settle->count);
-    code =
-        find_late(settle->table, settle->window, settle->count, settle->ledger.id, &settle->late);
+    code = find_late(settle->table, settle->window, settle->count, last, &settle->late);
     if (code != OUTBOX_OK || settle->late)
         return code;
-    code = bury_unfit(store, settle->table, settle->window, settle->count);
-    if (code == OUTBOX_OK)
-        code = ob_store_check_place(store); /* in WAL every write to a lost file succeeds */
-    if (code == OUTBOX_OK)
-        code = ob_table_delete_passed(settle->table, settle->ledger.id);
-    if (code == OUTBOX_OK)
-        code = ob_table_entomb(settle->table, &settle->ledger, settle->text);
-    if (code == OUTBOX_OK)
-        code = ob_store_commit(store, "committing a settle");
-    settle->committed = code == OUTBOX_OK;
-    return code;
+    return let_leave(store, settle);
 }
 
 int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_window *window,
@@ -488,7 +541,6 @@ int ob_store_settle(struct ob_store *store, outbox_lane lane, const struct ob_wi
     ob_store_rollback(store);
     if (settle.committed) {
         store->settles++;
-        ob_table_adopt(table, &settle.ledger, settle.text);
         return OUTBOX_OK;
     }
     if (code != OUTBOX_OK)
@@ -517,7 +569,7 @@ int ob_store_count(struct ob_store *store, outbox_lane lane, int64_t *count)
 
 static int renew_wal(struct ob_store *store)
 {
-    int code = run(store, OB_SQL_BEGIN_WRITE, "locking the WAL");
+    int code = begin_undoable(store, OB_SQL_BEGIN_WRITE, "locking the WAL");
     if (code != OUTBOX_OK)
         return code;
     int result = ob_wal_renew(store->db);
@@ -582,17 +634,13 @@ int ob_store_barrier(struct ob_store *store, const int64_t ids[OUTBOX_LANES])
 
 int ob_store_has_changed(struct ob_store *store, bool *changed)
 {
-    int64_t version;
-    bool row = false;
+    int64_t version = store->version;
     if (store->is_shared) {
         version = sqlite3_total_changes(store->db);
     } else {
-        sqlite3_stmt *statement = store->statement[OB_SQL_VERSION];
-        int code = ob_sql_step(statement, &row, &store->error, "looking for other writers");
+        int code = ob_store_number(store, OB_SQL_VERSION, "looking for other writers", &version);
         if (code != OUTBOX_OK)
             return code;
-        version = row ? sqlite3_column_int64(statement, 0) : store->version;
-        (void)sqlite3_reset(statement); /* repeats what step said */
     }
     *changed = version != store->version;
     store->version = version;

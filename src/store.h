@@ -38,10 +38,13 @@ struct ob_store {
     sqlite3 *db;
     sqlite3_vfs *vfs;
     bool is_shared; /* the application's connection, see forwarder.h */
+    bool is_lean;   /* no statement is kept, see small_heap there */
     bool has_hook;  /* ours on the connection, which counts the WAL's frames */
-    sqlite3_stmt *statement[OB_STORE_STATEMENTS];
+    /* Each prepared when it is needed first, ROLLBACK before each transaction. */
+    sqlite3_stmt *kept[OB_STORE_STATEMENTS];
     sqlite3_stmt *identity_statement, *epoch_statement;
     struct ob_table table[OUTBOX_LANES];
+    struct ob_ledger head[OUTBOX_LANES];
     struct ob_limit limit[OUTBOX_LANES];
     struct ob_fill fill[OUTBOX_LANES];
     struct ob_change change[OUTBOX_LANES];
@@ -58,7 +61,8 @@ struct ob_store {
 };
 
 /* `payload_max` bounds what a fetch takes into memory on a connection of our own. */
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, size_t payload_max);
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_lean,
+                  size_t payload_max);
 void ob_store_close(struct ob_store *store);
 
 /* From now on each call on a connection of our own waits for the write lock some 300 ms. */
@@ -70,6 +74,10 @@ bool ob_store_is_blocked(const struct ob_store *store);
 /* Ends a transaction that a ROLLBACK which failed has left open on a connection of our own. Each
  * call below that needs a transaction, or must not be in one, begins with it. */
 int ob_store_end_left_over(struct ob_store *store);
+
+/* Reads a number; it stays as it was where there is none. */
+int ob_store_number(struct ob_store *store, enum ob_store_statement which, const char *doing,
+                    int64_t *number);
 
 /* Opens a transaction that holds the write lock, once no other is left over. */
 int ob_store_begin_write(struct ob_store *store, const char *doing);

@@ -12,42 +12,78 @@
 #include <assert.h>
 #include <string.h>
 
-int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error)
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool is_lean,
+                   struct ob_error *error)
 {
-    int code = OUTBOX_OK;
     memset(table, 0, sizeof *table);
     table->db = db;
     table->lane = lane;
+    table->is_lean = is_lean;
     table->error = error;
-    for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++)
-        code = ob_sql_prepare(db, ob_lane_sql(lane, (enum ob_table_sql)i), &table->statement[i],
-                              error);
-    if (code != OUTBOX_OK)
-        ob_table_close(table);
-    return code;
 }
 
 void ob_table_close(struct ob_table *table)
 {
     for (int i = 0; i < OB_TABLE_STATEMENTS; i++) {
-        (void)sqlite3_finalize(table->statement[i]); /* repeats what the last step said */
-        table->statement[i] = NULL;
+        (void)sqlite3_finalize(table->kept[i]); /* repeats what the last step said */
+        table->kept[i] = NULL;
     }
     table->db = NULL;
+}
+
+int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_stmt **statement)
+{
+    assert(which < OB_TABLE_STATEMENTS);
+    int code = ob_lane_prepare(table->db, table->lane, ob_lane_sql(which), &table->kept[which],
+                               table->error);
+    *statement = table->kept[which];
+    return code;
+}
+
+void ob_table_done(struct ob_table *table, enum ob_table_sql which)
+{
+    ob_sql_done(&table->kept[which], table->is_lean);
 }
 
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)
 {
     int64_t ignored;
-    return ob_sql_number(table->db, ob_lane_sql(table->lane, which), a, b, 0, &ignored,
-                         table->error);
+    return ob_lane_number(table->db, table->lane, ob_lane_sql(which), a, b, 0, &ignored,
+                          table->error);
 }
 
 int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t none,
                     int64_t *number)
 {
-    return ob_sql_number(table->db, ob_lane_sql(table->lane, which), a, 0, none, number,
-                         table->error);
+    return ob_lane_number(table->db, table->lane, ob_lane_sql(which), a, 0, none, number,
+                          table->error);
+}
+
+int ob_table_probe(struct ob_table *table)
+{
+    int code = OUTBOX_OK;
+    for (int i = 0; i < OB_TABLE_STATEMENTS && code == OUTBOX_OK; i++) {
+        sqlite3_stmt *statement = NULL;
+        code = ob_lane_prepare(table->db, table->lane, ob_lane_sql((enum ob_table_sql)i),
+                               &statement, table->error);
+        (void)sqlite3_finalize(statement); /* it was not run */
+    }
+    return code;
+}
+
+int ob_table_largest(struct ob_table *table, int64_t *id)
+{
+    sqlite3_stmt *statement;
+    bool row = false;
+    *id = 0;
+    int code = ob_table_statement(table, OB_SQL_LARGEST, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(statement, &row, table->error, "reading the largest id");
+    if (row)
+        *id = sqlite3_column_int64(statement, 0);
+    ob_table_done(table, OB_SQL_LARGEST);
+    return code;
 }
 
 /* ---- Bytes -------------------------------------------------------------------------------------- */
@@ -55,12 +91,11 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 /* The lane's table has columns v1, v2 ... where something is captured, change.h. */
 static int put_values(struct ob_table *table, sqlite3_str *sql)
 {
-    static const char *const count_sql[OUTBOX_LANES] = {
-        "SELECT count(*) FROM pragma_table_info('outbox_event', 'main') WHERE name GLOB 'v[0-9]*'",
-        "SELECT count(*) FROM pragma_table_info('outbox_urgent', 'main') WHERE name GLOB "
-        "'v[0-9]*'"};
     int64_t count = 0;
-    int code = ob_sql_number(table->db, count_sql[table->lane], 0, 0, 0, &count, table->error);
+    int code = ob_lane_number(
+        table->db, table->lane,
+        "SELECT count(*) FROM pragma_table_info('{table}', 'main') WHERE name GLOB 'v[0-9]*'", 0, 0,
+        0, &count, table->error);
     /* Few at a time, for SQLite bounds the depth of an expression. */
     for (int i = 1; code == OUTBOX_OK && i <= count; i++)
         sqlite3_str_appendf(sql, "%scoalesce(length(CAST(v%d AS BLOB)), 0)%s",
@@ -71,7 +106,10 @@ static int put_values(struct ob_table *table, sqlite3_str *sql)
 int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
                                sqlite3_stmt **statement)
 {
-    const char *at = ob_lane_sql(table->lane, which), *mark = strstr(at, OB_SQL_VALUES);
+    char *filled = ob_lane_fill(table->lane, ob_lane_sql(which));
+    if (!filled)
+        return ob_error_set(table->error, OUTBOX_NO_MEMORY, "memory ran out while measuring");
+    const char *at = filled, *mark = strstr(at, OB_SQL_VALUES);
     sqlite3_str *sql = sqlite3_str_new(table->db);
     int code = OUTBOX_OK;
     for (; mark && code == OUTBOX_OK; mark = strstr(at, OB_SQL_VALUES)) {
@@ -80,6 +118,7 @@ int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
         at = mark + strlen(OB_SQL_VALUES);
     }
     sqlite3_str_appendall(sql, at);
+    sqlite3_free(filled);
     char *text = sqlite3_str_finish(sql);
     if (code == OUTBOX_OK)
         code = text
@@ -101,32 +140,33 @@ int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct
     lowest->has_total = sqlite3_column_type(statement, 2) == SQLITE_INTEGER;
     lowest->total = sqlite3_column_int64(statement, 2);
     int code = ob_sql_text(statement, 1, &text, &len, table->error);
-    if (code != OUTBOX_OK || !text || len >= sizeof lowest->text)
+    if (code != OUTBOX_OK || !text || len >= OB_LEDGER_TEXT)
         return code;
-    lowest->is_known_text = table->head_is_known && strcmp(table->head_text, text) == 0;
     lowest->is_tombstone = ob_ledger_parse(&lowest->ledger, lowest->id, text, len);
-    memcpy(lowest->text, text, len + 1);
+    lowest->is_known = lowest->is_tombstone && table->head_is_known &&
+                       ob_ledger_equals(&lowest->ledger, table->head);
     return OUTBOX_OK;
 }
 
 int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_HEAD];
+    sqlite3_stmt *statement;
     bool row = false;
     memset(lowest, 0, sizeof *lowest);
-    int code = ob_sql_step(statement, &row, table->error, "reading the tombstone");
-    if (row) {
+    int code = ob_table_statement(table, OB_SQL_HEAD, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    code = ob_sql_step(statement, &row, table->error, "reading the tombstone");
+    if (row)
         code = ob_table_take_lowest(table, statement, lowest);
-        (void)sqlite3_reset(statement); /* repeats what step said */
-    }
+    ob_table_done(table, OB_SQL_HEAD);
     return code;
 }
 
-void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text)
+void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger)
 {
     assert(ob_ledger_holds(ledger));
-    table->head = *ledger;
-    memcpy(table->head_text, text, strlen(text) + 1);
+    *table->head = *ledger;
     table->head_is_known = true;
 }
 
@@ -134,29 +174,36 @@ void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, cons
  * delivered was delivered all the same. */
 int ob_table_delete_passed(struct ob_table *table, int64_t id)
 {
-    sqlite3_stmt *statement = table->statement[OB_SQL_DELETE];
+    sqlite3_stmt *statement;
+    int code = ob_table_statement(table, OB_SQL_DELETE, &statement);
+    if (code != OUTBOX_OK)
+        return code;
     ob_sql_bind_number(statement, 1, id);
-    return ob_sql_step(statement, NULL, table->error, "settling events");
-}
-
-static int write_text(struct ob_table *table, int64_t id, const char *text, size_t len)
-{
-    sqlite3_stmt *statement = table->statement[OB_SQL_ENTOMB];
-    ob_sql_bind_number(statement, 1, id);
-    int bound = sqlite3_bind_text(statement, 2, text, (int)len, SQLITE_STATIC);
-    int code = bound == SQLITE_OK
-                   ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
-                   : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
-    (void)sqlite3_clear_bindings(statement); /* the text is the caller's; cannot fail */
+    code = ob_sql_step(statement, NULL, table->error, "settling events");
+    ob_table_done(table, OB_SQL_DELETE);
     return code;
 }
 
-int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
-                    char text[OB_LEDGER_TEXT])
+static int write_ledger(struct ob_table *table, const struct ob_ledger *ledger)
 {
-    size_t len = ob_ledger_print(ledger, text);
+    sqlite3_stmt *statement;
+    int code = ob_table_statement(table, OB_SQL_ENTOMB, &statement);
+    if (code != OUTBOX_OK)
+        return code;
+    ob_sql_bind_number(statement, 1, ledger->id);
+    int bound = ob_ledger_bind(ledger, statement, 2);
+    code = bound == SQLITE_OK
+               ? ob_sql_step(statement, NULL, table->error, "writing the tombstone")
+               : ob_error_sqlite(table->error, table->db, bound, "binding the tombstone");
+    (void)sqlite3_clear_bindings(statement); /* gives the text's memory back; cannot fail */
+    ob_table_done(table, OB_SQL_ENTOMB);
+    return code;
+}
+
+int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger)
+{
     for (int attempt = 0; attempt < 2; attempt++) {
-        int code = write_text(table, ledger->id, text, len);
+        int code = write_ledger(table, ledger);
         if (code != OUTBOX_OK || sqlite3_changes(table->db) == 1)
             return code;
         /* The row is gone, by hand: make it, then fill it. */

@@ -20,16 +20,23 @@ struct ob_table {
     sqlite3 *db; /* NULL: not open */
     outbox_lane lane;
     struct ob_error *error; /* the owner's */
-    sqlite3_stmt *statement[OB_TABLE_STATEMENTS];
+    bool is_lean;           /* nothing is kept, see outbox_config.small_heap */
+    sqlite3_stmt *kept[OB_TABLE_STATEMENTS];
 
-    struct ob_ledger head; /* the tombstone as it was seen last */
-    char head_text[OB_LEDGER_TEXT];
+    struct ob_ledger
+        *head; /* the tombstone as it was seen last; NULL: the owner does not remember it */
     bool head_is_known;
 };
 
-/* Prepares the statements. `error` gets the particulars of every call that fails. */
-int ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, struct ob_error *error);
+/* Prepares nothing yet. `error` gets the particulars of every call that fails. */
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool is_lean,
+                   struct ob_error *error);
 void ob_table_close(struct ob_table *table);
+
+/* One of the texts that are kept prepared, from the first call on; every call that succeeds is followed by
+ * one of ob_table_done(), which resets it; or frees it where nothing is kept. */
+int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_stmt **statement);
+void ob_table_done(struct ob_table *table, enum ob_table_sql which);
 
 /* Runs one of the SQL texts that are not kept prepared, with up to two numbers bound to it. */
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b);
@@ -41,25 +48,28 @@ int ob_table_number(struct ob_table *table, enum ob_table_sql which, int64_t a, 
 int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
                                sqlite3_stmt **statement);
 
+/* Whether each of those can be prepared: an authorizer may deny one, or a column be missing. */
+int ob_table_probe(struct ob_table *table);
+
+/* The largest id of all; 0 where the table is empty. */
+int ob_table_largest(struct ob_table *table, int64_t *id);
+
 /* The lowest row, or the first that carries a mark. */
 struct ob_lowest {
-    bool exists, is_tombstone, is_known_text, has_total;
+    bool exists, is_tombstone, is_known, has_total; /* is_known: it is the tombstone seen last */
     int64_t id, total;
     struct ob_ledger ledger; /* if it is a tombstone */
-    char text[OB_LEDGER_TEXT];
 };
 int ob_table_lowest(struct ob_table *table, struct ob_lowest *lowest);
 int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest);
 
 /* Remembers the tombstone that was written or seen. */
-void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger, const char *text);
+void ob_table_adopt(struct ob_table *table, const struct ob_ledger *ledger);
 
 /* Deletes what a new tombstone `id` has passed. */
 int ob_table_delete_passed(struct ob_table *table, int64_t id);
 
-/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. `text` gets
- * what was written. */
-int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger,
-                    char text[OB_LEDGER_TEXT]);
+/* Turns the row `ledger->id` into the tombstone, and makes the row where it is gone. */
+int ob_table_entomb(struct ob_table *table, const struct ob_ledger *ledger);
 
 #endif

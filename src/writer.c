@@ -100,15 +100,19 @@ static void on_partly_undone(void *context, int savepoint)
     ob_stage_undo(&box->stage, savepoint);
 }
 
-static void on_release_statements(void *context)
+static void release_statements(outbox *box)
 {
-    outbox *box = context;
     for (int i = 0; i < OB_PUT_STATEMENTS; i++) {
         (void)sqlite3_finalize(box->statement[i]); /* repeats what the last step said */
         box->statement[i] = NULL;
     }
     for (int i = 0; i < OUTBOX_LANES; i++)
         ob_table_close(&box->table[i]);
+}
+
+static void on_release_statements(void *context)
+{
+    release_statements(context);
 }
 
 static void on_outbox_closed(void *context)
@@ -124,6 +128,7 @@ static void on_outbox_closed(void *context)
 void ob_writer_free(outbox *box)
 {
     sqlite3_free(box->stage.bytes);
+    sqlite3_free(box->headers_room);
     sqlite3_free(box);
 }
 
@@ -233,15 +238,20 @@ static int check_event(outbox *box, const outbox_event *event, enum ob_media *me
 static int take_headers(outbox *box, const outbox_event *event, const char *joined, size_t len)
 {
     const char *culprit = NULL, *fault = NULL;
+    box->headers = joined;
     box->headers_len = len;
-    if (joined)
-        memcpy(box->headers, joined, len);
     if (event->header_count > 0 && !event->headers)
         return ob_error_set(&box->error, OUTBOX_MISUSE,
                             "headers is NULL and header_count is not 0");
     if (event->header_count > 0 || event->correlation_id || event->causation_id ||
-        event->traceparent)
-        fault = ob_headers_join(event, box->headers, &box->headers_len, &culprit);
+        event->traceparent) {
+        if (!box->headers_room)
+            box->headers_room = sqlite3_malloc(OB_HEADERS_TEXT);
+        if (!box->headers_room)
+            return ob_error_set(&box->error, OUTBOX_NO_MEMORY, "memory ran out");
+        box->headers = box->headers_room;
+        fault = ob_headers_join(event, box->headers_room, &box->headers_len, &culprit);
+    }
     return fault ? ob_error_set(&box->error, OUTBOX_BAD_ATTRIBUTE, "the header '%.40s' %s", culprit,
                                 fault)
                  : OUTBOX_OK;
@@ -252,41 +262,64 @@ static bool is_limited(const outbox *box, outbox_lane lane)
     return box->limit[lane].max_events > 0 || box->limit[lane].max_bytes > 0;
 }
 
+/* All that making room runs, of what is kept. */
+static int prepare_limit(outbox *box, outbox_lane lane)
+{
+    static const enum ob_table_sql needed[] = {OB_SQL_HEAD, OB_SQL_IDS, OB_SQL_DELETE,
+                                               OB_SQL_ENTOMB};
+    struct ob_table *table = &box->table[lane];
+    sqlite3_stmt *ignored;
+    int code = OUTBOX_OK;
+    if (!table->db)
+        ob_table_open(table, box->wakeup.db, lane, box->is_lean, &box->error);
+    for (size_t i = 0; !box->is_lean && i < sizeof needed / sizeof needed[0] && code == OUTBOX_OK;
+         i++)
+        code = ob_table_statement(table, needed[i], &ignored);
+    return code;
+}
+
 static int prepare_lane(outbox *box, outbox_lane lane)
 {
     sqlite3 *db = box->wakeup.db;
     bool is_measured = box->limit[lane].max_bytes > 0;
     enum ob_table_sql which = is_measured ? OB_SQL_PUT_MEASURED : OB_SQL_PUT;
     int place = (is_measured ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane;
-    int code = ob_sql_prepare(db, ob_lane_sql(lane, which), &box->statement[place], &box->error);
-    if (code == OUTBOX_OK && is_limited(box, lane) && !box->table[lane].db)
-        code = ob_table_open(&box->table[lane], db, lane, &box->error);
+    int code = ob_lane_prepare(db, lane, ob_lane_sql(which), &box->statement[place], &box->error);
+    if (code == OUTBOX_OK && is_limited(box, lane))
+        code = prepare_limit(box, lane);
     return code;
 }
 
-static sqlite3_stmt *insert_statement(const outbox *box, outbox_lane lane)
+static sqlite3_stmt **insert_statement(outbox *box, outbox_lane lane)
 {
-    return box
-        ->statement[(box->limit[lane].max_bytes > 0 ? OB_PUT_MEASURED : OB_PUT_INSERT) + (int)lane];
+    return &box->statement[(box->limit[lane].max_bytes > 0 ? OB_PUT_MEASURED : OB_PUT_INSERT) +
+                           (int)lane];
 }
 
-static int prepare_put(outbox *box)
+static int prepare_touch(outbox *box)
 {
-    static const char *const sql[OB_PUT_STATEMENTS] = {
-        [OB_PUT_TOUCH] = "INSERT INTO outbox_commit(touch) VALUES(1)",
-        [OB_PUT_SAVEPOINT] = "SAVEPOINT outbox_put",
-        [OB_PUT_RELEASE] = "RELEASE outbox_put",
-    };
-    int code = ob_wakeup_connect(&box->wakeup, &box->error);
-    for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
-        code = prepare_lane(box, (outbox_lane)i);
-    for (int i = OB_PUT_TOUCH; i < OB_PUT_STATEMENTS && code == OUTBOX_OK; i++) {
-        code = ob_sql_prepare(box->wakeup.db, sql[i], &box->statement[i], &box->error);
-        if (i == OB_PUT_TOUCH && code == OUTBOX_SQLITE) { /* denied, see touch() */
-            ob_error_clear(&box->error);
-            code = OUTBOX_OK;
-        }
+    int code = ob_sql_prepare(box->wakeup.db, "INSERT INTO outbox_commit(touch) VALUES(1)",
+                              &box->statement[OB_PUT_TOUCH], &box->error);
+    if (code == OUTBOX_SQLITE) { /* denied, see touch() */
+        ob_error_clear(&box->error);
+        code = OUTBOX_OK;
     }
+    return code;
+}
+
+/* What a put into this lane runs; `alone` in a transaction of its own. */
+static int prepare_put(outbox *box, outbox_lane lane, bool alone)
+{
+    sqlite3 *db = box->wakeup.db;
+    int code = prepare_lane(box, lane);
+    if (code == OUTBOX_OK && !box->touched)
+        code = prepare_touch(box);
+    if (code == OUTBOX_OK && alone)
+        code = ob_sql_prepare(db, "SAVEPOINT outbox_put", &box->statement[OB_PUT_SAVEPOINT],
+                              &box->error);
+    if (code == OUTBOX_OK && alone)
+        code =
+            ob_sql_prepare(db, "RELEASE outbox_put", &box->statement[OB_PUT_RELEASE], &box->error);
     return code;
 }
 
@@ -309,7 +342,7 @@ static int bind_payload(sqlite3_stmt *statement, int index, const outbox_event *
 
 static int bind_event(outbox *box, const outbox_event *event, enum ob_media media)
 {
-    sqlite3_stmt *statement = insert_statement(box, event->lane);
+    sqlite3_stmt *statement = *insert_statement(box, event->lane);
     int64_t now = ob_sql_now(box->vfs);
     int result = bind_text(statement, 1, event->topic);
     if (result == SQLITE_OK)
@@ -346,8 +379,8 @@ static int take_out(outbox *box, outbox_lane lane, int64_t id)
     struct ob_error why = box->error;
     int64_t ignored;
     /* Our own row has no ledger: whatever happens, the tombstone is not deleted here. */
-    int code = ob_sql_number(box->wakeup.db, ob_lane_sql(lane, OB_SQL_TAKE_BACK), id, 0, 0,
-                             &ignored, &box->error);
+    int code = ob_lane_number(box->wakeup.db, lane, ob_lane_sql(OB_SQL_TAKE_BACK), id, 0, 0,
+                              &ignored, &box->error);
     if (code == OUTBOX_OK)
         box->error = why;
     else
@@ -394,26 +427,31 @@ static int keep_within_limit(outbox *box, outbox_lane lane, int64_t id)
 static int touch(outbox *box)
 {
     int code = ob_sql_step(box->statement[OB_PUT_TOUCH], NULL, &box->error, "touching");
-    if (code != OUTBOX_SQLITE || sqlite3_errcode(box->wakeup.db) != SQLITE_AUTH)
-        return code;
-    ob_error_clear(&box->error);
-    return OUTBOX_OK;
+    if (code == OUTBOX_SQLITE && sqlite3_errcode(box->wakeup.db) == SQLITE_AUTH) {
+        ob_error_clear(&box->error);
+        code = OUTBOX_OK;
+    }
+    if (box->is_lean)
+        ob_sql_done(&box->statement[OB_PUT_TOUCH], true);
+    return code;
 }
 
 /* Inserts the event into whatever transaction is open, and sees to it that its commit is heard. */
 static int insert(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
 {
     sqlite3 *db = box->wakeup.db;
-    sqlite3_stmt *statement = insert_statement(box, event->lane);
+    sqlite3_stmt **statement = insert_statement(box, event->lane);
     int code = OUTBOX_OK;
     if (!box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
     if (code == OUTBOX_OK)
         code = bind_event(box, event, media);
     if (code == OUTBOX_OK)
-        code = ob_sql_step(statement, NULL, &box->error, "storing the event");
+        code = ob_sql_step(*statement, NULL, &box->error, "storing the event");
     /* The payload is the caller's; leave no pointer to it behind. Cannot fail. */
-    (void)sqlite3_clear_bindings(statement);
+    (void)sqlite3_clear_bindings(*statement);
+    if (box->is_lean) /* else it is reset, unless it is that of a put around this one */
+        ob_sql_done(statement, true);
     if (code != OUTBOX_OK)
         return code;
     if (sqlite3_changes(db) != 1)
@@ -482,9 +520,11 @@ static bool is_alone(sqlite3 *db)
 /* What a put needs to know and to have before it writes. When memory runs out in any statement,
  * SQLite may roll the open transaction back; an event must not be stored without what it is
  * about. */
-static int get_ready(outbox *box, bool alone)
+static int get_ready(outbox *box, outbox_lane lane, bool alone)
 {
-    int code = prepare_put(box);
+    int code = ob_wakeup_connect(&box->wakeup, &box->error);
+    if (code == OUTBOX_OK)
+        code = prepare_put(box, lane, alone);
     if (code == OUTBOX_OK && !box->is_judged)
         code = ob_writer_judge(box->wakeup.db, box);
     if (code == OUTBOX_OK && !alone && is_alone(box->wakeup.db))
@@ -539,7 +579,9 @@ static int check_fire(outbox *box, const outbox_event *event, const struct ob_ro
  * write lock, though: a virtual table cannot be part of a transaction that does not write. */
 static int join_transaction(outbox *box)
 {
-    int code = prepare_put(box);
+    int code = ob_wakeup_connect(&box->wakeup, &box->error);
+    if (code == OUTBOX_OK && !box->touched)
+        code = prepare_touch(box);
     if (code == OUTBOX_OK && !box->touched && box->statement[OB_PUT_TOUCH])
         code = touch(box);
     if (code == OUTBOX_OK && !box->touched)
@@ -567,6 +609,34 @@ static int put_fire(outbox *box, const outbox_event *event, enum ob_media media)
     return OUTBOX_OK;
 }
 
+static int put_stored(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
+{
+    sqlite3 *db = box->wakeup.db;
+    bool alone = is_alone(db);
+    int code = get_ready(box, event->lane, alone);
+    if (code != OUTBOX_OK)
+        return code;
+    sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
+    code = alone ? insert_alone(box, event, media, id) : insert(box, event, media, id);
+    sqlite3_set_last_insert_rowid(db, rowid);
+    return code;
+}
+
+/* Without statements of its own that outlive it. Inside of another put they would be that one's. */
+static int put_leanly(outbox *box, const outbox_event *event, enum ob_media media, int64_t *id)
+{
+    if (box->is_putting)
+        return ob_error_set(
+            &box->error, OUTBOX_MISUSE,
+            "a put of this handle runs, and with small_heap none can run inside it");
+    box->is_putting = true;
+    int code =
+        event->fire_and_forget ? put_fire(box, event, media) : put_stored(box, event, media, id);
+    box->is_putting = false;
+    release_statements(box);
+    return code;
+}
+
 int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
                   int64_t *id)
 {
@@ -575,28 +645,18 @@ int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, s
     if (!box)
         return OUTBOX_MISUSE;
     ob_error_clear(&box->error);
-    sqlite3 *db = box->wakeup.db;
-    if (!db)
+    if (!box->wakeup.db)
         return ob_error_set(&box->error, OUTBOX_CLOSED, "the connection was closed");
     int code = check_event(box, event, &media);
     if (code == OUTBOX_OK)
         code = take_headers(box, event, headers, headers_len);
     if (code == OUTBOX_OK)
         code = end_left_over(box);
-    if (code == OUTBOX_OK && event->fire_and_forget) {
-        code = put_fire(box, event, media);
-        if (code == OUTBOX_OK && id)
-            *id = 0;
-        return code;
-    }
-    bool alone = is_alone(db);
-    if (code == OUTBOX_OK)
-        code = get_ready(box, alone);
     if (code != OUTBOX_OK)
         return code;
-    sqlite3_int64 rowid = sqlite3_last_insert_rowid(db);
-    code = alone ? insert_alone(box, event, media, &new_id) : insert(box, event, media, &new_id);
-    sqlite3_set_last_insert_rowid(db, rowid);
+    code = box->is_lean             ? put_leanly(box, event, media, &new_id)
+           : event->fire_and_forget ? put_fire(box, event, media)
+                                    : put_stored(box, event, media, &new_id);
     if (code == OUTBOX_OK && id)
         *id = new_id;
     return code;

@@ -13,7 +13,7 @@
 
 #include <outbox/port.h>
 
-/* Statements that a put uses, cached while the connection lives. */
+/* Statements that a put uses, cached while the connection lives, or until its end where none is kept. */
 enum ob_writer_statement {
     OB_PUT_INSERT, /* one for each lane */
     OB_PUT_MEASURED = OB_PUT_INSERT + OUTBOX_LANES,
@@ -28,6 +28,8 @@ struct outbox {
     sqlite3_vfs *vfs;
     size_t payload_max;
     sqlite3_stmt *statement[OB_PUT_STATEMENTS];
+    bool is_lean;    /* none is kept, see small_heap */
+    bool is_putting; /* and a put runs */
 
     /* The open transaction, as far as puts of this handle know it. */
     bool touched;    /* xCommit or xRollback will come */
@@ -42,8 +44,9 @@ struct outbox {
 
     struct ob_stage stage; /* fire-and-forget events of the open transaction */
 
-    char headers[OB_HEADERS_TEXT]; /* of the event that is put now */
+    const char *headers; /* of the event that is put now */
     size_t headers_len;
+    char *headers_room; /* OB_HEADERS_TEXT bytes, since the first event that had some */
 
     /* A put's own transaction could not be rolled back; SAVEPOINT outbox_put is open still, unless
      * the application has ended it since. */

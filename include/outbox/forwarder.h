@@ -82,7 +82,7 @@ typedef struct outbox_forwarder_config {
     unsigned backoff_min_ms;     /* first pause is random in 0..this; 0: 1,000 */
     unsigned backoff_max_ms;     /* 0: 60,000 */
     size_t payload_max;          /* events over it are dead letters; 0: OUTBOX_PAYLOAD_MAX */
-    /* Bytes for messages read ahead: from 4,096 to what a payload of OUTBOX_PAYLOAD_CAP needs in
+    /* Bytes for messages read ahead: from 2,048 to what a payload of OUTBOX_PAYLOAD_CAP needs in
      * the worst encoding, some 96 MiB. 0: what one of payload_max needs. */
     size_t buffer_size;
     size_t fire_bytes; /* for fire-and-forget events that wait; 0: none are sent; at most 2^24 */
@@ -102,6 +102,9 @@ typedef struct outbox_forwarder_config {
      * commits are durable: at synchronous=FULL, in journal_mode DELETE at EXTRA. Below that it
      * waits for ever, and the code of the step is OUTBOX_NOT_DURABLE. [step-8] */
     int shared_connection;
+    /* Non-zero: as outbox_config.small_heap, for the forwarder's statements: each is prepared when a step
+     * comes to need it, and freed again before that ends. [heap-2] */
+    int small_heap;
 } outbox_forwarder_config;
 
 /* Bytes that outbox_forwarder_init() needs for this configuration; 0 when a value is out of range.

@@ -15,6 +15,7 @@
  */
 #include "clock.h"
 #include "flash_vfs.h"
+#include "heap.h"
 #include "nor_qemu.h"
 #include "random.h"
 #include "semihost.h"
@@ -34,10 +35,10 @@ enum {
     PAGES = 400,
     BATCH_PAGES = 32,
     HEAP = DEMO_HEAP,
-    CACHE_SLOTS = 16,
+    CACHE_SLOTS = 12,
     CACHE_SLOT = PAGE + 168, /* SQLite's header of a cached page, on 32 bits */
-    FORWARDER = 18 * 1024 + 64,
-    LINK = 3 * 1024,
+    FORWARDER = 11392,
+    LINK = 1792,
     WINDOW = 8,
     /* Both together, and the outbox's own 16 pages, fit into PAGES: some 25 readings or 5 events a page. */
     READINGS = 2000,
@@ -141,7 +142,7 @@ static void seed(void)
 
 static void give_memory(void)
 {
-    if (sqlite3_config(SQLITE_CONFIG_HEAP, heap, (int)sizeof heap, 32) != SQLITE_OK ||
+    if (outbox_heap_give(heap, sizeof heap) != SQLITE_OK ||
         sqlite3_config(SQLITE_CONFIG_PAGECACHE, cache, CACHE_SLOT, CACHE_SLOTS) != SQLITE_OK ||
         sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 1) != SQLITE_OK)
         die("configuring SQLite", "refused");
@@ -164,16 +165,17 @@ OWN_FRAME static void open_database(const char *file, outbox_nor_qemu_faults fau
         die("opening the database", demo.db ? sqlite3_errmsg(demo.db) : "no memory");
     /* Each of them is needed: see flash_vfs.h. */
     run("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = EXTRA; PRAGMA cache_spill = OFF");
-    run("PRAGMA cache_size = 12");
+    run("PRAGMA cache_size = 6");
     run("CREATE TABLE IF NOT EXISTS reading(n INTEGER PRIMARY KEY, celsius REAL)");
 }
 
 static const outbox_forwarder_config forwarding = {.mode = OUTBOX_BINARY,
                                                    .shared_connection = 1,
+                                                   .small_heap = 1,
                                                    .window = WINDOW,
                                                    .settle_batch = 16,
                                                    .payload_max = 256,
-                                                   .buffer_size = 4096,
+                                                   .buffer_size = 2048,
                                                    .foreign_check_ms = OUTBOX_NEVER,
                                                    .backoff_max_ms = 5000,
                                                    .announce_topic = "plant/7/dropped"};
@@ -201,6 +203,7 @@ OWN_FRAME static void start_outbox(void)
     char sentence[200] = "";
     const outbox_config box = {
         .payload_max = 256,
+        .small_heap = 1,
         .limits[OUTBOX_NORMAL] = {.max_events = EVENTS, .when_full = OUTBOX_EVICT_OLDEST},
         .sentence = sentence,
         .sentence_size = 200};
@@ -251,32 +254,31 @@ static bool put(const char *payload)
            says_why("putting an event", outbox_errmsg(demo.box));
 }
 
-/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces. */
-static bool forget_old_readings(uint32_t number, uint32_t *oldest)
+/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces. Apart from
+ * the reading: each page that a transaction changes is in memory twice until it ends. */
+OWN_FRAME static void forget_old_readings(uint32_t number)
 {
     char sql[60];
     if (number <= READINGS || number % READINGS_PIECE != 0)
-        return true;
-    const uint32_t keep = number - READINGS + 1, piece = *oldest + 2 * READINGS_PIECE;
-    *oldest = piece < keep ? piece : keep;
-    sqlite3_snprintf((int)sizeof sql, sql, "DELETE FROM reading WHERE n < %u", (unsigned)*oldest);
-    return try_to(sql);
+        return;
+    const uint32_t keep = number - READINGS + 1, piece = demo.oldest + 2 * READINGS_PIECE;
+    const uint32_t oldest = piece < keep ? piece : keep;
+    sqlite3_snprintf((int)sizeof sql, sql, "DELETE FROM reading WHERE n < %u", (unsigned)oldest);
+    if (try_to(sql))
+        demo.oldest = oldest;
 }
 
 /* All of it or nothing. */
 OWN_FRAME static bool store_reading(uint32_t number)
 {
-    uint32_t oldest = demo.oldest;
     char payload[101], sql[80];
     const unsigned tenths = 200 + outbox_random_number(NULL) % 50;
     sqlite3_snprintf((int)sizeof sql, sql, "INSERT INTO reading VALUES(%u, %u.%u)",
                      (unsigned)number, tenths / 10, tenths % 10);
     sqlite3_snprintf((int)sizeof payload, payload, "{\"n\":%u,\"celsius\":%u.%u}", (unsigned)number,
                      tenths / 10, tenths % 10);
-    if (try_to("BEGIN IMMEDIATE") && try_to(sql) && put(payload) &&
-        forget_old_readings(number, &oldest) && try_to("COMMIT")) {
+    if (try_to("BEGIN IMMEDIATE") && try_to(sql) && put(payload) && try_to("COMMIT")) {
         demo.is_failing = false;
-        demo.oldest = oldest;
         return true;
     }
     if (!sqlite3_get_autocommit(demo.db))
@@ -301,7 +303,8 @@ static void sample(uint32_t events, uint32_t pause_ms)
     while (events == 0 || stored < events) {
         if ((int32_t)(outbox_clock_ms(NULL) - next_reading) >= 0) {
             next_reading += pause_ms;
-            stored += store_reading(stored + 1);
+            if (store_reading(stored + 1))
+                forget_old_readings(++stored);
         }
         step();
     }
@@ -339,10 +342,12 @@ OWN_FRAME static void print_use(void)
 {
     outbox_statistics counts;
     outbox_flash_statistics flash;
+    outbox_heap_use use;
     int cache_now, cache_most, spilled, spilled_most;
     if (outbox_stats(demo.box, &counts) != OUTBOX_OK)
         die("reading the statistics", outbox_errmsg(demo.box));
     outbox_flash_stats(demo.log, &flash);
+    outbox_heap_used(&use);
     print("demo: the forwarder has %u bytes of %u, the link %u of %u\n",
           (unsigned)outbox_forwarder_size(&forwarding), (unsigned)FORWARDER,
           (unsigned)outbox_stream_link_size(&mqtt), (unsigned)LINK);
@@ -350,9 +355,10 @@ OWN_FRAME static void print_use(void)
     (void)sqlite3_status(SQLITE_STATUS_PAGECACHE_OVERFLOW, &spilled, &spilled_most, 0);
     print("demo: %lld accepted, %lld pending, %lld delivered, %lld evicted\n", counts.accepted,
           counts.pending, counts.delivered, counts.evicted);
-    print("demo: stack %u, heap %lld of %d, cache %d of %d slots and %d bytes of heap\n",
-          (unsigned)outbox_stack_used(), sqlite3_memory_highwater(0), HEAP, cache_most, CACHE_SLOTS,
-          spilled_most);
+    print("demo: stack %u, heap %u of %u, cache %d of %d slots and %d bytes of heap\n",
+          (unsigned)outbox_stack_used(), (unsigned)use.most, (unsigned)use.size, cache_most,
+          CACHE_SLOTS, spilled_most);
+    print("demo: memory was refused %u times\n", use.refused);
     print_heap();
     print("demo: flash: %llu bytes programmed, %u erases, %u pages, %u to %u erases per sector\n",
           flash.bytes_programmed, (unsigned)flash.erases, (unsigned)flash.pages_mapped,

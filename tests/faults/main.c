@@ -18,10 +18,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct mode modes[] = {{"WAL", "WAL", false, false},
-                                    {"TRUNCATE", "TRUNCATE", false, false},
-                                    {"one connection", "TRUNCATE", true, false},
-                                    {"UTF-16", "WAL", false, true}};
+static const struct mode modes[] = {
+    {.name = "WAL", .journal = "WAL"},
+    {.name = "TRUNCATE", .journal = "TRUNCATE"},
+    {.name = "one connection", .journal = "TRUNCATE", .is_shared = true},
+    {.name = "UTF-16", .journal = "WAL", .is_in_utf_16 = true},
+    {.name = "small heap", .journal = "WAL", .is_lean = true},
+    {.name = "small heap, one connection",
+     .journal = "TRUNCATE",
+     .is_shared = true,
+     .is_lean = true},
+};
 
 enum { MODES = sizeof modes / sizeof modes[0], CALLS_MAX = 100000 };
 

@@ -4,6 +4,8 @@
  */
 #include "device.h"
 
+#include "cortex_m/heap.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +41,7 @@ int sqlite3_os_end(void)
 void device_begin(void)
 {
     static uint64_t heap[HEAP / 8];
-    if (sqlite3_config(SQLITE_CONFIG_HEAP, heap, HEAP, 32) != SQLITE_OK)
+    if (outbox_heap_give(heap, HEAP) != SQLITE_OK)
         abort();
 }
 

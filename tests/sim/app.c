@@ -598,6 +598,7 @@ static bool attach(struct sim *sim, struct writer *writer)
     char sentence[200] = "";
     outbox_config config = {.device = "sim",
                             .payload_max = sim->settings.payload_max,
+                            .small_heap = sim->settings.forwarder.small_heap,
                             .sentence = sentence,
                             .sentence_size = sizeof sentence};
     memcpy(config.limits, sim->settings.limits, sizeof config.limits);

@@ -192,6 +192,7 @@ static void draw_forwarder(struct settings *settings, const struct profile *prof
         .checkpoint_frames = ONE_OF(4000, 30),
         .shared_connection = profile->one_connection,
     };
+    config->small_heap = config->window % 2 == 1; /* drawn with it: 1 or 7 */
 }
 
 static uint32_t feature(struct choices *choices, uint32_t bound)

@@ -80,7 +80,7 @@ static int64_t number(sqlite3 *db, const char *sql)
 
 static void make(struct fixture *fixture, const char *device)
 {
-    int code = ob_schema_make(fixture->db, device, NULL, &fixture->error);
+    int code = ob_schema_make(fixture->db, device, NULL, false, &fixture->error);
     if (code != OUTBOX_OK)
         fail_msg("%d: %s", code, fixture->error.sentence);
     assert_true(sqlite3_get_autocommit(fixture->db));
@@ -139,7 +139,7 @@ static void assert_unchanged(sqlite3 *db, struct image before)
 static void assert_make_fails(struct fixture *fixture, const char *device, int code)
 {
     struct image before = take_image(fixture->db);
-    assert_int_equal(ob_schema_make(fixture->db, device, NULL, &fixture->error), code);
+    assert_int_equal(ob_schema_make(fixture->db, device, NULL, false, &fixture->error), code);
     assert_int_equal(fixture->error.code, code);
     assert_true(strlen(fixture->error.sentence) > 20);
     assert_unchanged(fixture->db, before);
@@ -332,7 +332,7 @@ static void test_a_database_that_another_connection_writes_is_busy(void **state)
     sqlite3 *other;
     assert_int_equal(sqlite3_open(fixture->path, &other), SQLITE_OK);
     run(other, "BEGIN IMMEDIATE; CREATE TABLE t(x)");
-    assert_int_equal(ob_schema_make(fixture->db, NULL, NULL, &fixture->error), OUTBOX_BUSY);
+    assert_int_equal(ob_schema_make(fixture->db, NULL, NULL, false, &fixture->error), OUTBOX_BUSY);
     assert_true(sqlite3_get_autocommit(fixture->db));
     run(other, "COMMIT");
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
@@ -348,7 +348,8 @@ static void test_a_file_that_is_no_database_is_corrupt(void **state)
         assert_true(fputs("This file holds a letter, and a long one.\n", file) >= 0);
     assert_int_equal(fclose(file), 0);
     assert_finds(fixture, OUTBOX_CORRUPT, OB_SCHEMA_MISSING);
-    assert_int_equal(ob_schema_make(fixture->db, NULL, NULL, &fixture->error), OUTBOX_CORRUPT);
+    assert_int_equal(ob_schema_make(fixture->db, NULL, NULL, false, &fixture->error),
+                     OUTBOX_CORRUPT);
 }
 
 static void test_what_another_connection_made_is_found(void **state)
@@ -358,7 +359,7 @@ static void test_what_another_connection_made_is_found(void **state)
     sqlite3 *other;
     assert_finds(fixture, OUTBOX_OK, OB_SCHEMA_MISSING);
     assert_int_equal(sqlite3_open(fixture->path, &other), SQLITE_OK);
-    assert_int_equal(ob_schema_make(other, "first", NULL, &error), OUTBOX_OK);
+    assert_int_equal(ob_schema_make(other, "first", NULL, false, &error), OUTBOX_OK);
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
     make(fixture, NULL); /* had seen none, and must not make another one */
     assert_string_equal(identity_of(fixture, 1).device, "first");
