@@ -12,6 +12,7 @@
 #include "faults/world.h"
 
 enum call_kind {
+    CALL_PUTS,    /* an event, through the handle */
     CALL_CHANGES, /* the file, through the handle */
     CALL_SYNCS,   /* the same, and is there all the same where its sync failed [epoch-3] */
     CALL_LOOKS,   /* it is the same before and after */

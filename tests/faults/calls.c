@@ -372,14 +372,14 @@ static int look_at_inbox(struct world *world)
 /* What cannot be read of the journal is not durable. */
 /* clang-format off */
 const struct call calls[] = {
-    {"put",                some_events,       put,            OUTBOX_OK,      0, WRITES, CALL_CHANGES},
+    {"put",                some_events,       put,            OUTBOX_OK,      0, WRITES, CALL_PUTS},
     {"put inside",         some_events,       put_inside,     OUTBOX_OK,      0, WRITES, CALL_OF_APP},
-    {"put, full",          full_of_events,    put,            OUTBOX_OK,      0, WRITES, CALL_CHANGES},
+    {"put, full",          full_of_events,    put,            OUTBOX_OK,      0, WRITES, CALL_PUTS},
     {"put inside, full",   full_of_events,    put_inside,     OUTBOX_OK,      0, WRITES, CALL_OF_APP},
-    {"put, full of bytes", full_of_bytes,     put_large,      OUTBOX_OK,      0, WRITES, CALL_CHANGES},
+    {"put, full of bytes", full_of_bytes,     put_large,      OUTBOX_OK,      0, WRITES, CALL_PUTS},
     {"put, rejected",      full_and_shut,     put,            OUTBOX_FULL,    0, LOOKS,  false},
-    {"requeue",            with_dead_letters, requeue,        OUTBOX_OK,      0, WRITES, CALL_CHANGES},
-    {"requeue unfit",      with_dead_letters, requeue_unfit,  OUTBOX_BAD_TOPIC, 0, ON(ALLOC), CALL_CHANGES},
+    {"requeue",            with_dead_letters, requeue,        OUTBOX_OK,      0, WRITES, CALL_PUTS},
+    {"requeue unfit",      with_dead_letters, requeue_unfit,  OUTBOX_BAD_TOPIC, 0, ON(ALLOC), CALL_PUTS},
     {"purge one",          with_dead_letters, purge_one,      OUTBOX_OK,      0, WRITES, CALL_CHANGES},
     {"purge all",          with_dead_letters, purge_all,      OUTBOX_OK,      0, WRITES, CALL_CHANGES},
     {"new epoch",          some_events,       begin_epoch,    OUTBOX_OK,      BIT(OUTBOX_NOT_DURABLE), WRITES, CALL_SYNCS},

@@ -162,10 +162,10 @@ static unsigned step_of(enum fault fault, unsigned count)
     return is_thin && count / 25 > stride ? count / 25 : stride;
 }
 
-/* In TRUNCATE the allocations are those of WAL, in UTF-16 there are others. */
-static bool has_call_mode(const struct mode *mode, enum fault fault)
+/* In TRUNCATE the allocations are those of WAL, in UTF-16 there are others; a small heap is of puts. */
+static bool has_call_mode(const struct call *call, const struct mode *mode, enum fault fault)
 {
-    return !mode->is_shared &&
+    return !mode->is_shared && (call->kind == CALL_PUTS || !mode->is_lean) &&
            (fault == FAULT_ALLOC ? strcmp(mode->name, "TRUNCATE") != 0 : !mode->is_in_utf_16);
 }
 
@@ -206,7 +206,7 @@ static void call_all(const char *only)
         for (int fault = 0; fault <= FAULT_BUSY; fault++) {
             uint64_t fired = 0;
             for (int mode = 0; mode < MODES; mode++)
-                if (has_call_mode(&modes[mode], fault))
+                if (has_call_mode(&calls[i], &modes[mode], (enum fault)fault))
                     fired += loop_call(&calls[i], &modes[mode], (enum fault)fault);
             bool is_missing = fired == 0 && (calls[i].reaches >> fault & 1);
             (void)printf(" %8" PRIu64 "%s", fired, is_missing ? "?" : "");
