@@ -162,10 +162,10 @@ typedef struct outbox_config {
     /* Non-zero: for a device with little memory. No statement stays prepared behind the call that needs
      * it. That saves 1 to 3 KB of SQLite's memory for each of up to ten, and costs time: a put prepares
      * anew what it runs, the same SQL, and takes some six times as long. In a new file the view
-     * outbox_pending, which is for people, is left out: it takes 3 KB as long as the connection is open. What runs out of memory in the
-     * midst of a put is undone with that put, or with the whole transaction where no memory is left for
-     * that either. From a trigger or a function that a put of this handle runs, no event can be put
-     * through the handle: OUTBOX_MISUSE. [heap-1] */
+     * outbox_pending, which is for people, is left out: it takes 3 KB as long as the connection is
+     * open. What runs out of memory in the midst of a put is undone with that put, or with the whole
+     * transaction where no memory is left for that either. From a trigger or a function that a put of
+     * this handle runs, no event can be put through the handle: OUTBOX_MISUSE. [heap-1] */
     int small_heap;
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;
