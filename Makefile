@@ -166,36 +166,8 @@ $(call programs,$(TESTS) $(BENCHES)): %: %.o $(BUILD)/liboutbox.a
 	$(Q)$(LINK) -o $@ $< $(filter %/libhelpers.a,$^) $(BUILD)/liboutbox.a -lcmocka $(LIBS)
 
 # ---- The core as one file --------------------------------------------------------------------------
-# Tests that reach the core by its public functions, against that file.
 
-AMALGAMATION := $(BUILD)/amalgamation
-AMALGAMATED_TESTS := $(addprefix $(AMALGAMATION)/tests/unit/test_,announce bounds dead epoch fire \
-    forwarder front full hole inbox inbox_memory keep_last lanes limits link_time look moved \
-    mqtt_stream poison store sync upgrade verify writer) \
-  $(addprefix $(AMALGAMATION)/tests/integration/test_,capture_real delivery restart)
-
-.PHONY: amalgamation test-amalgamation
-amalgamation: $(AMALGAMATION)/outbox.c ## write all of the core as one C file
-
-$(AMALGAMATION)/outbox.c: ports/amalgamation/amalgamate.sh $(CORE) $(WITHOUT) $(HEADERS) $(wildcard src/*.h)
-	@echo '  CAT   $@'
-	$(Q)bash $< $(@D)
-
-$(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o: $(AMALGAMATION)/outbox.c | deps-build
-	@echo '  CC    $< $(if $(filter %/without.o,$@),(without captures))'
-	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter %/without.o,$@),-DOUTBOX_WITHOUT_CAPTURE) -I$(@D) $(CPPFLAGS) \
-	  -c -o $@ $<
-
-$(AMALGAMATED_TESTS): $(AMALGAMATION)/%: $(BUILD)/%.o $(AMALGAMATION)/outbox.o $(call objects,$(PORT)) \
-                      $(BUILD)/tests/unit/libhelpers.a $(BUILD)/tests/integration/libhelpers.a
-	@echo '  LINK  $@'
-	@mkdir -p $(@D)
-	$(Q)$(LINK) -o $@ $< $(BUILD)/$(dir $*)libhelpers.a $(filter %.o,$(filter-out $<,$^)) -lcmocka $(LIBS)
-
-test: $(AMALGAMATION)/outbox.o $(AMALGAMATION)/without.o # which CHECKS looks at
-test-amalgamation: deps all $(AMALGAMATED_TESTS) $(AMALGAMATION)/without.o ## run tests against this file
-	$(RUN) tests/check_amalgamation.sh $(AMALGAMATED_TESTS) $(filter %test_delivery %test_restart, \
-	  $(AMALGAMATED_TESTS:%=%@stream))
+include ports/amalgamation/amalgamation.mk
 
 # ---- Tests on simulated flash --------------------------------------------------------------------
 # They need SQLite as the firmware has it, so it is built for this machine in the same way.
@@ -263,44 +235,8 @@ test-stream: deps all examples $(INTEGRATION_TESTS) ## run all of these over the
 	$(RUN) $(addsuffix @stream,$(INTEGRATION_TESTS))
 
 # ---- For other machines ----------------------------------------------------------------------------
-# Debian's cross compiler, a sysroot of its own, QEMU to run it with this machine's mosquitto. With
-# CROSS_COMPILE, SYSROOT and EMULATOR in hand the targets above do the same for any board.
 
-CROSS_ARCHES := arm64 armel armhf
-TRIPLET_arm64 := aarch64-linux-gnu
-TRIPLET_armel := arm-linux-gnueabi
-TRIPLET_armhf := arm-linux-gnueabihf
-QEMU_OF = $(if $(filter arm64,$(1)),qemu-aarch64,qemu-arm)
-CROSS_LIBRARIES := libc6-dev libsqlite3-dev libpaho-mqtt-dev libssl-dev libcmocka-dev
-CROSS_BUILD = $(BUILD)/cross/$(ARCH)
-CROSS_MAKE = $(MAKE) --no-print-directory NO_DEPS=1 BUILD=$(CROSS_BUILD) \
-  CC=$(TRIPLET_$(ARCH))-gcc CROSS_COMPILE=$(TRIPLET_$(ARCH))- SYSROOT=$(abspath $(CROSS_BUILD)/sysroot) \
-  EMULATOR='$(call QEMU_OF,$(ARCH)) -L $(abspath $(CROSS_BUILD)/sysroot)'
-
-ifneq ($(filter cross cross-build cross-sysroot,$(MAKECMDGOALS)),)
-$(if $(filter $(ARCH),$(CROSS_ARCHES)),,$(error Say for which machine: ARCH=, one of: $(CROSS_ARCHES)))
-endif
-
-.PHONY: cross cross-build cross-sysroot cross-programs cross-run
-cross: cross-build ## build for ARCH=arm64, armhf or armel, and run the tests under QEMU
-	+$(Q)$(CROSS_MAKE) cross-run
-
-cross-build: cross-sysroot ## build for it: libraries, extension, command, examples, tests
-	+$(Q)$(CROSS_MAKE) cross-programs
-
-cross-sysroot: deps-cross
-	@bash ports/linux/cross/sysroot.sh $(ARCH) $(CROSS_BUILD)/sysroot $(CROSS_LIBRARIES)
-
-cross-programs: all examples $(UNIT_TESTS) $(INTEGRATION_TESTS)
-
-# Lines of NAME WHEN REASON.
-CROSS_LEFT_OUT := sed -nE 's/^([a-z]+\/[a-z_.]+) +($(if $(CROSS_ALL),,long|)never) +(.*)/\1: \3/p' \
-  ports/linux/cross/left_out
-cross-run: cross-programs
-	@$(CROSS_LEFT_OUT) | sed 's/^/skipped: /'
-	$(RUN) tests/check_symbols.sh tests/cross/test_toolchain.sh \
-	  $(filter-out $(addprefix $(BUILD)/tests/,$(shell $(CROSS_LEFT_OUT) | cut -d: -f1)), \
-	    $(UNIT_TESTS) $(INTEGRATION_TESTS)) $(filter %/test_link@stream %/test_wire@stream,$(OTHER_LINK))
+include ports/linux/cross/cross.mk
 
 # ---- Node and a current SQLite ---------------------------------------------------------------------
 
@@ -327,97 +263,8 @@ test-current: deps $(UNIT_TESTS) $(CURRENT) ## run the tests of captures on a cu
 	  LD_LIBRARY_PATH=$(dir $(CURRENT)) $$test || exit; done
 
 # ---- Firmware --------------------------------------------------------------------------------------
-# Core, flash log and demo for the boards of QEMU; SQLite in the same build. Start-up and linker scripts
-# are ours, of the C library only string.h and the compiler's helpers are used.
 
-ARM      := arm-none-eabi-
-BOARDS   := mps2_an500 mps2_an385
-CORE_OF_mps2_an500 := -mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard -DDEMO_HEAP=26624
-CORE_OF_mps2_an385 := -mcpu=cortex-m3 -mthumb -DDEMO_HEAP=26624
-# What src/without stands in for is left out.
-FIRMWARE_CORE := $(filter-out $(addprefix src/,capture%.c change.c drift.c snapshot.c),$(CORE)) $(WITHOUT)
-FIRMWARE_SOURCES := $(FIRMWARE_CORE) $(FLASH) $(BOARD)
-# LIBC=picolibc makes images of their own with that C library.
-LIBC     ?= newlib
-IMAGES   := $(BUILD)/firmware$(if $(filter picolibc,$(LIBC)),/picolibc)
-SPECS    := $(if $(filter picolibc,$(LIBC)),picolibc,nano).specs
-FIRMWARE_FLAGS = -Os -g -fconserve-stack -ffunction-sections -fdata-sections -fno-common -fstack-usage --specs=$(SPECS)
-# newlib's headers declare what -Wundef and -Wconversion would complain of.
-FIRMWARE_WARNINGS := $(filter-out -Wundef -Wconversion -Wsign-conversion,$(WARNINGS))
-
-define board_rules
-$(IMAGES)/$(1)/sqlite3.o: $(FLASH_SQLITE)/sqlite3.c ports/cortex_m/sqlite/options | deps-firmware
-	@mkdir -p $$(@D)
-	@echo '  ARM   $$@'
-	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -w $$(SQLITE_OPTIONS) -c -o $$@ $$<
-
-$(IMAGES)/$(1)/%.o: %.c $(FLASH_SQLITE)/sqlite3.c Makefile | deps-firmware
-	@mkdir -p $$(@D)
-	@echo '  ARM   $$@'
-	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -std=c11 -DNDEBUG $$(FIRMWARE_WARNINGS) -MMD -MP \
-	  -Iinclude -Isrc -isystem $(FLASH_SQLITE) -c -o $$@ $$<
-
-$(IMAGES)/$(1).elf: $$(patsubst %.c,$(IMAGES)/$(1)/%.o,$$(FIRMWARE_SOURCES)) \
-                    $(IMAGES)/$(1)/sqlite3.o $(wildcard ports/cortex_m/boards/*.ld)
-	@echo '  LINK  $$@'
-	$$(Q)$(ARM)gcc $$(CORE_OF_$(1)) $$(FIRMWARE_FLAGS) -nostartfiles -Lports/cortex_m/boards \
-	  -Tports/cortex_m/boards/$(1).ld -Wl,--gc-sections -Wl,-Map,$$@.map -o $$@ $$(filter %.o,$$^)
-endef
-$(foreach board,$(BOARDS),$(eval $(call board_rules,$(board))))
-
-.PHONY: firmware firmware-demo firmware-test size
-firmware: $(BOARDS:%=$(IMAGES)/%.elf) ## build the demo for Cortex-M7 and for a Cortex-M3; also LIBC=picolibc
-	@bash tests/firmware/size.sh images $(ARM) $^
-
-firmware-demo: firmware ## run it in QEMU
-	@for board in $(BOARDS); do bash tests/firmware/run_qemu.sh $(IMAGES)/$$board.elf events=300 || exit; done
-
-# Where the compiler or QEMU is not to be had, the script says so.
-firmware-test: ## the demo in QEMU against a real mosquitto: killed 20 times, broker killed, long offline
-	@BUILD=$(BUILD) IMAGES=$(IMAGES) bash tests/firmware/stages.sh $(MAKE)
-
-# ---- Sizes -----------------------------------------------------------------------------------------
-# Core and stream link as objects, file by file and as one file, for two kinds of each family.
-
-TARGETS := cortex-m3 cortex-m7 armhf arm64
-GCC_OF_cortex-m3 := $(ARM)gcc $(CORE_OF_mps2_an385) --specs=nano.specs
-GCC_OF_cortex-m7 := $(ARM)gcc $(CORE_OF_mps2_an500) --specs=nano.specs
-GCC_OF_armhf     := arm-linux-gnueabihf-gcc
-GCC_OF_arm64     := aarch64-linux-gnu-gcc
-SIZE_FLAGS       := -std=c11 -Os -fconserve-stack -DNDEBUG -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su
-SIZES            := $(BUILD)/size
-
-define target_rules
-$(SIZES)/$(1)/%.o: %.c $(FLASH_SQLITE)/sqlite3.c Makefile | deps-size
-	@mkdir -p $$(@D)
-	@echo '  CC    $$@'
-	$$(Q)$(GCC_OF_$(1)) $(SIZE_FLAGS) -MMD -MP -Iinclude -Isrc -isystem $(FLASH_SQLITE) -c -o $$@ $$<
-
-$(SIZES)/$(1)/outbox.o $(SIZES)/$(1)/without.o: $(AMALGAMATION)/outbox.c $(FLASH_SQLITE)/sqlite3.c | deps-size
-	@mkdir -p $$(@D)
-	@echo '  CC    $$@'
-	$$(Q)$(GCC_OF_$(1)) $(SIZE_FLAGS) $$(FIRMWARE_WARNINGS) -I$(AMALGAMATION) -isystem $(FLASH_SQLITE) \
-	  $$(if $$(filter %/without.o,$$@),-DOUTBOX_WITHOUT_CAPTURE) -c -o $$@ $$<
-endef
-$(foreach target,$(TARGETS),$(eval $(call target_rules,$(target))))
-
-SIZED = $(patsubst %.c,$(SIZES)/$(1)/%.o,$(CORE) $(WITHOUT)) $(SIZES)/$(1)/outbox.o $(SIZES)/$(1)/without.o
-size_line = @bash tests/firmware/size.sh objects $(firstword $(subst gcc, ,$(GCC_OF_$(1)))) '$(1), $(2)' \
-  $(patsubst %,$(SIZES)/$(1)/%.o,$(3))
-define size_lines
-$(call size_line,$(1),file by file,$(CORE:.c=))
-$(call size_line,$(1),file by file$(comma) no captures,$(FIRMWARE_CORE:.c=))
-$(call size_line,$(1),one file,outbox)
-$(call size_line,$(1),one file$(comma) no captures,without)
-
-endef
-comma := ,
-
-size: $(foreach target,$(TARGETS),$(call SIZED,$(target))) $(BOARDS:%=$(IMAGES)/%.elf) ## code, data and stack on M3, M7, armhf and arm64
-	@bash tests/firmware/size.sh heading
-	$(foreach target,$(TARGETS),$(call size_lines,$(target)))
-	@bash tests/firmware/size.sh images $(ARM) $(BOARDS:%=$(IMAGES)/%.elf)
-	@bash tests/firmware/size.sh stack $(BOARDS:%=$(IMAGES)/%.elf)
+include ports/cortex_m/firmware.mk
 
 # ---- Fuzzing -------------------------------------------------------------------------------------
 
@@ -595,7 +442,7 @@ clean: ## remove what was built
 	rm -rf $(BUILD)
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r target text; do \
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(filter Makefile %.mk,$(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target text; do \
 	  printf '  make %-18s %s\n' "$$target" "$$text"; done
 
 .SECONDARY:
