@@ -384,10 +384,12 @@ int ob_schema_newest_epoch(sqlite3 *db, sqlite3_stmt **statement, outbox_lane la
     code = ob_sql_step(*statement, &row, error, "reading the newest epoch");
     if (code != OUTBOX_OK || !row)
         return code;
-    const char *digits = (const char *)sqlite3_column_text(*statement, 1);
+    const char *digits;
+    size_t len;
+    code = ob_sql_text(*statement, 1, &digits, &len, error);
     epoch->first = sqlite3_column_int64(*statement, 0);
-    if (digits && strlen(digits) == OB_EPOCH_DIGITS)
+    if (digits && len == OB_EPOCH_DIGITS)
         memcpy(epoch->digits, digits, sizeof epoch->digits);
-    (void)sqlite3_reset(*statement); /* repeats what step said */
-    return OUTBOX_OK;
+    (void)sqlite3_reset(*statement); /* repeats what step said, or that */
+    return code;
 }
