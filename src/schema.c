@@ -202,7 +202,7 @@ static const struct {
 };
 
 /* Brings the tables of an earlier release up to date. */
-static int upgrade(sqlite3 *db, bool is_lean, struct ob_error *error)
+static int upgrade(sqlite3 *db, struct ob_error *error)
 {
     int code = OUTBOX_OK;
     for (size_t i = 0; i < sizeof later_columns / sizeof later_columns[0] && code == OUTBOX_OK;
@@ -216,7 +216,7 @@ static int upgrade(sqlite3 *db, bool is_lean, struct ob_error *error)
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "DROP VIEW IF EXISTS main.outbox_pending", error,
                           "bringing the outbox's tables up to date");
-    if (code == OUTBOX_OK && !is_lean)
+    if (code == OUTBOX_OK)
         code = ob_sql_run(db, pending_view, error, "bringing the outbox's tables up to date");
     if (code == OUTBOX_OK)
         code = ob_sql_run(db,
@@ -266,7 +266,7 @@ static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_
     if (found == OB_SCHEMA_MISSING)
         return make_tables(db, device, is_lean, error);
     if (found == OB_SCHEMA_OLDER)
-        code = upgrade(db, is_lean, error);
+        code = upgrade(db, error);
     if (code != OUTBOX_OK || !device)
         return code;
     code = ob_schema_device(db, stored, error);
