@@ -67,7 +67,11 @@ static int read_dead(outbox *box, sqlite3_stmt *statement, struct ob_row *row)
 
 static int find_lane(outbox *box, sqlite3_stmt *statement, int64_t number, outbox_lane *lane)
 {
-    const char *name = (const char *)sqlite3_column_text(statement, 0);
+    const char *name;
+    size_t len;
+    int code = ob_sql_text(statement, 0, &name, &len, &box->error);
+    if (code != OUTBOX_OK)
+        return code;
     for (int i = 0; name && i < OUTBOX_LANES; i++)
         if (strcmp(name, ob_lane_name((outbox_lane)i)) == 0) {
             *lane = (outbox_lane)i;

@@ -202,7 +202,7 @@ static const struct {
 };
 
 /* Brings the tables of an earlier release up to date. */
-static int upgrade(sqlite3 *db, bool is_lean, struct ob_error *error)
+static int upgrade(sqlite3 *db, struct ob_error *error)
 {
     int code = OUTBOX_OK;
     for (size_t i = 0; i < sizeof later_columns / sizeof later_columns[0] && code == OUTBOX_OK;
@@ -216,7 +216,7 @@ static int upgrade(sqlite3 *db, bool is_lean, struct ob_error *error)
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, "DROP VIEW IF EXISTS main.outbox_pending", error,
                           "bringing the outbox's tables up to date");
-    if (code == OUTBOX_OK && !is_lean)
+    if (code == OUTBOX_OK)
         code = ob_sql_run(db, pending_view, error, "bringing the outbox's tables up to date");
     if (code == OUTBOX_OK)
         code = ob_sql_run(db,
@@ -266,7 +266,7 @@ static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_
     if (found == OB_SCHEMA_MISSING)
         return make_tables(db, device, is_lean, error);
     if (found == OB_SCHEMA_OLDER)
-        code = upgrade(db, is_lean, error);
+        code = upgrade(db, error);
     if (code != OUTBOX_OK || !device)
         return code;
     code = ob_schema_device(db, stored, error);
@@ -384,10 +384,12 @@ int ob_schema_newest_epoch(sqlite3 *db, sqlite3_stmt **statement, outbox_lane la
     code = ob_sql_step(*statement, &row, error, "reading the newest epoch");
     if (code != OUTBOX_OK || !row)
         return code;
-    const char *digits = (const char *)sqlite3_column_text(*statement, 1);
+    const char *digits;
+    size_t len;
+    code = ob_sql_text(*statement, 1, &digits, &len, error);
     epoch->first = sqlite3_column_int64(*statement, 0);
-    if (digits && strlen(digits) == OB_EPOCH_DIGITS)
+    if (digits && len == OB_EPOCH_DIGITS)
         memcpy(epoch->digits, digits, sizeof epoch->digits);
-    (void)sqlite3_reset(*statement); /* repeats what step said */
-    return OUTBOX_OK;
+    (void)sqlite3_reset(*statement); /* repeats what step said, or that */
+    return code;
 }

@@ -362,9 +362,9 @@ static int bind_event(outbox *box, const outbox_event *event, enum ob_media medi
         result = sqlite3_bind_int64(statement, 8, ob_expiry_at_put(event->ttl_ms, now));
     if (result == SQLITE_OK && event->keep_last)
         result = sqlite3_bind_int(statement, 9, 1);
-    if (result == SQLITE_OK && box->headers_len > 0)
+    if (result == SQLITE_OK && box->headers_len > 0) /* a put inside this one joins its own there */
         result =
-            sqlite3_bind_text(statement, 10, box->headers, (int)box->headers_len, SQLITE_STATIC);
+            sqlite3_bind_text(statement, 10, box->headers, (int)box->headers_len, SQLITE_TRANSIENT);
     if (result == SQLITE_OK && box->limit[event->lane].max_bytes > 0)
         result = sqlite3_bind_int64(statement, 11, ob_limit_bytes(event, box->headers_len));
     if (result != SQLITE_OK)

@@ -291,6 +291,39 @@ static void test_dead_letters_need_a_handle_whose_connection_is_open(void **stat
     assert_int_equal(outbox_purge(bench->box, 1), OUTBOX_CLOSED);
 }
 
+/* Memory runs out under the dead letter's row, and only there. */
+static int starve_letter(unsigned kind, void *context, void *statement, void *text)
+{
+    static const char start_of_it[] = "SELECT lane, topic,";
+    const char *sql = sqlite3_sql(statement);
+    (void)context, (void)text;
+    if (sql && strncmp(sql, start_of_it, sizeof start_of_it - 1) == 0)
+        sqlite3_hard_heap_limit64(kind == SQLITE_TRACE_ROW ? sqlite3_memory_used() : 0);
+    return 0;
+}
+
+/* [P9] in UTF-16 a text needs memory; a letter whose lane was not read is not to be purged */
+static void test_a_letter_that_there_is_no_memory_for_is_not_called_damaged(void **state)
+{
+    struct bench *bench = *state;
+    outbox_detach(bench->box);
+    sqlite3_close(bench->db);
+    assert_int_equal(remove(bench->path), 0);
+    bench->db = bench_connect(bench);
+    assert_int_equal(sqlite3_db_config(bench->db, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0),
+                     SQLITE_OK);
+    bench_sql(bench->db, "PRAGMA encoding = 'UTF-16'");
+    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+    bury(bench, "", "");
+    sqlite3_trace_v2(bench->db, SQLITE_TRACE_ROW | SQLITE_TRACE_PROFILE, starve_letter, NULL);
+    int code = outbox_requeue(bench->box, 1, NULL);
+    sqlite3_trace_v2(bench->db, 0, NULL, NULL);
+    sqlite3_hard_heap_limit64(0);
+    assert_int_equal(code, OUTBOX_NO_MEMORY);
+    assert_int_equal(dead(bench), 1);
+    requeue(bench, 1);
+}
+
 /* ---- Purge ----------------------------------------------------------------------------------- */
 
 /* [dead-2] */
@@ -416,6 +449,7 @@ int main(void)
         CASE(test_a_requeue_that_fails_behind_its_put_takes_the_event_back),
         CASE(test_a_limit_applies_to_what_is_requeued),
         CASE(test_a_requeue_from_inside_a_statement_that_writes_is_refused),
+        CASE(test_a_letter_that_there_is_no_memory_for_is_not_called_damaged),
         CASE(test_dead_letters_need_a_handle_whose_connection_is_open),
         CASE(test_a_purge_deletes_one_letter_and_no_other),
         CASE(test_a_purge_of_all_deletes_all),

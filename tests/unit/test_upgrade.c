@@ -82,6 +82,18 @@ static void test_attach_adds_the_columns_that_a_file_of_an_earlier_release_lacks
     assert_int_equal(outbox_verify(bench->db, NULL, NULL), OUTBOX_OK);
 }
 
+/* [heap-1] what there is less in a small heap is left out of a new file alone */
+static void test_a_small_heap_takes_no_view_away_from_a_file_that_has_it(void **state)
+{
+    struct bench *bench = *state;
+    age(bench);
+    assert_int_equal(outbox_attach(bench->db, &(outbox_config){.small_heap = 1}, &bench->box),
+                     OUTBOX_OK);
+    assert_upgraded(bench);
+    assert_int_equal(
+        bench_number(bench->db, "SELECT count(*) FROM outbox_pending WHERE headers IS NULL"), 1);
+}
+
 static void test_a_second_attach_writes_nothing(void **state)
 {
     struct bench *bench = *state;
@@ -175,6 +187,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
     const struct CMUnitTest tests[] = {
         TEST(test_attach_adds_the_columns_that_a_file_of_an_earlier_release_lacks),
+        TEST(test_a_small_heap_takes_no_view_away_from_a_file_that_has_it),
         TEST(test_a_second_attach_writes_nothing),
         TEST(test_an_attach_that_cannot_write_leaves_the_file_as_it_was),
         TEST(test_an_upgrade_that_fails_half_way_changes_nothing),

@@ -874,6 +874,35 @@ static void test_a_put_inside_a_put_is_refused_and_spoils_nothing(void **state)
     }
 }
 
+static void put_urgent_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    static const outbox_header headers[] = {{"tenant", "inside"}};
+    const outbox_event event = {
+        .topic = "a", .lane = OUTBOX_URGENT, .headers = headers, .header_count = 1};
+    (void)argc, (void)argv;
+    sqlite3_result_int(context, outbox_put(sqlite3_user_data(context), &event, NULL));
+}
+
+/* [P1] the one inside goes into the other lane, and each has its own */
+static void test_a_put_inside_a_put_does_not_change_the_headers_of_the_one_outside(void **state)
+{
+    static const outbox_header headers[] = {{"tenant", "outer"}};
+    const outbox_event event = {.topic = "a", .headers = headers, .header_count = 1};
+    struct bench *bench = *state;
+    sqlite3_create_function(bench->db, "put", 0, SQLITE_UTF8, bench->box, put_urgent_function, NULL,
+                            NULL);
+    bench_sql(bench->db, "CREATE TABLE inner(code);"
+                         "CREATE TRIGGER nested BEFORE INSERT ON outbox_event"
+                         " BEGIN INSERT INTO inner VALUES(put()); END");
+    assert_int_equal(outbox_put(bench->box, &event, NULL), OUTBOX_OK);
+    assert_int_equal(bench_number(bench->db, "SELECT code FROM inner"), OUTBOX_OK);
+    assert_int_equal(
+        bench_number(bench->db, "SELECT (SELECT headers FROM outbox_event WHERE id = 1) ="
+                                " 'tenant=outer' || char(10) AND (SELECT headers FROM outbox_urgent"
+                                " WHERE id = 1) = 'tenant=inside' || char(10)"),
+        1);
+}
+
 /* ---- What SQLite and others do to a put -------------------------------------------------------------- */
 
 /* Memory runs out while that pragma runs, and only then. */
@@ -1368,6 +1397,7 @@ int main(void)
         CASE(test_a_put_from_a_statement_that_writes_no_table_of_ours_belongs_to_it),
         CASE(test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_own),
         CASE(test_a_put_inside_a_put_is_refused_and_spoils_nothing),
+        CASE(test_a_put_inside_a_put_does_not_change_the_headers_of_the_one_outside),
         CASE(test_a_put_whose_transaction_is_rolled_back_under_it_stores_nothing),
         CASE(test_an_interrupted_put_leaves_the_event_with_its_transaction_or_neither),
         CASE(test_a_put_that_may_not_open_a_transaction_of_its_own_stores_nothing),
