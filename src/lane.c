@@ -163,6 +163,7 @@ int ob_lane_number(sqlite3 *db, outbox_lane lane, const char *text, int64_t a, i
                    int64_t none, int64_t *number, struct ob_error *error)
 {
     char *sql = ob_lane_fill(lane, text);
+    *number = none;
     int code = sql ? ob_sql_number(db, sql, a, b, none, number, error) : fill_failed(error);
     sqlite3_free(sql);
     return code;

@@ -73,6 +73,7 @@ int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t no
 {
     sqlite3_stmt *statement = NULL;
     bool row = false;
+    *number = none;
     int code = ob_sql_prepare(db, sql, &statement, error);
     if (code != OUTBOX_OK)
         return code;
@@ -82,7 +83,6 @@ int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t no
     if (parameters > 1)
         ob_sql_bind_number(statement, 2, b);
     code = ob_sql_step(statement, &row, error, "reading a number");
-    *number = none;
     if (row && sqlite3_column_type(statement, 0) != SQLITE_NULL)
         *number = sqlite3_column_int64(statement, 0);
     (void)sqlite3_finalize(statement); /* repeats what step said */

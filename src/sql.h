@@ -31,7 +31,8 @@ void ob_sql_bind_number(sqlite3_stmt *statement, int index, int64_t number);
 /* Runs SQL that gives no rows. */
 int ob_sql_run(sqlite3 *db, const char *sql, struct ob_error *error, const char *doing);
 
-/* Prepares, binds up to two integers, steps once, and gives the first column, or `none`. */
+/* Prepares, binds up to two integers, steps once, and gives the first column, or `none`, also on an
+ * error. */
 int ob_sql_number(sqlite3 *db, const char *sql, int64_t a, int64_t b, int64_t none, int64_t *number,
                   struct ob_error *error);
 
