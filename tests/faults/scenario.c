@@ -34,10 +34,11 @@ static void some_closed(struct world *world)
 static void some_older(struct world *world)
 {
     some_events(world);
-    world_meddle(world, "DROP VIEW outbox_pending; ALTER TABLE outbox_event DROP COLUMN headers;"
-                        " ALTER TABLE outbox_urgent DROP COLUMN headers;"
-                        " ALTER TABLE outbox_dead DROP COLUMN headers;"
-                        " UPDATE outbox_meta SET value = 1 WHERE name = 'version'");
+    world_meddle(world,
+                 "DROP VIEW IF EXISTS outbox_pending; ALTER TABLE outbox_event DROP COLUMN headers;"
+                 " ALTER TABLE outbox_urgent DROP COLUMN headers;"
+                 " ALTER TABLE outbox_dead DROP COLUMN headers;"
+                 " UPDATE outbox_meta SET value = 1 WHERE name = 'version'");
     world_close_app(world);
 }
 
