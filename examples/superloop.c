@@ -43,7 +43,7 @@ static void print_log(void *context, outbox_level level, int code, const char *s
     fprintf(stderr, "superloop: %s\n", sentence);
 }
 
-/* ---- The application's work -------------------------------------------------------------------- */
+/* ---- The application's work ------------------------------------------------------------------ */
 
 static void store_reading(sqlite3 *db, outbox *box)
 {
@@ -65,7 +65,7 @@ static void store_reading(sqlite3 *db, outbox *box)
     run(db, "COMMIT");
 }
 
-/* ---- Setting up -------------------------------------------------------------------------------- */
+/* ---- Setting up ------------------------------------------------------------------------------ */
 
 static outbox_link *make_link(const char *broker)
 {
@@ -100,7 +100,7 @@ static outbox_forwarder *make_forwarder(sqlite3 *db, outbox_link *link, const ou
     return forwarder;
 }
 
-/* ---- The loop ---------------------------------------------------------------------------------- */
+/* ---- The loop -------------------------------------------------------------------------------- */
 
 static void loop(sqlite3 *db, outbox *box, outbox_forwarder *forwarder, const outbox_port *port)
 {
@@ -116,7 +116,8 @@ static void loop(sqlite3 *db, outbox *box, outbox_forwarder *forwarder, const ou
             store_reading(db, box);
         }
         outbox_forwarder_step(forwarder, &next_ms); /* what is wrong goes to the log */
-        /* Firmware sleeps until the next interrupt here; this loop looks at the link now and then. */
+        /* Firmware sleeps until the next interrupt here; this loop looks at the link now and
+         * then. */
         long rest_ms = next_ms < LOOK_MS ? (long)next_ms : LOOK_MS;
         const struct timespec rest = {0, rest_ms * 1000000};
         if (sigtimedwait(&stop, NULL, &rest) == SIGINT)

@@ -2,8 +2,8 @@
  *
  * attach.c - makes and frees the handle of a connection.
  *
- * What is stored (tables, the device's name, the limits) appears in one transaction of ob_schema_make()'s,
- * so after a crash there is all of it or nothing. The handle itself is memory.
+ * What is stored (tables, the device's name, the limits) appears in one transaction of
+ * ob_schema_make()'s, so after a crash there is all of it or nothing. The handle itself is memory.
  */
 #include "capture_check.h"
 #include "schema.h"

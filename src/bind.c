@@ -2,8 +2,8 @@
  *
  * bind.c - the forwarder behind the handle, where a port runs one in a thread of its own.
  *
- * Hands calls of the application on to it, and gives the port what it needs of the handle. Nothing here
- * is stored, so nothing has to hold after a crash.
+ * Hands calls of the application on to it, and gives the port what it needs of the handle. Nothing
+ * here is stored, so nothing has to hold after a crash.
  */
 #include "sql.h"
 #include "writer.h"

@@ -2,8 +2,8 @@
  *
  * capture.c - add, remove, suspend and resume captures, on the application's connection.
  *
- * Each is a whole, in the application's transaction or in one of its own: after a crash a table has all
- * its triggers or none, and outbox_capture says the same.
+ * Each is a whole, in the application's transaction or in one of its own: after a crash a table has
+ * all its triggers or none, and outbox_capture says the same.
  */
 #include "capture_check.h"
 #include "capture_store.h"
@@ -161,8 +161,8 @@ static int try_triggers(struct ob_plan *plan)
 
 /* ---- Add ------------------------------------------------------------------------------------- */
 
-/* Where SQLite is built so, it takes "text" for a text if there is no such column; another program's SQLite
- * may not, and then could not write the table any more. */
+/* Where SQLite is built so, it takes "text" for a text if there is no such column; another
+ * program's SQLite may not, and then could not write the table any more. */
 static int check_quotes(struct ob_plan *plan)
 {
     int was = 0, ignored;

@@ -177,7 +177,8 @@ static int take_first_drift(void *context, struct ob_definition *definition)
 static int look_at_all(struct look *look)
 {
     int code = ob_captures_each(look->db, NULL, look->error, take_first_drift, look);
-    /* SQLITE_ERROR: a table of ours is gone, or has other columns. A read that failed is no drift. */
+    /* SQLITE_ERROR: a table of ours is gone, or has other columns. A read that failed is no
+     * drift. */
     bool is_odd = code == OUTBOX_SQLITE && sqlite3_errcode(look->db) == SQLITE_ERROR;
     if (code != OUTBOX_CORRUPT && code != OUTBOX_TOO_LARGE && !is_odd)
         return code;
@@ -191,8 +192,8 @@ int ob_captures_drifted(sqlite3 *db, struct ob_error *drift, struct ob_error *er
 {
     struct look look = {db, drift, error};
     ob_error_clear(drift);
-    /* Not at once: without memory the forwarder could end no transaction, and would hold a lock. A drift
-     * that is none goes with the next look. */
+    /* Not at once: without memory the forwarder could end no transaction, and would hold a lock. A
+     * drift that is none goes with the next look. */
     return look_at_all(&look);
 }
 

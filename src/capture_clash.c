@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * capture_clash.c - finds out how a new row can clash with those that are there, so that a REPLACE would
- * remove them: by its key and by each UNIQUE index, as conditions of SQL.
+ * capture_clash.c - finds out how a new row can clash with those that are there, so that a REPLACE
+ * would remove them: by its key and by each UNIQUE index, as conditions of SQL.
  *
- * An index of SQLite's own is known by its columns; one that the application has made is taken apart, as
- * it may have expressions and a WHERE. It only reads the schema.
+ * An index of SQLite's own is known by its columns; one that the application has made is taken
+ * apart, as it may have expressions and a WHERE. It only reads the schema.
  */
 #include "capture_sql.h"
 
@@ -48,8 +48,9 @@ static void put_term(struct ob_clashes *clashes, const char *at, const char *end
     sqlite3_str_appendchar(clashes->text, 1, ')');
 }
 
-/* Where the term that begins here ends: at a comma or the bracket; `stop` is before ASC or DESC. Where
- * no value stands before them, and where something comes behind, SQLite takes these for names. */
+/* Where the term that begins here ends: at a comma or the bracket; `stop` is before ASC or DESC.
+ * Where no value stands before them, and where something comes behind, SQLite takes these for
+ * names. */
 static const char *end_of_term(const char *at, const char **stop)
 {
     int depth = 0;

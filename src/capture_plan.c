@@ -149,8 +149,8 @@ static int key_column(const struct ob_plan *plan, int place)
     return -1;
 }
 
-/* The primary key of a table WITHOUT ROWID has an entry among its indexes and none in the schema; that
- * of a table with an INTEGER PRIMARY KEY has none at all. */
+/* The primary key of a table WITHOUT ROWID has an entry among its indexes and none in the schema;
+ * that of a table with an INTEGER PRIMARY KEY has none at all. */
 static int find_rowid(struct ob_plan *plan)
 {
     static const char *const names[] = {"rowid", "_rowid_", "oid"};

@@ -89,8 +89,9 @@ int ob_plan_find(const struct ob_plan *plan, const char *name, size_t len);
 /* The values that the lane's table must hold. */
 int ob_plan_width(const struct ob_plan *plan);
 
-/* Appends the captured values of a row: NEW."a",NEW."b"; v1,v2 from `first`; the names by which SQLite
- * finds the row: the rowid or the primary key; the condition with its names exchanged, in brackets. */
+/* Appends the captured values of a row: NEW."a",NEW."b"; v1,v2 from `first`; the names by which
+ * SQLite finds the row: the rowid or the primary key; the condition with its names exchanged, in
+ * brackets. */
 void ob_plan_put_values(const struct ob_plan *plan, sqlite3_str *sql, const char *row);
 void ob_plan_put_places(const struct ob_plan *plan, sqlite3_str *sql, int first);
 int ob_plan_row_key(const struct ob_plan *plan, int place, const char **name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * capture_replace.c - writes the triggers that tell of rows which a REPLACE removes, of which SQLite fires
- * no trigger where recursive_triggers is off. How they work is said in capture_sql.c.
+ * capture_replace.c - writes the triggers that tell of rows which a REPLACE removes, of which
+ * SQLite fires no trigger where recursive_triggers is off. How they work is said in capture_sql.c.
  */
 #include "capture_sql.h"
 
@@ -9,13 +9,13 @@
 
 #include <string.h>
 
-/* Whether something else may write the table in the midst of a REPLACE: a trigger behind a foreign key's
- * action, or one of the application's own. Then SQL must know which copies are needed yet; it cannot know
- * whether the statement that made them has ended. So the copies of one row's insert or update are a turn,
- * and one that is told stays as long as another of its turn is not: it shows that rows are being removed.
- * A row may be in several turns; the newest copy is told, for all of them.
- * A turn of which no row is gone is left over from an UPSERT or an OR IGNORE, and so are those that are far
- * behind: no statement nests as deep. */
+/* Whether something else may write the table in the midst of a REPLACE: a trigger behind a foreign
+ * key's action, or one of the application's own. Then SQL must know which copies are needed yet; it
+ * cannot know whether the statement that made them has ended. So the copies of one row's insert or
+ * update are a turn, and one that is told stays as long as another of its turn is not: it shows
+ * that rows are being removed. A row may be in several turns; the newest copy is told, for all of
+ * them. A turn of which no row is gone is left over from an UPSERT or an OR IGNORE, and so are
+ * those that are far behind: no statement nests as deep. */
 static bool has_turns(const struct ob_plan *plan)
 {
     return plan->has_children || plan->has_cascades || plan->has_triggers;
@@ -66,8 +66,8 @@ static int write_tables(struct ob_plan *plan)
     return ob_trigger_object(plan, false, sql);
 }
 
-/* Whether an update may make the row clash. Of what an index of the application's own is made is not
- * looked at, it may be an expression. */
+/* Whether an update may make the row clash. Of what an index of the application's own is made is
+ * not looked at, it may be an expression. */
 static void put_compared_changed(const struct ob_clashes *clashes, sqlite3_str *sql)
 {
     const struct ob_plan *plan = clashes->plan;
@@ -189,10 +189,11 @@ static void put_follow(const struct ob_plan *plan, sqlite3_str *sql)
     sqlite3_str_appendall(sql, "; ");
 }
 
-/* Names those of the copies that are gone: nobody has their key any more, or the new row has it, which
- * then was another's or nobody's. It comes behind the trigger that logs the change, so it runs before
- * that. A copy of the row that is updated is left over from an UPSERT; or a foreign key's action updates a
- * row that a REPLACE is about to remove, and so the copy follows it where there are turns. */
+/* Names those of the copies that are gone: nobody has their key any more, or the new row has it,
+ * which then was another's or nobody's. It comes behind the trigger that logs the change, so it
+ * runs before that. A copy of the row that is updated is left over from an UPSERT; or a foreign
+ * key's action updates a row that a REPLACE is about to remove, and so the copy follows it where
+ * there are turns. */
 static int write_after(struct ob_plan *plan, bool is_update)
 {
     long long number = (long long)plan->definition->number;
@@ -245,8 +246,8 @@ static void put_told(const struct ob_plan *plan, sqlite3_str *sql, const char *k
                         number, key, number, number);
 }
 
-/* Logs a row that is gone. This trigger must not name the table: it would be there still when that is
- * dropped, and SQLite would then refuse to rename another one to its name. */
+/* Logs a row that is gone. This trigger must not name the table: it would be there still when that
+ * is dropped, and SQLite would then refuse to rename another one to its name. */
 static int write_gone(struct ob_plan *plan)
 {
     const char *name = NULL;
@@ -274,9 +275,9 @@ static int write_gone(struct ob_plan *plan)
     return ob_trigger_end(plan, sql);
 }
 
-/* Where a delete is told, a copy of its row must not be told once more. It may be a cascade of the delete
- * of a row that is replaced; that is told now, for the update which does it may find its own row gone, and
- * then nothing runs behind it. */
+/* Where a delete is told, a copy of its row must not be told once more. It may be a cascade of the
+ * delete of a row that is replaced; that is told now, for the update which does it may find its own
+ * row gone, and then nothing runs behind it. */
 static int write_forget(struct ob_plan *plan)
 {
     long long number = (long long)plan->definition->number;
@@ -306,8 +307,8 @@ static int write_forget(struct ob_plan *plan)
     return ob_trigger_end(plan, sql);
 }
 
-/* The same for an insert where rows can clash by their key alone: a copy of it is the row that is gone.
- * This program is shorter. */
+/* The same for an insert where rows can clash by their key alone: a copy of it is the row that is
+ * gone. This program is shorter. */
 static int write_after_insert(struct ob_plan *plan)
 {
     long long number = (long long)plan->definition->number;

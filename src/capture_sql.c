@@ -4,19 +4,20 @@
  *
  * What they must get right, on any connection, with recursive_triggers on and off:
  *
- *   - The lane's table has no constraint, so no conflict clause of the application's statement can make
- *     an event vanish: where the change stays, its event stays. (outbox_event must stay like that.)
+ *   - The lane's table has no constraint, so no conflict clause of the application's statement can
+ * make an event vanish: where the change stays, its event stays. (outbox_event must stay like
+ * that.)
  *   - A REPLACE removes rows that clash with the new one, on whatever UNIQUE index, and with
- *     recursive_triggers off no trigger tells. So before an insert, and before an update of a unique
- *     column, rows that clash are copied to outbox_replaced_N. Whether they are really replaced SQL
- *     cannot know: an UPSERT and an OR IGNORE begin alike. Behind it those that are gone are logged, in
- *     front of the new row, and a delete that fires takes its row out of there.
- *   - Where the application has triggers on the table, they may change the row before ours run; then the
- *     row is read back, so that the newest image is the last one that is logged.
+ *     recursive_triggers off no trigger tells. So before an insert, and before an update of a
+ * unique column, rows that clash are copied to outbox_replaced_N. Whether they are really replaced
+ * SQL cannot know: an UPSERT and an OR IGNORE begin alike. Behind it those that are gone are
+ * logged, in front of the new row, and a delete that fires takes its row out of there.
+ *   - Where the application has triggers on the table, they may change the row before ours run;
+ * then the row is read back, so that the newest image is the last one that is logged.
  *
  * A trigger's frame costs by the size of its program, also where its WHEN is false. So what happens
- * seldom is moved into a trigger on a table of one row, outbox_gone_N, which is called by an INSERT and
- * is empty again behind it. Of two triggers of one kind SQLite runs the newer one first.
+ * seldom is moved into a trigger on a table of one row, outbox_gone_N, which is called by an INSERT
+ * and is empty again behind it. Of two triggers of one kind SQLite runs the newer one first.
  */
 #include "capture_sql.h"
 
@@ -188,8 +189,8 @@ static int count_compared(const struct ob_plan *plan, int from, int to, enum com
     return count;
 }
 
-/* In brackets that nest little, for SQLite bounds the depth of an expression. Equal is only what has the
- * same bytes and the same type: 1 is not 1.0. */
+/* In brackets that nest little, for SQLite bounds the depth of an expression. Equal is only what
+ * has the same bytes and the same type: 1 is not 1.0. */
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the columns can be halved, ten times */
 static void put_changed(const struct ob_plan *plan, sqlite3_str *sql, int from, int to,
                         enum compared which)

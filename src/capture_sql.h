@@ -7,7 +7,7 @@
 
 #include "capture_plan.h"
 
-/* ---- capture_sql.c ----------------------------------------------------------------------------- */
+/* ---- capture_sql.c --------------------------------------------------------------------------- */
 
 /* row.name; the names of the row's key, of `row`; prefix0, prefix1 ... as many as that has. */
 void ob_put_name(const struct ob_plan *plan, sqlite3_str *sql, const char *row, const char *name);
@@ -23,7 +23,7 @@ int ob_trigger_end(struct ob_plan *plan, sqlite3_str *sql);
 /* Ends the text of a trigger or a table; its name is what it begins with. */
 int ob_trigger_object(struct ob_plan *plan, bool is_trigger, sqlite3_str *sql);
 
-/* ---- capture_clash.c --------------------------------------------------------------------------- */
+/* ---- capture_clash.c ------------------------------------------------------------------------- */
 
 enum { OB_CLASHES = 64 };
 
@@ -43,7 +43,7 @@ void ob_clashes_free(struct ob_clashes *clashes);
 /* Whether there is a row with which NEW clashes. */
 void ob_clashes_put_exists(const struct ob_clashes *clashes, sqlite3_str *sql);
 
-/* ---- capture_replace.c ------------------------------------------------------------------------- */
+/* ---- capture_replace.c ----------------------------------------------------------------------- */
 
 int ob_trigger_write_replaced(struct ob_plan *plan, const struct ob_clashes *clashes);
 

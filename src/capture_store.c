@@ -2,8 +2,8 @@
  *
  * capture_store.c - keeps the definitions, and makes the triggers and their tables.
  *
- * All of it happens inside the caller's transaction: after a crash there are the old triggers or the
- * new ones, never none and never half of them.
+ * All of it happens inside the caller's transaction: after a crash there are the old triggers or
+ * the new ones, never none and never half of them.
  */
 #include "capture_store.h"
 
@@ -244,8 +244,8 @@ static int take_shape(void *context, sqlite3_stmt *row)
     return OUTBOX_OK;
 }
 
-/* A shape that is there is never changed, and one that says the same is used again. Nor is the number
- * given out again of one that somebody has deleted: rows that wait may name it. */
+/* A shape that is there is never changed, and one that says the same is used again. Nor is the
+ * number given out again of one that somebody has deleted: rows that wait may name it. */
 static int number_shape(struct ob_plan *plan, int64_t *shape)
 {
     static const char find[] = "SELECT shape FROM main.outbox_shape WHERE text = ?1";

@@ -19,7 +19,8 @@ int ob_captures_exist(sqlite3 *db, bool *exist, struct ob_error *error);
 
 int ob_captures_make(sqlite3 *db, struct ob_error *error);
 
-/* Calls `take` with each definition, or with that of one table; its memory is valid during the call. */
+/* Calls `take` with each definition, or with that of one table; its memory is valid during the
+ * call. */
 int ob_captures_each(sqlite3 *db, const char *table, struct ob_error *error,
                      int (*take)(void *context, struct ob_definition *definition), void *context);
 
@@ -30,8 +31,8 @@ void ob_definition_free(struct ob_definition *definition);
 int ob_capture_save(sqlite3 *db, struct ob_definition *definition, struct ob_error *error);
 int ob_capture_forget(sqlite3 *db, int64_t number, struct ob_error *error);
 
-/* Takes all triggers and tables of the capture away; makes those of the plan, whose definition gets the
- * number of the shape. */
+/* Takes all triggers and tables of the capture away; makes those of the plan, whose definition gets
+ * the number of the shape. */
 int ob_capture_drop(sqlite3 *db, int64_t number, struct ob_error *error);
 int ob_capture_install(struct ob_plan *plan, struct ob_definition *definition);
 

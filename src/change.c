@@ -2,8 +2,8 @@
  *
  * change.c - makes the event of a captured change, with every value exact.
  *
- * It is made when it is sent, so nothing of it is stored but in a dead letter, in the transaction that
- * makes that. After a crash the same event is made again, but for `transaction`.
+ * It is made when it is sent, so nothing of it is stored but in a dead letter, in the transaction
+ * that makes that. After a crash the same event is made again, but for `transaction`.
  */
 #include "change.h"
 
@@ -211,7 +211,8 @@ static size_t length_by_lead(unsigned char lead)
     return lead < 0xc0 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
 }
 
-/* Whole characters go as they are, if a topic and an attribute may hold them, others byte by byte. */
+/* Whole characters go as they are, if a topic and an attribute may hold them, others byte by
+ * byte. */
 static void put_escaped(struct bounded *to, struct ob_span span, bool is_front)
 {
     for (size_t i = 0, step; i < span.len; i += step) {

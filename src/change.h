@@ -3,8 +3,8 @@
  * change.h - a captured change, from the row that a trigger wrote to the event that is sent.
  *
  * A trigger stores values, not text: topic NULL, payload the number of a shape, type a letter, and
- * v1, v2 ... the values as they are. A row of outbox_shape says what they mean. It is never changed,
- * so that rows which wait are read right after the table was altered:
+ * v1, v2 ... the values as they are. A row of outbox_shape says what they mean. It is never
+ * changed, so that rows which wait are read right after the table was altered:
  *
  *   1 COUNT INTEGERS_AS_TEXT
  *   TABLE
@@ -44,8 +44,8 @@ struct ob_group {
 bool ob_change_is(const struct ob_row *row);
 
 /* Makes the event of a row in the table. Its memory is `change`'s, until the next call.
- * OUTBOX_BAD_PAYLOAD: there is no such shape, so it is another writer's slip; `event` is the row as it
- * was. OUTBOX_TOO_LARGE: SQLite will not read it. */
+ * OUTBOX_BAD_PAYLOAD: there is no such shape, so it is another writer's slip; `event` is the row as
+ * it was. OUTBOX_TOO_LARGE: SQLite will not read it. */
 int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
                      const struct ob_row *row, const char *device, const struct ob_group *group,
                      struct ob_row *event, struct ob_error *error);
@@ -56,8 +56,8 @@ void ob_json_put_string(sqlite3_str *text, const char *bytes, size_t len);
 /* Frees what was kept. */
 void ob_change_close(struct ob_change *change);
 
-/* The newest `count` dead letters are copies of rows of the lane: makes whole events of those that are
- * changes. In the same transaction. */
+/* The newest `count` dead letters are copies of rows of the lane: makes whole events of those that
+ * are changes. In the same transaction. */
 int ob_change_complete_dead(sqlite3 *db, outbox_lane lane, int64_t count, struct ob_error *error);
 
 #endif

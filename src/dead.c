@@ -3,9 +3,9 @@
  * dead.c - takes dead letters out of outbox_dead again: back into their lane, or for good.
  *
  * A requeued event appears in its lane and leaves outbox_dead in one transaction, so after a crash
- * it is in one of the two. It is put as by outbox_put(), with all that this checks and promises; what
- * its arguments cannot carry (the payload's storage class, the time, the exact expiry) is copied
- * behind it from the dead letter, column by column.
+ * it is in one of the two. It is put as by outbox_put(), with all that this checks and promises;
+ * what its arguments cannot carry (the payload's storage class, the time, the exact expiry) is
+ * copied behind it from the dead letter, column by column.
  */
 #include "expiry.h"
 #include "message.h"

@@ -76,8 +76,8 @@ static struct ob_lane *other_lane(outbox_forwarder *f, const struct ob_lane *lan
     return &f->lane[lane->number == OUTBOX_URGENT ? OUTBOX_NORMAL : OUTBOX_URGENT];
 }
 
-/* The first event of an epoch names none before it. So where one of the epoch before is refused yet, a
- * recipient would take the new epoch for begun, and what is sent again for stale. */
+/* The first event of an epoch names none before it. So where one of the epoch before is refused
+ * yet, a recipient would take the new epoch for begun, and what is sent again for stale. */
 static bool must_wait_for_epoch(const struct ob_lane *lane, const struct ob_entry *entry)
 {
     const struct ob_entry *before = ob_window_ahead(&lane->window);
@@ -343,8 +343,8 @@ static bool looks_for_others(const outbox_forwarder *f)
     return f->config.foreign_check_ms != OUTBOX_NEVER;
 }
 
-/* A hint comes at the write, and the commit is visible some time later, or never: behind the sync of the
- * WAL, of which nobody tells. */
+/* A hint comes at the write, and the commit is visible some time later, or never: behind the sync
+ * of the WAL, of which nobody tells. */
 static uint64_t look_at(const outbox_forwarder *f)
 {
     static const unsigned after_ms[OB_LOOKS] = {0, 1, 5, 20, 100, 500, 0};

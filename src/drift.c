@@ -2,9 +2,9 @@
  *
  * drift.c - while forwarding: looks for captured tables that were altered under their triggers.
  *
- * Changes that no trigger captures are lost without a trace, so somebody must be told. And a newer release
- * may have made the file one that this one cannot read. It costs a look
- * at the schema's version when others have written, and more only where that has changed. It only reads.
+ * Changes that no trigger captures are lost without a trace, so somebody must be told. And a newer
+ * release may have made the file one that this one cannot read. It costs a look at the schema's
+ * version when others have written, and more only where that has changed. It only reads.
  */
 #include "capture_check.h"
 #include "machine.h"
@@ -62,7 +62,8 @@ void ob_drift_look(outbox_forwarder *f)
         return;
     bool had_drift = f->drift.code != OUTBOX_OK;
     bool is_news = drift.code != OUTBOX_OK && strcmp(drift.sentence, f->drift.sentence) != 0;
-    /* Found once, it is looked for whenever somebody has written: a row may have been what is wrong. */
+    /* Found once, it is looked for whenever somebody has written: a row may have been what is
+     * wrong. */
     f->schema_version = drift.code == OUTBOX_OK ? version : -1;
     f->drift = drift;
     if (is_news)

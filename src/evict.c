@@ -2,8 +2,8 @@
  *
  * evict.c - while forwarding: keeps a lane within its limit for writers that do not.
  *
- * One transaction lets the oldest events leave and counts them; after a crash both happened or neither.
- * A power cut may undo it, so what is sent behind it waits for the barrier.
+ * One transaction lets the oldest events leave and counts them; after a crash both happened or
+ * neither. A power cut may undo it, so what is sent behind it waits for the barrier.
  */
 #include "head.h"
 #include "store.h"

@@ -116,8 +116,8 @@ static bool look_at_row(void *context, const struct ob_row *row)
     return true;
 }
 
-/* Rows behind those that were read may make some of them old. One that SQLite does not read ends what is
- * read at once. */
+/* Rows behind those that were read may make some of them old. One that SQLite does not read ends
+ * what is read at once. */
 static void look_ahead(struct taking *taking)
 {
     struct ob_lane *lane = taking->lane;

@@ -3,8 +3,8 @@
  * fire.c - sends fire-and-forget events while the forwarder is online, and drops them else.
  *
  * They are at nobody's expense: they wait for the link and the pace, and never for anything to come
- * back. None of them is sent while the forwarder finds out which stored event the broker hangs up on,
- * as it would be one that nobody suspects. Nothing of this outlives a crash.
+ * back. None of them is sent while the forwarder finds out which stored event the broker hangs up
+ * on, as it would be one that nobody suspects. Nothing of this outlives a crash.
  */
 #include "fire.h"
 
@@ -71,7 +71,8 @@ static bool identify_unstored(outbox_forwarder *f)
     return f->fire.is_identified = true;
 }
 
-/* The message behind what a lane's buffer holds; the caller gives the room back. NULL: no room now. */
+/* The message behind what a lane's buffer holds; the caller gives the room back. NULL: no room
+ * now. */
 static const outbox_message *build_unstored(outbox_forwarder *f, const struct ob_row *row,
                                             struct ob_buffer **buffer, size_t *used)
 {

@@ -2,8 +2,9 @@
  *
  * headers.c - checks the headers of an event, joins them to one text, takes that apart again.
  *
- * Pure functions; nothing is kept. The same rules hold at the put and for rows of other writers: what
- * fails here never reaches the link, where a name twice would make the event invalid for everybody.
+ * Pure functions; nothing is kept. The same rules hold at the put and for rows of other writers:
+ * what fails here never reaches the link, where a name twice would make the event invalid for
+ * everybody.
  */
 #include "headers.h"
 
@@ -11,7 +12,7 @@
 
 #include <string.h>
 
-/* ---- One header -------------------------------------------------------------------------------- */
+/* ---- One header ------------------------------------------------------------------------------ */
 
 static bool is_reserved(const char *name, size_t len)
 {
@@ -49,7 +50,7 @@ static const char *find_fault(const struct ob_header *header)
     return NULL;
 }
 
-/* ---- The text ---------------------------------------------------------------------------------- */
+/* ---- The text -------------------------------------------------------------------------------- */
 
 bool ob_headers_next(const char **at, const char *end, struct ob_header *header)
 {
@@ -100,7 +101,7 @@ bool ob_headers_are_fit(const char *text, size_t len)
     return true;
 }
 
-/* ---- Joining ----------------------------------------------------------------------------------- */
+/* ---- Joining --------------------------------------------------------------------------------- */
 
 static const char *add_header(char *text, size_t *len, const char *name, const char *value)
 {

@@ -19,18 +19,19 @@ struct ob_header {
     size_t name_len, value_len;
 };
 
-/* Takes the next line off the front of a text. False: there is none. Gives what is there, fit or not. */
+/* Takes the next line off the front of a text. False: there is none. Gives what is there, fit or
+ * not. */
 bool ob_headers_next(const char **at, const char *end, struct ob_header *header);
 
 /* How many lines there are. */
 size_t ob_headers_count(const char *text, size_t len);
 
-/* Whether each line is a header that may be sent: the name is of the right characters, not one of our
- * own and not given twice, and the value clean; and whether they are not too many. */
+/* Whether each line is a header that may be sent: the name is of the right characters, not one of
+ * our own and not given twice, and the value clean; and whether they are not too many. */
 bool ob_headers_are_fit(const char *text, size_t len);
 
-/* Adds the headers of an event up to such a text, of which `*len` gets the length. NULL, or why they
- * are refused: a sentence that begins behind a name, `*culprit`. */
+/* Adds the headers of an event up to such a text, of which `*len` gets the length. NULL, or why
+ * they are refused: a sentence that begins behind a name, `*culprit`. */
 const char *ob_headers_join(const outbox_event *event, char text[OB_HEADERS_TEXT], size_t *len,
                             const char **culprit);
 

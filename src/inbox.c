@@ -2,9 +2,9 @@
  *
  * inbox.c - open, accept, skip, close: the recipient's side, on the recipient's connection.
  *
- * An accept reads one row and writes it back, inside the recipient's transaction, so after a crash or a
- * ROLLBACK the verdict stands if and only if what was done upon it does. No mark is kept in memory:
- * other connections may judge events of the same stream.
+ * An accept reads one row and writes it back, inside the recipient's transaction, so after a crash
+ * or a ROLLBACK the verdict stands if and only if what was done upon it does. No mark is kept in
+ * memory: other connections may judge events of the same stream.
  */
 #include "inbox_table.h"
 #include "scope.h"
@@ -21,7 +21,7 @@ struct inbox {
     struct ob_error error;
 };
 
-/* ---- Open and close ---------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static void on_release_inbox(void *context)
 {
@@ -131,7 +131,7 @@ const char *inbox_errmsg(const inbox *in)
     return in->error.sentence;
 }
 
-/* ---- The stream's name ------------------------------------------------------------------------- */
+/* ---- The stream's name ----------------------------------------------------------------------- */
 
 /* outbox://DEVICE/LANE/EPOCH; gives the length of the name, 0 where it has another form. */
 static size_t split_source(const inbox_text *source, size_t start,
@@ -218,7 +218,7 @@ static int read_arrival(inbox *in, const inbox_event *event, struct ob_arrival *
     return check_numbers(in, event, is_ours);
 }
 
-/* ---- Accept ------------------------------------------------------------------------------------ */
+/* ---- Accept ---------------------------------------------------------------------------------- */
 
 /* Whether the row that stands ready has this last id. */
 static bool has_last_id(sqlite3_stmt *row, const inbox_text *id)
@@ -270,8 +270,8 @@ static int judge(inbox *in, const inbox_event *event, bool skip, inbox_result *r
     return code;
 }
 
-/* The recipient's transaction needs no savepoint: the one statement that writes is undone as a whole
- * by SQLite itself. */
+/* The recipient's transaction needs no savepoint: the one statement that writes is undone as a
+ * whole by SQLite itself. */
 static int accept_event(inbox *in, const inbox_event *event, bool skip, inbox_result *result)
 {
     struct ob_scope scope;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * inbox_message.c - what MQTT brought, taken apart: CloudEvents in JSON or in user properties, plain
- * messages of an outbox, and anything else.
+ * inbox_message.c - what MQTT brought, taken apart: CloudEvents in JSON or in user properties,
+ * plain messages of an outbox, and anything else.
  *
- * The counterpart of message.c, and for what other CloudEvents senders send (MQTT binding 1.0.2, JSON
- * format 1.0.2). Bytes of a network: nothing is believed that was not looked at. Nothing is kept, so
- * there is nothing that a crash could harm.
+ * The counterpart of message.c, and for what other CloudEvents senders send (MQTT binding 1.0.2,
+ * JSON format 1.0.2). Bytes of a network: nothing is believed that was not looked at. Nothing is
+ * kept, so there is nothing that a crash could harm.
  */
 #include "announce.h"
 #include "json_read.h"
@@ -41,7 +41,7 @@ static int shown(const inbox_text *text)
     return text->len < 40 ? (int)text->len : 40;
 }
 
-/* ---- Attributes -------------------------------------------------------------------------------- */
+/* ---- Attributes ------------------------------------------------------------------------------ */
 
 /* CloudEvents 1.0.2, naming conventions. */
 static bool is_attribute_name(const inbox_text *name)
@@ -146,7 +146,7 @@ static int take_attributes(struct reading *r)
     return code;
 }
 
-/* ---- Announcements ----------------------------------------------------------------------------- */
+/* ---- Announcements --------------------------------------------------------------------------- */
 
 /* {"reason":"evicted","count":3,"from":4,"to":6}; what has another form tells of nothing. */
 static void read_announcement(struct reading *r)
@@ -176,7 +176,7 @@ static void read_announcement(struct reading *r)
         event->drops = drops;
 }
 
-/* ---- Structured -------------------------------------------------------------------------------- */
+/* ---- Structured ------------------------------------------------------------------------------ */
 
 static int sextet(char c)
 {
@@ -235,7 +235,8 @@ static int take_data(struct reading *r, const inbox_text *value, bool *is_given)
     return OUTBOX_OK;
 }
 
-/* A JSON value of an attribute: a string, or a number or boolean as it stands (JSON format, 2.2). */
+/* A JSON value of an attribute: a string, or a number or boolean as it stands (JSON format,
+ * 2.2). */
 static int take_member(struct reading *r, const inbox_text *name, const inbox_text *value)
 {
     inbox_text text = *value;
@@ -298,7 +299,7 @@ static int read_structured(struct reading *r)
     return code == OUTBOX_OK ? unquote_data(r) : code;
 }
 
-/* ---- User properties --------------------------------------------------------------------------- */
+/* ---- User properties ------------------------------------------------------------------------- */
 
 static void take_payload(struct reading *r)
 {
@@ -345,7 +346,8 @@ static bool has_properties(const inbox_message *message, const char *const wante
     return true;
 }
 
-/* The content type is the data's, also where an attribute says something else (MQTT binding, 3.1.1). */
+/* The content type is the data's, also where an attribute says something else (MQTT
+ * binding, 3.1.1). */
 static int read_properties(struct reading *r, inbox_form form, bool prefixed)
 {
     const inbox_message *message = r->message;
@@ -364,7 +366,7 @@ static int read_properties(struct reading *r, inbox_form form, bool prefixed)
     return code;
 }
 
-/* ---- Which one it is --------------------------------------------------------------------------- */
+/* ---- Which one it is ------------------------------------------------------------------------- */
 
 static bool begins_with(const inbox_text *text, const char *lower)
 {

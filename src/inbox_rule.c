@@ -2,9 +2,9 @@
  *
  * inbox_rule.c - the rule of inbox.h, as a pure function over one stream.
  *
- * First the situation is found, then a table says what is made of it. Nothing is kept here: what the
- * stream has become is stored by the caller, in the recipient's transaction, so a crash leaves the
- * stream and what was applied together or neither.
+ * First the situation is found, then a table says what is made of it. Nothing is kept here: what
+ * the stream has become is stored by the caller, in the recipient's transaction, so a crash leaves
+ * the stream and what was applied together or neither.
  */
 #include "inbox_rule.h"
 
@@ -40,7 +40,7 @@ static const struct {
     [HAS_LAST_ID] = {INBOX_DUPLICATE, INBOX_DUPLICATE},
 };
 
-/* ---- What was passed over ---------------------------------------------------------------------- */
+/* ---- What was passed over -------------------------------------------------------------------- */
 
 static void pass_over(struct ob_stream *stream, int64_t from, int64_t to)
 {
@@ -74,7 +74,7 @@ static int64_t count_passed_over(const struct ob_stream *stream, int64_t from, i
     return count;
 }
 
-/* ---- The situation ----------------------------------------------------------------------------- */
+/* ---- The situation --------------------------------------------------------------------------- */
 
 static bool is_announcement(const inbox_drops *drops)
 {
@@ -117,7 +117,7 @@ static enum situation find_situation(const struct ob_stream *stream,
     return BEHIND_GAP;
 }
 
-/* ---- Going on ---------------------------------------------------------------------------------- */
+/* ---- Going on -------------------------------------------------------------------------------- */
 
 /* Senders may send what they like: no count runs over. */
 static void add_count(int64_t *count, int64_t more)
@@ -136,8 +136,8 @@ static void begin_epoch(struct ob_stream *stream, const char *epoch)
     add_count(&stream->epochs, 1);
 }
 
-/* From the mark to the event, over what is missing, if something is. Where a new epoch gives out the
- * same numbers once more, nothing that is known of them holds for these. */
+/* From the mark to the event, over what is missing, if something is. Where a new epoch gives out
+ * the same numbers once more, nothing that is known of them holds for these. */
 static void move_mark(struct ob_stream *stream, const struct ob_arrival *arrival,
                       inbox_result *result)
 {

@@ -2,9 +2,9 @@
  *
  * inbox_table.c - makes the inbox's tables, reads a stream from its row and writes it back.
  *
- * The tables appear in one transaction, and a stream is one row that is written by one statement; so a
- * crash leaves an inbox or none, and a stream as it was or as it is to be. Anybody may write into the
- * file: a row is believed only if an inbox could have written it.
+ * The tables appear in one transaction, and a stream is one row that is written by one statement;
+ * so a crash leaves an inbox or none, and a stream as it was or as it is to be. Anybody may write
+ * into the file: a row is believed only if an inbox could have written it.
  */
 #include "inbox_table.h"
 
@@ -34,7 +34,7 @@ const char *const ob_inbox_write_sql =
 
 enum { INBOX_TABLES = 2 };
 
-/* ---- The tables -------------------------------------------------------------------------------- */
+/* ---- The tables ------------------------------------------------------------------------------ */
 
 int ob_inbox_find(sqlite3 *db, bool *found, struct ob_error *error)
 {
@@ -79,7 +79,7 @@ int ob_inbox_make(sqlite3 *db, struct ob_error *error)
     return code == OUTBOX_OK ? code : ob_sql_give_up(db, code, error);
 }
 
-/* ---- Texts of a row ---------------------------------------------------------------------------- */
+/* ---- Texts of a row -------------------------------------------------------------------------- */
 
 /* Takes a number of at most 19 digits off the front. */
 static bool cut_number(const char **at, int64_t *number)
@@ -171,7 +171,7 @@ static size_t print_retired(const struct ob_stream *stream, char *text, size_t s
     return used;
 }
 
-/* ---- A row ------------------------------------------------------------------------------------- */
+/* ---- A row ----------------------------------------------------------------------------------- */
 
 enum column {
     EPOCH,

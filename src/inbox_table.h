@@ -34,16 +34,16 @@ int ob_inbox_make(sqlite3 *db, struct ob_error *error);
 #define OB_INBOX_COLUMNS                                                                           \
     "epoch, mark, applied, passed_over, forgone, announced, lost, epochs, retired, late, last_id"
 
-/* Takes the stream out of the row that stands ready. OUTBOX_CORRUPT: no inbox wrote it; `name` is for
- * the sentence. */
+/* Takes the stream out of the row that stands ready. OUTBOX_CORRUPT: no inbox wrote it; `name` is
+ * for the sentence. */
 int ob_inbox_load(sqlite3_stmt *row, const char *name, int len, struct ob_stream *stream,
                   struct ob_error *error);
 
 extern const char *const ob_inbox_read_sql;  /* ?1: the name */
 extern const char *const ob_inbox_write_sql; /* for ob_inbox_store() */
 
-/* Stores the stream through a statement of ob_inbox_write_sql. An id that is NULL leaves last_id as it
- * is. */
+/* Stores the stream through a statement of ob_inbox_write_sql. An id that is NULL leaves last_id as
+ * it is. */
 int ob_inbox_store(sqlite3_stmt *write, const inbox_text *name, const inbox_text *id,
                    const struct ob_stream *stream, struct ob_error *error);
 

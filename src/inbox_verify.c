@@ -2,7 +2,8 @@
  *
  * inbox_verify.c - looks at all streams of an inbox: for tools, through any connection.
  *
- * It only reads, with one statement, so it may be killed at any moment and sees one state of the file.
+ * It only reads, with one statement, so it may be killed at any moment and sees one state of the
+ * file.
  */
 #include "inbox_table.h"
 #include "sql.h"
@@ -43,7 +44,7 @@ static int each_stream(sqlite3 *db, take_stream take, void *context, struct ob_e
     return code;
 }
 
-/* ---- Inspect ----------------------------------------------------------------------------------- */
+/* ---- Inspect --------------------------------------------------------------------------------- */
 
 struct inspection {
     void (*each)(void *context, const inbox_stream *stream);
@@ -82,7 +83,7 @@ int inbox_inspect(sqlite3 *db, void (*each)(void *context, const inbox_stream *s
     return code;
 }
 
-/* ---- Verify ------------------------------------------------------------------------------------ */
+/* ---- Verify ---------------------------------------------------------------------------------- */
 
 struct verification {
     outbox_finding found;

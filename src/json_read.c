@@ -2,9 +2,9 @@
  *
  * json_read.c - the members of a JSON object one after the other, and what a JSON string says.
  *
- * Finding where a value ends takes no knowledge of JSON but for strings and brackets; whether it is one
- * the checker of json.c says. Nothing is kept, and no depth is on the stack: the bytes come from a
- * network.
+ * Finding where a value ends takes no knowledge of JSON but for strings and brackets; whether it is
+ * one the checker of json.c says. Nothing is kept, and no depth is on the stack: the bytes come
+ * from a network.
  */
 #include "json_read.h"
 
@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* ---- Members ----------------------------------------------------------------------------------- */
+/* ---- Members --------------------------------------------------------------------------------- */
 
 static void skip_blanks(struct ob_json_object *object)
 {
@@ -107,7 +107,7 @@ bool ob_json_next(struct ob_json_object *object, inbox_text *name, inbox_text *v
     return !object->is_broken;
 }
 
-/* ---- Strings ----------------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------------------- */
 
 /* Four hexadecimal digits, which the checker has seen. */
 static uint32_t hex4(const char *at)

@@ -19,13 +19,13 @@ static const struct {
     [OUTBOX_URGENT] = {"urgent", "outbox_urgent"},
 };
 
-/* ---- The texts --------------------------------------------------------------------------------- */
+/* ---- The texts ------------------------------------------------------------------------------- */
 
 /* What an event counts for a limit in bytes. The 32 is OUTBOX_EVENT_BYTES. */
 #define BYTES_OF(column) " + coalesce(length(CAST(" column " AS BLOB)), 0)"
 
-/* What stands in many of them. `total`: somebody else may have written anything into it; what cannot
- * be a sum is taken for missing. */
+/* What stands in many of them. `total`: somebody else may have written anything into it; what
+ * cannot be a sum is taken for missing. */
 static const struct {
     const char *name, *text;
 } sql_parts[] = {
@@ -36,11 +36,10 @@ static const struct {
                   BYTES_OF("key") BYTES_OF("headers") OB_SQL_VALUES},
 };
 
-/* ENTOMB: no two tombstones may be alike. A settle that a power cut undoes is repeated; were its page
- * the same again, its frame of the WAL would be too, and what lay behind it, a commit that was undone
- * with it, would be valid again at the next recovery.
- * LAST_PENDING: the lowest row is the tombstone; where it is the largest too, nothing is
- * pending. */
+/* ENTOMB: no two tombstones may be alike. A settle that a power cut undoes is repeated; were its
+ * page the same again, its frame of the WAL would be too, and what lay behind it, a commit that was
+ * undone with it, would be valid again at the next recovery. LAST_PENDING: the lowest row is the
+ * tombstone; where it is the largest too, nothing is pending. */
 static const char *const sql_templates[OB_TABLE_SQL] = {
     /* NOLINTBEGIN(bugprone-suspicious-missing-comma): SQL in pieces, each text one member */
     [OB_SQL_HEAD] = "SELECT id, ledger, {total} FROM main.{table} ORDER BY id LIMIT 1",
@@ -115,7 +114,7 @@ const char *ob_lane_table(outbox_lane lane)
     return lanes[lane].table;
 }
 
-/* ---- Filling them in --------------------------------------------------------------------------- */
+/* ---- Filling them in ------------------------------------------------------------------------- */
 
 static const char *find_part(outbox_lane lane, const char *name, size_t len)
 {

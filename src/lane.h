@@ -47,13 +47,14 @@ enum ob_table_sql {
     OB_TABLE_SQL
 };
 
-/* Stands in the SQL that adds up bytes for those of captured values, table.h. To SQLite a comment. */
+/* Stands in the SQL that adds up bytes for those of captured values, table.h. To SQLite a
+ * comment. */
 #define OB_SQL_VALUES "/*values*/"
 
 const char *ob_lane_sql(enum ob_table_sql which);
 
-/* The text with the lane's names in it, which the caller frees with sqlite3_free(). NULL: memory ran
- * out. */
+/* The text with the lane's names in it, which the caller frees with sqlite3_free(). NULL: memory
+ * ran out. */
 char *ob_lane_fill(outbox_lane lane, const char *text);
 
 /* ob_sql_prepare() and ob_sql_number() of such a text. */

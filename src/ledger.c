@@ -179,8 +179,8 @@ size_t ob_ledger_print(const struct ob_ledger *ledger, char text[OB_LEDGER_TEXT]
     return len;
 }
 
-/* SQLite's copy of the text is as long as that is; the room that it might need is not taken while the
- * statement runs. */
+/* SQLite's copy of the text is as long as that is; the room that it might need is not taken while
+ * the statement runs. */
 int ob_ledger_bind(const struct ob_ledger *ledger, sqlite3_stmt *statement, int index)
 {
     char text[OB_LEDGER_TEXT];

@@ -146,8 +146,8 @@ struct measured {
     int64_t on_top;      /* announcements, which take no event's place; as far as that is known */
 };
 
-/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can tell
- * how full the lane is. */
+/* Looks at the tombstone. Where it is none, the forwarder will mend that; until then nobody can
+ * tell how full the lane is. */
 static int look_at_front(struct ob_table *table, const struct ob_limit *limit,
                          struct ob_lowest *lowest, struct ob_fill *fill, struct measured *newest)
 {

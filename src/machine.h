@@ -78,8 +78,8 @@ struct ob_lane {
     char *announce_topic; /* where drops are announced; NULL or empty: nowhere (yet) */
     uint64_t announce_not_before;
 
-    /* All transactions up to `last` were whole when that was looked at; `first` is the first event behind
-     * the point before. For changes, change.h. */
+    /* All transactions up to `last` were whole when that was looked at; `first` is the first event
+     * behind the point before. For changes, change.h. */
     struct ob_group group;
 
     struct ob_refusal refusal;
@@ -138,7 +138,7 @@ struct outbox_forwarder {
     struct ob_error error, logged;
 };
 
-/* ---- machine.c ----------------------------------------------------------------------------- */
+/* ---- machine.c ------------------------------------------------------------------------------- */
 
 /* Reads the port's clock, takes what has passed into `now`, and gives that. The only place that
  * reads it: the port's 32 bits wrap after 49 days, the time in here never does. Right as long as
@@ -194,7 +194,7 @@ const struct ob_ledger *ob_machine_head(const outbox_forwarder *f, const struct 
 uint32_t ob_machine_due(const outbox_forwarder *f, const struct ob_lane *lane);
 bool ob_machine_is_settled(const outbox_forwarder *f);
 
-/* ---- refusal.c ----------------------------------------------------------------------------- */
+/* ---- refusal.c ------------------------------------------------------------------------------- */
 
 /* The broker refuses an event that is in flight, or the link cannot send it. Ends the
  * connection. */
@@ -227,7 +227,7 @@ bool ob_refusal_is_careful(const outbox_forwarder *f);
 void ob_refusal_probe(outbox_forwarder *f);
 void ob_refusal_next(const outbox_forwarder *f, uint32_t *next_ms);
 
-/* ---- rest.c -------------------------------------------------------------------------------- */
+/* ---- rest.c ---------------------------------------------------------------------------------- */
 
 /* Whether there is a gate or a batch that may keep the forwarder from being connected; whether the
  * lane may send; whether there is a reason to connect now, for one that is not; whether there is
@@ -239,7 +239,7 @@ bool ob_rest_begins(const outbox_forwarder *f);
 void ob_rest(outbox_forwarder *f);
 void ob_rest_next(const outbox_forwarder *f, uint32_t *next_ms);
 
-/* ---- damage.c ------------------------------------------------------------------------------ */
+/* ---- damage.c -------------------------------------------------------------------------------- */
 
 /* Moves the cursor behind rows that cannot be read; false: nothing behind can be read either.
  * SQLite cannot delete next to them; how many of the first entries may be settled; lets entries go
@@ -255,19 +255,19 @@ bool ob_damage_was_sent(const struct ob_lane *lane, int64_t id);
 void ob_damage_passed(outbox_forwarder *f, struct ob_lane *lane, int64_t id);
 void ob_damage_forget(struct ob_lane *lane);
 
-/* ---- drift.c ------------------------------------------------------------------------------- */
+/* ---- drift.c --------------------------------------------------------------------------------- */
 
-/* Looks whether captured tables and their triggers are what they were, if somebody may have changed the
- * schema. */
+/* Looks whether captured tables and their triggers are what they were, if somebody may have changed
+ * the schema. */
 void ob_drift_look(outbox_forwarder *f);
 
-/* ---- fetch.c ------------------------------------------------------------------------------- */
+/* ---- fetch.c --------------------------------------------------------------------------------- */
 
 /* Reads events behind the lane's cursor. Only once all that was read is sent: the buffer is used
  * anew. False: nothing could be read now. */
 bool ob_fetch_events(outbox_forwarder *f, struct ob_lane *lane);
 
-/* ---- drain.c ------------------------------------------------------------------------------- */
+/* ---- drain.c --------------------------------------------------------------------------------- */
 
 void ob_drain_send(outbox_forwarder *f);
 void ob_drain_settle(outbox_forwarder *f);

@@ -235,7 +235,7 @@ static bool time_is_known(const struct ob_row *row)
     return row->has_created && has_form(row->created);
 }
 
-/* ---- Attributes ---------------------------------------------------------------------------------- */
+/* ---- Attributes ------------------------------------------------------------------------------ */
 
 /* Where attributes go: members of a JSON document that was begun, or user properties. */
 struct sink {
@@ -384,7 +384,7 @@ static char *put_attributes(struct sink *sink, const struct ob_row *row,
     return digits;
 }
 
-/* ---- The modes ----------------------------------------------------------------------------------- */
+/* ---- The modes ------------------------------------------------------------------------------- */
 
 static void append_data(struct writer *w, const struct ob_row *row)
 {
@@ -477,8 +477,9 @@ static void build_plain(struct writer *w, struct ob_message *built, const struct
     append_payload(w, &built->wire, row, &sink);
 }
 
-/* MQTT binding 1.0.2, section 3: a recipient tells the modes by the content type, so beside attributes
- * this one would be read as an event in structured mode, and the attributes would be nobody's. */
+/* MQTT binding 1.0.2, section 3: a recipient tells the modes by the content type, so beside
+ * attributes this one would be read as an event in structured mode, and the attributes would be
+ * nobody's. */
 static bool looks_structured(const struct ob_row *row)
 {
     return row->content_type.storage == SQLITE_TEXT &&
@@ -535,8 +536,8 @@ void ob_message_set_previous(const outbox_message *message, int64_t previous)
     memcpy(ob_message_of(message)->previous, digits, SEQUENCE_DIGITS);
 }
 
-/* Text of control characters alone grows six times. Attributes have none, and grow twice; a key may be
- * there once more. A header brings quotes and commas, or a property with two strings. */
+/* Text of control characters alone grows six times. Attributes have none, and grow twice; a key may
+ * be there once more. A header brings quotes and commas, or a property with two strings. */
 size_t ob_message_room(size_t payload_max)
 {
     return 6 * payload_max + OUTBOX_TOPIC_MAX + (size_t)(3 * 2 + 1) * OUTBOX_ATTRIBUTE_MAX +

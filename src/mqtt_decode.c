@@ -16,7 +16,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- What is allowed ------------------------------------------------------------------------ */
+/* ---- What is allowed ------------------------------------------------------------------------- */
 
 enum { IN_CONNACK = 1, IN_PUBACK = 2, IN_DISCONNECT = 4, IN_ALL = 7 };
 
@@ -81,7 +81,7 @@ static const struct ob_mqtt_property *property_of(unsigned id)
     return NULL;
 }
 
-/* ---- Steps ------------------------------------------------------------------------------------ */
+/* ---- Steps ----------------------------------------------------------------------------------- */
 
 enum step {
     FIRST,
@@ -347,10 +347,10 @@ static step_function *const step_of[STEPS] = {
     [SKIP] = take_and_forget,
 };
 
-/* ---- The decoder ------------------------------------------------------------------------------ */
+/* ---- The decoder ----------------------------------------------------------------------------- */
 
-/* Where a packet may end. PUBACK and DISCONNECT may leave out what they would say with zeros; inside of a
- * number or a string there is no end, as its length was compared with what is left. */
+/* Where a packet may end. PUBACK and DISCONNECT may leave out what they would say with zeros;
+ * inside of a number or a string there is no end, as its length was compared with what is left. */
 static bool may_end(const struct ob_mqtt_decoder *d)
 {
     assert(d->step != FLAGS && d->step != ID && d->step != NUMBER);

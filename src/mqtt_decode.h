@@ -2,8 +2,8 @@
  *
  * mqtt_decode.h - what a server sends to a publisher, taken apart byte by byte.
  *
- * A packet may come in any pieces and have any length: nothing is collected but the few numbers that
- * count and the beginning of the server's Reason String.
+ * A packet may come in any pieces and have any length: nothing is collected but the few numbers
+ * that count and the beginning of the server's Reason String.
  */
 #ifndef OB_MQTT_DECODE_H
 #define OB_MQTT_DECODE_H
@@ -43,8 +43,8 @@ struct ob_mqtt_packet {
     uint8_t maximum_qos;
     uint32_t maximum_packet; /* 0: no limit */
 
-    char text
-        [48]; /* CONNACK, PUBACK, DISCONNECT: the Reason String, as far as it is ASCII and fits */
+    char text[48]; /* CONNACK, PUBACK, DISCONNECT: the Reason String, as far as it is ASCII and
+                    * fits */
 };
 
 enum ob_mqtt_verdict {

@@ -75,7 +75,7 @@ static void put_text(struct out *out, const char *text)
     put_string(out, text, strlen(text));
 }
 
-/* ---- CONNECT ---------------------------------------------------------------------------------- */
+/* ---- CONNECT --------------------------------------------------------------------------------- */
 
 static void put_connect_body(struct out *out, const outbox_stream_link_config *config, int version,
                              unsigned keep_alive_seconds)
@@ -134,7 +134,7 @@ void ob_mqtt_connect(uint8_t *to, const outbox_stream_link_config *config, int v
     (void)fits;
 }
 
-/* ---- PUBLISH ---------------------------------------------------------------------------------- */
+/* ---- PUBLISH --------------------------------------------------------------------------------- */
 
 static void put_properties(struct out *out, const outbox_message *message)
 {
@@ -208,7 +208,7 @@ void ob_mqtt_publish(uint8_t *to, const outbox_message *message, int version, in
     (void)fits;
 }
 
-/* ---- The short ones --------------------------------------------------------------------------- */
+/* ---- The short ones -------------------------------------------------------------------------- */
 
 void ob_mqtt_pingreq(uint8_t *to)
 {

@@ -2,8 +2,8 @@
  *
  * mqtt_encode.h - what a publisher sends to a server, as bytes.
  *
- * Each packet has a function for its exact size, and one that writes just so many bytes: a packet over
- * the server's Maximum Packet Size would end the connection, and again at every resend.
+ * Each packet has a function for its exact size, and one that writes just so many bytes: a packet
+ * over the server's Maximum Packet Size would end the connection, and again at every resend.
  */
 #ifndef OB_MQTT_ENCODE_H
 #define OB_MQTT_ENCODE_H

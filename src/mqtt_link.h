@@ -89,8 +89,8 @@ void ob_mqtt_enter(struct ob_mqtt_link *link, enum ob_mqtt_state state);
 /* Before a connection, and after it: nothing of the last one is left. */
 void ob_mqtt_forget(struct ob_mqtt_link *link);
 
-/* Each ends the connection: closes the stream, and a CLOSED waits to be taken. `by_peer` holds only for
- * one that was up. The stream's own words must be in the sentence already. */
+/* Each ends the connection: closes the stream, and a CLOSED waits to be taken. `by_peer` holds only
+ * for one that was up. The stream's own words must be in the sentence already. */
 void ob_mqtt_end(struct ob_mqtt_link *link, int reason, bool by_peer, const char *format, ...);
 void ob_mqtt_end_lost(struct ob_mqtt_link *link, bool by_peer, const char *why);
 void ob_mqtt_end_of_stream(struct ob_mqtt_link *link, outbox_stream_result result);

@@ -2,8 +2,8 @@
  *
  * mqtt_send.c - the stream link's send buffer, and how a connection ends.
  *
- * What is written lies in the buffer until the stream takes it; a connection that ends takes it along.
- * It is sent again then, from the table, after a loss as after a crash.
+ * What is written lies in the buffer until the stream takes it; a connection that ends takes it
+ * along. It is sent again then, from the table, after a loss as after a crash.
  */
 #include "mqtt_link.h"
 
@@ -99,7 +99,7 @@ void ob_mqtt_end_of_stream(struct ob_mqtt_link *link, outbox_stream_result resul
     ob_mqtt_end_lost(link, result == OUTBOX_STREAM_ENDED, why ? why : "the stream failed");
 }
 
-/* ---- Sending ---------------------------------------------------------------------------------- */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
 void ob_mqtt_write_out(struct ob_mqtt_link *link)
 {

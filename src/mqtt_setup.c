@@ -2,8 +2,8 @@
  *
  * mqtt_setup.c - a stream link's configuration and memory.
  *
- * Everything lies in the caller's memory, laid out once: the struct, the flights, the two buffers. None
- * of it is worth anything after a crash.
+ * Everything lies in the caller's memory, laid out once: the struct, the flights, the two buffers.
+ * None of it is worth anything after a crash.
  */
 #include "error.h"
 #include "mqtt_link.h"

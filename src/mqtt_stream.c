@@ -17,7 +17,7 @@ enum {
     OPENING_POLL_MS = 50 /* between two looks at a stream that is being opened */
 };
 
-/* ---- Opening ---------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static void send_connect(struct ob_mqtt_link *link)
 {
@@ -47,7 +47,7 @@ static void begin(struct ob_mqtt_link *link)
     go_on_opening(link);
 }
 
-/* ---- What the server says ---------------------------------------------------------------------- */
+/* ---- What the server says -------------------------------------------------------------------- */
 
 static void end_broken(struct ob_mqtt_link *link, uint8_t reason, const char *why)
 {
@@ -119,7 +119,8 @@ static bool on_puback(struct ob_mqtt_link *link, outbox_link_event *event)
     return true;
 }
 
-/* They come in the order of the PINGREQ. One that nobody asked for is of no use, and does no harm. */
+/* They come in the order of the PINGREQ. One that nobody asked for is of no use, and does no
+ * harm. */
 static bool on_pingresp(struct ob_mqtt_link *link, outbox_link_event *event)
 {
     if (link->pings > 0)
@@ -158,7 +159,7 @@ static bool take_packet(struct ob_mqtt_link *link, outbox_link_event *event)
     return false; /* a PUBLISH */
 }
 
-/* ---- Reading ---------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static bool is_connected(const struct ob_mqtt_link *link)
 {
@@ -219,7 +220,7 @@ static bool listen(struct ob_mqtt_link *link, outbox_link_event *event)
     return false;
 }
 
-/* ---- Time ------------------------------------------------------------------------------------- */
+/* ---- Time ------------------------------------------------------------------------------------ */
 
 /* Milliseconds of `ms` since `from` that are left; 0: they are over. */
 static uint32_t left_of(uint32_t ms, uint32_t from, uint32_t at)
@@ -260,7 +261,7 @@ static void look_at_clock(struct ob_mqtt_link *link)
     }
 }
 
-/* ---- Methods ---------------------------------------------------------------------------------- */
+/* ---- Methods --------------------------------------------------------------------------------- */
 
 static struct ob_mqtt_link *of(outbox_link *base)
 {

@@ -3,9 +3,9 @@
  * real.c - prints a double exactly, with whole numbers only.
  *
  * SQLite's own conversion differs between versions and between machines with and without a long
- * double, and that of libc heeds the locale. A double is m * 2^e; that is a whole number, or one over a
- * power of ten, so all its digits can be counted out. Seventeen of them, rounded, name one double only.
- * Where fifteen do, these are printed. Nothing is kept.
+ * double, and that of libc heeds the locale. A double is m * 2^e; that is a whole number, or one
+ * over a power of ten, so all its digits can be counted out. Seventeen of them, rounded, name one
+ * double only. Where fifteen do, these are printed. Nothing is kept.
  */
 #include "real.h"
 
@@ -75,8 +75,8 @@ static void split_double(double value, struct whole *whole, int *tens)
     multiply_often(whole, exponent < 0 ? 5 : 2, exponent < 0 ? -exponent : exponent);
 }
 
-/* The first digits as a number of DIGITS digits, rounded, and how many places the point stands behind
- * the first one. */
+/* The first digits as a number of DIGITS digits, rounded, and how many places the point stands
+ * behind the first one. */
 static uint64_t lead(const struct whole *whole, int tens, int *exponent)
 {
     uint64_t number = 0;

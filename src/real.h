@@ -9,8 +9,8 @@
 
 #define OB_REAL_TEXT 40
 
-/* Writes a finite number; gives the length. It always has a point or an exponent, so that it does not
- * look like an integer. */
+/* Writes a finite number; gives the length. It always has a point or an exponent, so that it does
+ * not look like an integer. */
 size_t ob_real_print(double value, char text[OB_REAL_TEXT]);
 
 #endif

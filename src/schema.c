@@ -17,8 +17,8 @@
 #include <assert.h>
 #include <string.h>
 
-/* `created` has a default so that a plain INSERT from any tool gets a time. What later releases have
- * added stands at the end, in the order in which it came. */
+/* `created` has a default so that a plain INSERT from any tool gets a time. What later releases
+ * have added stands at the end, in the order in which it came. */
 static const char event_table[] =
     "CREATE TABLE main.{table}(id INTEGER PRIMARY KEY, topic TEXT, payload BLOB,"
     " created INTEGER DEFAULT(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)),"
@@ -47,7 +47,8 @@ static const char event_table[] =
     " datetime(expires / 1000, 'unixepoch') AS expires_utc, headers FROM " table                   \
     " WHERE ledger IS NULL"
 
-/* For people. While the schema is in memory it takes nearly as much of it as all tables together. */
+/* For people. While the schema is in memory it takes nearly as much of it as all tables
+ * together. */
 #define URGENT_PENDING PENDING_OF("urgent", "outbox_urgent")
 #define NORMAL_PENDING PENDING_OF("normal", "outbox_event")
 static const char pending_view[] =

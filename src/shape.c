@@ -2,8 +2,8 @@
  *
  * shape.c - reads a row of outbox_shape: what the values of a captured change mean, see change.h.
  *
- * Such a row is never changed. Whoever else has written one may have written anything: what is not there
- * is not found.
+ * Such a row is never changed. Whoever else has written one may have written anything: what is not
+ * there is not found.
  */
 #include "shape.h"
 

@@ -2,9 +2,9 @@
  *
  * snapshot.c - puts an event for each row that a captured table holds, some in each transaction.
  *
- * A batch is read and stored under the write lock, so it is what the table held at that point of the
- * order of events: what was changed before is in it, what is changed later comes behind it. Killed
- * between two batches it has put those before; nothing else is kept, and it begins anew.
+ * A batch is read and stored under the write lock, so it is what the table held at that point of
+ * the order of events: what was changed before is in it, what is changed later comes behind it.
+ * Killed between two batches it has put those before; nothing else is kept, and it begins anew.
  */
 #include "capture_check.h"
 #include "capture_store.h"

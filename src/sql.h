@@ -70,8 +70,8 @@ bool ob_sql_is_durable(enum ob_journal journal, int synchronous);
 int64_t ob_sql_now(sqlite3_vfs *vfs);
 sqlite3_vfs *ob_sql_vfs(sqlite3 *db);
 
-/* Does the work inside a read transaction, of its own if none is open, so that all of it sees the same
- * state. */
+/* Does the work inside a read transaction, of its own if none is open, so that all of it sees the
+ * same state. */
 int ob_sql_read_at_once(sqlite3 *db, int (*work)(void *context), void *context,
                         struct ob_error *error);
 

@@ -2,8 +2,8 @@
  *
  * stage.c - keeps the fire-and-forget events of a transaction, and forgets those that it undoes.
  *
- * Memory alone. Levels never fall from one event to the next: to come to a lower one a savepoint must
- * be released, which lowers those of the events behind it too.
+ * Memory alone. Levels never fall from one event to the next: to come to a lower one a savepoint
+ * must be released, which lowers those of the events behind it too.
  */
 #include "stage.h"
 

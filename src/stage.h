@@ -3,8 +3,8 @@
  * stage.h - the fire-and-forget events of the open transaction, in memory, until it commits.
  *
  * SQLite numbers the savepoints of a transaction from the outside in, those of its own statements
- * included. The level of an event is how many were open when it was put: to roll back to the savepoint n
- * takes all events of a level over n.
+ * included. The level of an event is how many were open when it was put: to roll back to the
+ * savepoint n takes all events of a level over n.
  */
 #ifndef OB_STAGE_H
 #define OB_STAGE_H

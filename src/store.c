@@ -191,7 +191,8 @@ int ob_store_number(struct ob_store *store, enum ob_store_statement which, const
     return code;
 }
 
-/* Opens a transaction, once there is what it takes to undo it: then that needs no memory any more. */
+/* Opens a transaction, once there is what it takes to undo it: then that needs no memory any
+ * more. */
 static int begin_undoable(struct ob_store *store, enum ob_store_statement which, const char *doing)
 {
     int code = prepare_kept(store, OB_SQL_ROLLBACK);

@@ -2,8 +2,8 @@
  *
  * superloop.c - binds a handle to a forwarder that the handle's own thread steps.
  *
- * Hands on what the handle has to tell, at once, as no lock is needed. Nothing here is stored, so nothing
- * has to hold after a crash.
+ * Hands on what the handle has to tell, at once, as no lock is needed. Nothing here is stored, so
+ * nothing has to hold after a crash.
  */
 #include <outbox/forwarder.h>
 

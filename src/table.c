@@ -86,7 +86,7 @@ int ob_table_largest(struct ob_table *table, int64_t *id)
     return code;
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 /* The lane's table has columns v1, v2 ... where something is captured, change.h. */
 static int put_values(struct ob_table *table, sqlite3_str *sql)
@@ -128,7 +128,7 @@ int ob_table_prepare_measuring(struct ob_table *table, enum ob_table_sql which,
     return code;
 }
 
-/* ---- The tombstone ------------------------------------------------------------------------------ */
+/* ---- The tombstone --------------------------------------------------------------------------- */
 
 /* A mark for which memory ran out is not a mark that is damaged. */
 int ob_table_take_lowest(struct ob_table *table, sqlite3_stmt *statement, struct ob_lowest *lowest)

@@ -33,8 +33,8 @@ void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool i
                    struct ob_error *error);
 void ob_table_close(struct ob_table *table);
 
-/* One of the texts that are kept prepared, from the first call on; every call that succeeds is followed by
- * one of ob_table_done(), which resets it; or frees it where nothing is kept. */
+/* One of the texts that are kept prepared, from the first call on; every call that succeeds is
+ * followed by one of ob_table_done(), which resets it; or frees it where nothing is kept. */
 int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_stmt **statement);
 void ob_table_done(struct ob_table *table, enum ob_table_sql which);
 

@@ -25,8 +25,8 @@ struct ob_wakeup_methods {
     void (*began)(void *context); /* the table was touched for the first time */
     void (*committed)(void *context); /* visible to others now */
     void (*undone)(void *context);    /* rolled back, the touch with it */
-    /* The savepoints of that transaction, numbered from the outside in: opened, released, rolled back;
-     * the touch stays. One that was open at the touch may be told of by its number alone. */
+    /* The savepoints of that transaction, numbered from the outside in: opened, released, rolled
+     * back; the touch stays. One that was open at the touch may be told of by its number alone. */
     void (*saved)(void *context, int savepoint);
     void (*released)(void *context, int savepoint);
     void (*partly_undone)(void *context, int savepoint);

@@ -534,7 +534,7 @@ static int get_ready(outbox *box, outbox_lane lane, bool alone)
     return code;
 }
 
-/* ---- Fire and forget --------------------------------------------------------------------------- */
+/* ---- Fire and forget ------------------------------------------------------------------------- */
 
 static struct ob_value value_of(const char *text)
 {

@@ -13,7 +13,8 @@
 
 #include <outbox/port.h>
 
-/* Statements that a put uses, cached while the connection lives, or until its end where none is kept. */
+/* Statements that a put uses, cached while the connection lives, or until its end where none is
+ * kept. */
 enum ob_writer_statement {
     OB_PUT_INSERT, /* one for each lane */
     OB_PUT_MEASURED = OB_PUT_INSERT + OUTBOX_LANES,
@@ -68,13 +69,13 @@ extern const struct ob_wakeup_methods ob_writer_wakeup;
 /* Reads what a commit of the connection can promise. */
 int ob_writer_judge(sqlite3 *db, outbox *box);
 
-/* outbox_put() of an event whose headers were joined and checked before, as they are in a row; NULL:
- * they are the event's. */
+/* outbox_put() of an event whose headers were joined and checked before, as they are in a row;
+ * NULL: they are the event's. */
 int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, size_t headers_len,
                   int64_t *id);
 
-/* Leaves the handle to its connection: it is freed when that closes, or now if it is closed. For the
- * loadable extension, whose functions may be taken away in the midst of a close. */
+/* Leaves the handle to its connection: it is freed when that closes, or now if it is closed. For
+ * the loadable extension, whose functions may be taken away in the midst of a close. */
 void ob_writer_leave(outbox *box);
 
 /* Nothing may use it any more, a connection least. */

@@ -102,8 +102,8 @@ typedef struct outbox_forwarder_config {
      * commits are durable: at synchronous=FULL, in journal_mode DELETE at EXTRA. Below that it
      * waits for ever, and the code of the step is OUTBOX_NOT_DURABLE. [step-8] */
     int shared_connection;
-    /* Non-zero: as outbox_config.small_heap, for the forwarder's statements: each is prepared when a step
-     * comes to need it, and freed again before that ends. [heap-2] */
+    /* Non-zero: as outbox_config.small_heap, for the forwarder's statements: each is prepared when
+     * a step comes to need it, and freed again before that ends. [heap-2] */
     int small_heap;
 } outbox_forwarder_config;
 
@@ -112,11 +112,11 @@ typedef struct outbox_forwarder_config {
 size_t outbox_forwarder_size(const outbox_forwarder_config *config);
 
 /* Makes a forwarder in `memory`, which the caller keeps until outbox_forwarder_close(), aligned as
- * for any object. `db` must hold an outbox already (outbox_attach or the command made it); one of an
- * earlier release gets the columns that it lacks. Unless
- * `shared_connection` is set, `db` is the forwarder's own: it sets synchronous,
- * wal_autocheckpoint, secure_delete and the busy handler on it, but never the journal mode.
- * `link` and `port` must stay valid; they are used by outbox_forwarder_step() and _close() only.
+ * for any object. `db` must hold an outbox already (outbox_attach or the command made it); one of
+ * an earlier release gets the columns that it lacks. Unless `shared_connection` is set, `db` is the
+ * forwarder's own: it sets synchronous, wal_autocheckpoint, secure_delete and the busy handler on
+ * it, but never the journal mode. `link` and `port` must stay valid; they are used by
+ * outbox_forwarder_step() and _close() only.
  *
  * The caller sees to it that one forwarder at a time serves a database.
  *
@@ -126,18 +126,19 @@ size_t outbox_forwarder_size(const outbox_forwarder_config *config);
  * `link` or `port` is NULL, of which only `log` may be), OUTBOX_NO_MEMORY (size),
  * OUTBOX_NEWER_SCHEMA, OUTBOX_UNSAFE_JOURNAL, OUTBOX_CORRUPT (no outbox in this file) or an error
  * of the database; nothing was changed (but for settings of `db` where it was a setting that
- * failed), and `sentence` (may be NULL) has the particulars. [init-2] Where a newer release makes the
- * tables new while the forwarder runs, it sends and settles nothing more from when it has looked, at most
- * a second later, and outbox_statistics has OUTBOX_NEWER_SCHEMA. [init-5] */
+ * failed), and `sentence` (may be NULL) has the particulars. [init-2] Where a newer release makes
+ * the tables new while the forwarder runs, it sends and settles nothing more from when it has
+ * looked, at most a second later, and outbox_statistics has OUTBOX_NEWER_SCHEMA. [init-5] */
 int outbox_forwarder_init(void *memory, size_t size, sqlite3 *db, outbox_link *link,
                           const outbox_port *port, const outbox_forwarder_config *config,
                           outbox_forwarder **forwarder, char *sentence, size_t sentence_size);
 
-/* For a forwarder that is stepped by the thread that uses `box`: from then on the handle tells it of
- * commits, of fire-and-forget events and of the gate, and outbox_stats() has its part. outbox_flush() asks
- * it to settle and returns OUTBOX_TIMEOUT at once where something is pending: step on, and ask again.
- * outbox_stop() and outbox_detach() close it. [bind-1] Returns OUTBOX_MISUSE where an argument is NULL or
- * the handle has a forwarder already; nothing was changed. [bind-2] */
+/* For a forwarder that is stepped by the thread that uses `box`: from then on the handle tells it
+ * of commits, of fire-and-forget events and of the gate, and outbox_stats() has its part.
+ * outbox_flush() asks it to settle and returns OUTBOX_TIMEOUT at once where something is pending:
+ * step on, and ask again. outbox_stop() and outbox_detach() close it. [bind-1] Returns
+ * OUTBOX_MISUSE where an argument is NULL or the handle has a forwarder already; nothing was
+ * changed. [bind-2] */
 int outbox_forwarder_bind(outbox_forwarder *forwarder, outbox *box);
 
 /* Does a bounded amount of work. `next_ms` gets how long the caller may wait before the next call
@@ -152,15 +153,16 @@ int outbox_forwarder_step(outbox_forwarder *forwarder, uint32_t *next_ms);
  * a power cut; 0 there, or NULL for both, claims nothing. Same thread as step. */
 void outbox_forwarder_committed(outbox_forwarder *forwarder, const int64_t durable[OUTBOX_LANES]);
 
-/* Takes fire-and-forget events as outbox_service.fired() got them, for the next step to send. Those for
- * which there is no room, or no connection now or by then, are dropped and counted. [fire-3] Only copies:
- * touches neither the database nor the link. Same thread as step, or under a lock that keeps it away. */
+/* Takes fire-and-forget events as outbox_service.fired() got them, for the next step to send. Those
+ * for which there is no room, or no connection now or by then, are dropped and counted. [fire-3]
+ * Only copies: touches neither the database nor the link. Same thread as step, or under a lock that
+ * keeps it away. */
 void outbox_forwarder_fire(outbox_forwarder *forwarder, const void *events, size_t size);
 
 /* Says that another connection may have committed. The next step looks for its rows. `again`
- * non-zero: it may be about to; where nobody has committed yet, further steps look after 1, 5, 20, 100
- * and 500 ms, as the sync of a commit may take long. Nothing where foreign_check_ms is OUTBOX_NEVER.
- * Same thread as step. [look-1] */
+ * non-zero: it may be about to; where nobody has committed yet, further steps look after 1, 5, 20,
+ * 100 and 500 ms, as the sync of a commit may take long. Nothing where foreign_check_ms is
+ * OUTBOX_NEVER. Same thread as step. [look-1] */
 void outbox_forwarder_look(outbox_forwarder *forwarder, int again);
 
 /* Says that what is wrong with the database may be over, as when the caller has made room on a full

@@ -40,7 +40,7 @@ extern "C" {
 typedef struct sqlite3 sqlite3;
 typedef struct outbox outbox;
 
-/* ---- Codes ------------------------------------------------------------------------------- */
+/* ---- Codes ----------------------------------------------------------------------------------- */
 
 /* One row per code: name, value, the sentence that outbox_strerror() returns. Values never change
  * their meaning. [error-1] */
@@ -94,7 +94,7 @@ const char *outbox_strerror(int code);
  * when none failed or `box` is NULL. Valid until the next call on the handle. [error-2] */
 const char *outbox_errmsg(const outbox *box);
 
-/* ---- Lanes ------------------------------------------------------------------------------- */
+/* ---- Lanes ----------------------------------------------------------------------------------- */
 
 /* Each lane is a stream of its own, with a table, an order and a source of its own. While both have
  * events, of any eight that are sent at least one is a normal one, and the others are urgent.
@@ -102,7 +102,7 @@ const char *outbox_errmsg(const outbox *box);
 typedef enum outbox_lane { OUTBOX_NORMAL, OUTBOX_URGENT } outbox_lane;
 #define OUTBOX_LANES 2
 
-/* ---- Limits ------------------------------------------------------------------------------ */
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 #define OUTBOX_TOPIC_MAX 1024       /* bytes of a topic (MQTT allows 65,535) */
 #define OUTBOX_ATTRIBUTE_MAX 256    /* bytes of type, content type, key, device */
@@ -134,7 +134,7 @@ typedef struct outbox_limit {
 #define OUTBOX_UNLIMITED ((int64_t)-1)
 #define OUTBOX_EVENT_BYTES 32
 
-/* ---- Attach ------------------------------------------------------------------------------ */
+/* ---- Attach ---------------------------------------------------------------------------------- */
 
 typedef struct outbox_config {
     /* Name of this device in the `source` of every event, 1..OUTBOX_ATTRIBUTE_MAX bytes of
@@ -155,17 +155,18 @@ typedef struct outbox_config {
      * missing, and a sum that is wrong makes the limit in bytes wrong until its row has left. Where
      * the file is damaged near the front, a put that must evict returns OUTBOX_CORRUPT. */
     outbox_limit limits[OUTBOX_LANES];
-    /* Memory for fire-and-forget events: of one transaction, and of those that committed and were not
-     * sent yet, each. Taken at the first such put, and at outbox_start(). From 256 to 2^24; 0:
+    /* Memory for fire-and-forget events: of one transaction, and of those that committed and were
+     * not sent yet, each. Taken at the first such put, and at outbox_start(). From 256 to 2^24; 0:
      * OUTBOX_FIRE_BYTES. What does not fit is dropped and counted. [fire-3] */
     size_t fire_bytes;
-    /* Non-zero: for a device with little memory. No statement stays prepared behind the call that needs
-     * it. That saves 1 to 3 KB of SQLite's memory for each of up to ten, and costs time: a put prepares
-     * anew what it runs, the same SQL, and takes some six times as long. In a new file the view
-     * outbox_pending, which is for people, is left out: it takes 3 KB as long as the connection is
-     * open. What runs out of memory in the midst of a put is undone with that put, or with the whole
-     * transaction where no memory is left for that either. From a trigger or a function that a put of
-     * this handle runs, no event can be put through the handle: OUTBOX_MISUSE. [heap-1] */
+    /* Non-zero: for a device with little memory. No statement stays prepared behind the call that
+     * needs it. That saves 1 to 3 KB of SQLite's memory for each of up to ten, and costs time: a
+     * put prepares anew what it runs, the same SQL, and takes some six times as long. In a new file
+     * the view outbox_pending, which is for people, is left out: it takes 3 KB as long as the
+     * connection is open. What runs out of memory in the midst of a put is undone with that put, or
+     * with the whole transaction where no memory is left for that either. From a trigger or a
+     * function that a put of this handle runs, no event can be put through the handle:
+     * OUTBOX_MISUSE. [heap-1] */
     int small_heap;
     /* A buffer for the particulars when attach fails, as there is no handle then. May be NULL. */
     char *sentence;
@@ -174,12 +175,12 @@ typedef struct outbox_config {
 
 /* Makes the outbox of `db`'s main database usable on this connection.
  *
- * Makes the tables when they are missing, in one transaction of its own. [attach-1] Those of an earlier
- * release get the columns that they lack, alike; that release can go on writing the file, and sends
- * what it knows of an event. [attach-7] It registers
- * two virtual tables named outbox_statements and outbox_commit on the connection, and takes no
- * hook, changes no pragma and leaves the busy handler alone. [P8] [attach-2] Call it outside a
- * transaction, once per connection.
+ * Makes the tables when they are missing, in one transaction of its own. [attach-1] Those of an
+ * earlier release get the columns that they lack, alike; that release can go on writing the file,
+ * and sends what it knows of an event. [attach-7] It registers two virtual tables named
+ * outbox_statements and outbox_commit on the connection, and takes no hook, changes no pragma and
+ * leaves the busy handler alone. [P8] [attach-2] Call it outside a transaction, once per
+ * connection.
  *
  * config   May be NULL. Copied.
  * box      Out. Freed by outbox_detach() only; sqlite3_close() succeeds before or after that and
@@ -212,7 +213,7 @@ const char *outbox_warning(const outbox *box);
  * stay part of it. NULL is allowed. Blocks like outbox_stop(). [detach-1] */
 void outbox_detach(outbox *box);
 
-/* ---- Put --------------------------------------------------------------------------------- */
+/* ---- Put ------------------------------------------------------------------------------------- */
 
 /* An extension attribute of the application's own. */
 typedef struct outbox_header {
@@ -248,27 +249,28 @@ typedef struct outbox_event {
     const char
         *causation_id;       /* CloudEvents causationid: the id of the event that caused this one */
     const char *traceparent; /* W3C trace context, as it was when the event was put */
-    /* More attributes, for instance subject, dataschema, tracestate or extensions of one's own. They
-     * travel in this order, as members of the CloudEvents document or as user properties of MQTT 5. [headers-1]
-     * Not allowed: a name twice, those of the three above while they are set, and the names of what
-     * outbox itself says: specversion, id, source, type, time, datacontenttype, data, sequence,
-     * previous, partitionkey, expirytime, recordedtime. [headers-2] At most OUTBOX_HEADERS_MAX of
-     * them and OUTBOX_HEADERS_BYTES bytes, the three above among them. Copied. */
+    /* More attributes, for instance subject, dataschema, tracestate or extensions of one's own.
+     * They travel in this order, as members of the CloudEvents document or as user properties of
+     * MQTT 5. [headers-1] Not allowed: a name twice, those of the three above while they are set,
+     * and the names of what outbox itself says: specversion, id, source, type, time,
+     * datacontenttype, data, sequence, previous, partitionkey, expirytime, recordedtime.
+     * [headers-2] At most OUTBOX_HEADERS_MAX of them and OUTBOX_HEADERS_BYTES bytes, the three
+     * above among them. Copied. */
     const outbox_header *headers;
     size_t header_count;
-    /* Non-zero: fire and forget. The event is never stored: it waits in memory for the transaction to
-     * commit, is dropped if that rolls back, or the savepoint in which it was put, and is then sent
-     * once, at QoS 0, by the forwarder that outbox_start() runs on this handle. [fire-1] It costs no
-     * write and no sync. [fire-2] Where there is no such forwarder, where it is not ONLINE (or rests, or
-     * is finding out which event the broker hangs up on), or where there is no room, it is dropped, put
-     * returns OUTBOX_OK all the same, and the statistics count it. [fire-3]
-     * Its stream is unstored: `source` is outbox://DEVICE/unstored/ and 16 digits that are new at each
-     * start, id and sequence count what was sent under it, there is no previous, and put gives the id
-     * 0. [fire-4] It has no order against stored events. Not with OUTBOX_URGENT and keep_last:
-     * OUTBOX_MISUSE. Inside a transaction it takes the write lock, as other puts do. OUTBOX_TOO_LARGE
-     * where it is larger than fire_bytes; OUTBOX_SQLITE where an authorizer denies INSERT into
-     * outbox_commit, as nobody could tell of the commit then. [fire-5]
-     * (It is no member `qos`, as zero, the default everywhere, would then be the one that loses.) */
+    /* Non-zero: fire and forget. The event is never stored: it waits in memory for the transaction
+     * to commit, is dropped if that rolls back, or the savepoint in which it was put, and is then
+     * sent once, at QoS 0, by the forwarder that outbox_start() runs on this handle. [fire-1] It
+     * costs no write and no sync. [fire-2] Where there is no such forwarder, where it is not ONLINE
+     * (or rests, or is finding out which event the broker hangs up on), or where there is no room,
+     * it is dropped, put returns OUTBOX_OK all the same, and the statistics count it. [fire-3] Its
+     * stream is unstored: `source` is outbox://DEVICE/unstored/ and 16 digits that are new at each
+     * start, id and sequence count what was sent under it, there is no previous, and put gives the
+     * id 0. [fire-4] It has no order against stored events. Not with OUTBOX_URGENT and keep_last:
+     * OUTBOX_MISUSE. Inside a transaction it takes the write lock, as other puts do.
+     * OUTBOX_TOO_LARGE where it is larger than fire_bytes; OUTBOX_SQLITE where an authorizer denies
+     * INSERT into outbox_commit, as nobody could tell of the commit then. [fire-5] (It is no member
+     * `qos`, as zero, the default everywhere, would then be the one that loses.) */
     int fire_and_forget;
 } outbox_event;
 
@@ -305,7 +307,7 @@ typedef struct outbox_event {
  * [put-9] */
 int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
-/* ---- Dead letters ------------------------------------------------------------------------ */
+/* ---- Dead letters ---------------------------------------------------------------------------- */
 
 /* An event that can never be sent leaves its lane for the table outbox_dead, with the reason and
  * the time. The newest OUTBOX_DEAD_MAX are kept there, all are counted in the statistics. [dead-3]
@@ -313,10 +315,10 @@ int outbox_put(outbox *box, const outbox_event *event, int64_t *id);
 
 /* Puts the dead letter `number` back into its lane as a new event, and takes it out of outbox_dead:
  * in the transaction that is open, or in one of its own. It goes to the end of the lane, under a
- * new id, and counts as accepted once more. Topic, payload, its time, type, content type, key, headers
- * and the retain and keep-last marks are what they were. It expires when it would have; one that has
- * expired meanwhile never does, for you ask for it now. Where its life had not begun, because the
- * clock was not set, it begins now. [dead-1]
+ * new id, and counts as accepted once more. Topic, payload, its time, type, content type, key,
+ * headers and the retain and keep-last marks are what they were. It expires when it would have; one
+ * that has expired meanwhile never does, for you ask for it now. Where its life had not begun,
+ * because the clock was not set, it begins now. [dead-1]
  *
  * id       Out, may be NULL: the new event's number.
  *
@@ -332,7 +334,7 @@ int outbox_requeue(outbox *box, int64_t number, int64_t *id);
  * database; then nothing was deleted. [dead-5] */
 int outbox_purge(outbox *box, int64_t number);
 
-/* ---- Epochs ------------------------------------------------------------------------------ */
+/* ---- Epochs ---------------------------------------------------------------------------------- */
 
 /* Starts a new epoch in each lane behind its last event, in a transaction of its own. Call it, or
  * `outbox new-epoch`, when a backup was restored: without it the ids that were given out since the
@@ -351,7 +353,7 @@ int outbox_purge(outbox *box, int64_t number);
  * failed it may have begun all the same: call again. [epoch-3] */
 int outbox_new_epoch(outbox *box);
 
-/* ---- Start, flush, stop (ports that have threads) ---------------------------------------- */
+/* ---- Start, flush, stop (ports that have threads) -------------------------------------------- */
 
 typedef enum outbox_level { OUTBOX_LOG_ERROR, OUTBOX_LOG_WARNING, OUTBOX_LOG_INFO } outbox_level;
 
@@ -382,21 +384,23 @@ typedef struct outbox_pace {
  * library in it. `sentence` is valid during the call only. */
 typedef void (*outbox_log)(void *context, outbox_level level, int code, const char *sentence);
 
-/* How an event becomes a message. The attributes of CloudEvents 1.0 are specversion, id, source, type,
- * time (when it was put), sequence (the id in 19 digits), previous (the id, in 19 digits, of the event
- * that went before it in its stream; 0: none), partitionkey (its key), expirytime (where it expires),
- * recordedtime (when it was put), its headers, and datacontenttype. [mode-1] */
+/* How an event becomes a message. The attributes of CloudEvents 1.0 are specversion, id, source,
+ * type, time (when it was put), sequence (the id in 19 digits), previous (the id, in 19 digits, of
+ * the event that went before it in its stream; 0: none), partitionkey (its key), expirytime (where
+ * it expires), recordedtime (when it was put), its headers, and datacontenttype. [mode-1] */
 typedef enum outbox_mode {
     /* A CloudEvents 1.0 JSON document (MQTT binding 1.0.2, section 3.2). */
     OUTBOX_STRUCTURED,
-    /* The payload untouched. On MQTT 5 its content type and, as user properties, id, source, sequence,
-     * previous and what the event itself has of key, expiry and headers go beside it. [mode-2] */
+    /* The payload untouched. On MQTT 5 its content type and, as user properties, id, source,
+     * sequence, previous and what the event itself has of key, expiry and headers go beside it.
+     * [mode-2] */
     OUTBOX_PLAIN,
-    /* The payload untouched, its content type as the Content Type of MQTT 5, and every other attribute
-     * as a user property (MQTT binding 1.0.2, section 3.1). [mode-3] An event whose own content type
-     * begins with application/cloudevents goes structured: beside attributes it would be taken for
-     * the event itself. [mode-4] MQTT 3.1.1 has no properties, so in this mode the protocol is 5: a
-     * start with protocol 4 is refused, and a broker that knows 3.1.1 only is not sent to. [mode-5] */
+    /* The payload untouched, its content type as the Content Type of MQTT 5, and every other
+     * attribute as a user property (MQTT binding 1.0.2, section 3.1). [mode-3] An event whose own
+     * content type begins with application/cloudevents goes structured: beside attributes it would
+     * be taken for the event itself. [mode-4] MQTT 3.1.1 has no properties, so in this mode the
+     * protocol is 5: a start with protocol 4 is refused, and a broker that knows 3.1.1 only is not
+     * sent to. [mode-5] */
     OUTBOX_BINARY
 } outbox_mode;
 
@@ -418,16 +422,17 @@ typedef struct outbox_forwarding {
     int insecure_no_server_check;     /* non-zero: neither chain nor host name is checked (mqtts) */
     outbox_link_kind link; /* 0: OUTBOX_LINK_PAHO. Both keep what is said here. [link-3] */
     outbox_mode mode;
-    /* Non-zero, with OUTBOX_BINARY: the names of the user properties begin with "ce-", as some readers
-     * want it (the Go SDK), against the letter of the binding. [mode-6] */
+    /* Non-zero, with OUTBOX_BINARY: the names of the user properties begin with "ce-", as some
+     * readers want it (the Go SDK), against the letter of the binding. [mode-6] */
     int ce_prefix;
     unsigned window;             /* events in flight; 0: 100; 1..1000 */
     unsigned keep_alive_seconds; /* 0: 30 */
     unsigned ack_timeout_ms;     /* no PUBACK for so long: reconnect; 0: 30,000 */
     unsigned connect_timeout_ms; /* 0: 15,000 */
-    /* Rows of other processes are found when the kernel says that the database's files changed, some
-     * 50 ms behind the sync of their commit, [watch-1] and for where that does not work at this interval, in ms. 0: 1,000.
-     * OUTBOX_NEVER: neither; then they go out with this process's next commit. */
+    /* Rows of other processes are found when the kernel says that the database's files changed,
+     * some 50 ms behind the sync of their commit, [watch-1] and for where that does not work at
+     * this interval, in ms. 0: 1,000. OUTBOX_NEVER: neither; then they go out with this process's
+     * next commit. */
     unsigned foreign_check_ms;
     size_t payload_max;      /* 0: that of the handle */
     unsigned backoff_max_ms; /* longest pause between two attempts to connect; 0: 60,000 */
@@ -501,7 +506,7 @@ int outbox_gate(outbox *box, outbox_gate_state gate);
  * Returns OUTBOX_NOT_STARTED or OUTBOX_CLOSED. */
 int outbox_stop(outbox *box);
 
-/* ---- Statistics -------------------------------------------------------------------------- */
+/* ---- Statistics ------------------------------------------------------------------------------ */
 
 typedef enum outbox_state {
     OUTBOX_STATE_STOPPED,    /* no forwarder on this handle */
@@ -564,7 +569,7 @@ int outbox_stats(outbox *box, outbox_statistics *statistics);
  * [stats-2] */
 int outbox_inspect(sqlite3 *db, outbox_statistics *statistics, char *sentence, size_t size);
 
-/* ---- Verify ------------------------------------------------------------------------------ */
+/* ---- Verify ---------------------------------------------------------------------------------- */
 
 /* One thing that is wrong: a sentence, and the lane or NULL where it is no lane's. Both are valid
  * during the call only. Call no function of this library in it. */

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-/* ---- Clock and dice ---------------------------------------------------------------------- */
+/* ---- Clock and dice -------------------------------------------------------------------------- */
 
 typedef struct outbox_port {
     int version; /* 1 */
@@ -33,14 +33,14 @@ typedef struct outbox_port {
     void *log_context;
 } outbox_port;
 
-/* ---- The link: one MQTT connection ------------------------------------------------------- */
+/* ---- The link: one MQTT connection ----------------------------------------------------------- */
 
 typedef struct outbox_property {
     const char *name, *value;
 } outbox_property;
 
-/* One PUBLISH, at QoS 1 unless it says otherwise. Everything it points to belongs to the core and is valid during
- * outbox_link_methods.publish() only. */
+/* One PUBLISH, at QoS 1 unless it says otherwise. Everything it points to belongs to the core and
+ * is valid during outbox_link_methods.publish() only. */
 typedef struct outbox_message {
     const char *topic; /* NUL-terminated, UTF-8, without wildcards */
     const void *payload;
@@ -118,12 +118,12 @@ typedef struct outbox_link_methods {
      * for PINGRESP; another may use whatever the server must answer. */
     outbox_link_result (*probe)(outbox_link *link);
     /* From version 2 on; both may be NULL. */
-    /* Sends what publish() has put together, as far as possible now. Called after the last publish of
-     * a step, before the database is written to. [link-1] */
+    /* Sends what publish() has put together, as far as possible now. Called after the last publish
+     * of a step, before the database is written to. [link-1] */
     void (*flush)(outbox_link *link);
-    /* Milliseconds until poll() must be called even if the platform reports nothing: a ping is due, or
-     * something is to be given up. OUTBOX_NEVER: none. outbox_forwarder_step() asks to be called in
-     * time for it. [link-2] */
+    /* Milliseconds until poll() must be called even if the platform reports nothing: a ping is due,
+     * or something is to be given up. OUTBOX_NEVER: none. outbox_forwarder_step() asks to be called
+     * in time for it. [link-2] */
     uint32_t (*next_ms)(const outbox_link *link);
 } outbox_link_methods;
 
@@ -132,7 +132,7 @@ struct outbox_link {
     const outbox_link_methods *methods;
 };
 
-/* ---- A forwarder in a thread --------------------------------------------------------------- */
+/* ---- A forwarder in a thread ----------------------------------------------------------------- */
 
 /* How a port attaches the service behind outbox_start() to a handle. The functions are called on
  * the application's thread; those that return int return an outbox_code. */
@@ -153,9 +153,10 @@ typedef struct outbox_service {
     void (*gate)(void *context, outbox_gate_state gate);
     /* Ends the thread and frees `context`. */
     void (*stop)(void *context);
-    /* `count` fire-and-forget events are to be sent: their transaction has committed, and committed()
-     * follows, or they were put without one. They are for outbox_forwarder_fire(), which takes the bytes as they are; valid during the call. Must not
-     * block. Counts what it drops. NULL: this port sends none, and the handle counts them. */
+    /* `count` fire-and-forget events are to be sent: their transaction has committed, and
+     * committed() follows, or they were put without one. They are for outbox_forwarder_fire(),
+     * which takes the bytes as they are; valid during the call. Must not block. Counts what it
+     * drops. NULL: this port sends none, and the handle counts them. */
     void (*fired)(void *context, const void *events, size_t size, unsigned count);
 } outbox_service;
 
@@ -164,7 +165,8 @@ typedef struct outbox_service {
 int outbox_bind(outbox *box, const outbox_service *service, void *context);
 
 /* For the port's outbox_start(): the handle's connection (NULL after it was closed), its payload
- * limit, its memory for fire-and-forget events, and a place for particulars. outbox_fail() returns `code`. */
+ * limit, its memory for fire-and-forget events, and a place for particulars. outbox_fail() returns
+ * `code`. */
 sqlite3 *outbox_connection(const outbox *box);
 size_t outbox_payload_max(const outbox *box);
 size_t outbox_fire_bytes(const outbox *box);

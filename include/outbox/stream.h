@@ -4,9 +4,9 @@
  *
  * A port brings an outbox_stream: a UART, a TCP socket, a TLS session, a modem. From it
  * outbox_stream_link_init() makes an outbox_link (port.h) that speaks MQTT 5 or 3.1.1: CONNECT with
- * user, password and will, PUBLISH at QoS 0 and 1, PUBACK, PINGREQ, DISCONNECT. It allocates nothing,
- * has no thread, socket or clock of its own, and takes the bytes in whatever pieces they come.
- * [stream-1]
+ * user, password and will, PUBLISH at QoS 0 and 1, PUBACK, PINGREQ, DISCONNECT. It allocates
+ * nothing, has no thread, socket or clock of its own, and takes the bytes in whatever pieces they
+ * come. [stream-1]
  *
  * Nothing of a connection outlives it. The outbox's table is the session, so each connection starts
  * clean, and what was not acknowledged is read and sent again.
@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-/* ---- What a port brings ------------------------------------------------------------------ */
+/* ---- What a port brings ---------------------------------------------------------------------- */
 
 /* What a call on a stream answers. Never a bare count: zero is success and nothing else. */
 typedef enum outbox_stream_result {
@@ -36,20 +36,21 @@ typedef struct outbox_stream outbox_stream;
 /* No call blocks. All calls come from the thread that drives the link. */
 typedef struct outbox_stream_methods {
     int version; /* 1 */
-    /* Opens, or goes on with opening: called again until the answer is not AGAIN. It is for the link
-     * to give up; close() follows then. After ENDED or FAILED only close() follows. What an earlier
-     * connection has left unread is thrown away. */
+    /* Opens, or goes on with opening: called again until the answer is not AGAIN. It is for the
+     * link to give up; close() follows then. After ENDED or FAILED only close() follows. What an
+     * earlier connection has left unread is thrown away. */
     outbox_stream_result (*open)(outbox_stream *stream);
     /* Takes up to `size` bytes, 1 or more. After AGAIN the same bytes are given again, at another
      * place perhaps and with more behind them. */
     outbox_stream_result (*write)(outbox_stream *stream, const void *bytes, size_t size,
                                   size_t *count);
-    /* Gives up to `size` bytes, 1 or more. Those that came before the end are given before ENDED. */
+    /* Gives up to `size` bytes, 1 or more. Those that came before the end are given before
+     * ENDED. */
     outbox_stream_result (*read)(outbox_stream *stream, void *bytes, size_t size, size_t *count);
     /* Ends it; what was written before should still arrive. Allowed in every state, also twice. */
     void (*close)(outbox_stream *stream);
-    /* Why the last call answered ENDED or FAILED, for people: a few words, valid until the next call.
-     * May return NULL; may be NULL. */
+    /* Why the last call answered ENDED or FAILED, for people: a few words, valid until the next
+     * call. May return NULL; may be NULL. */
     const char *(*reason)(const outbox_stream *stream);
 } outbox_stream_methods;
 
@@ -58,9 +59,10 @@ struct outbox_stream {
     const outbox_stream_methods *methods;
 };
 
-/* ---- The link ---------------------------------------------------------------------------- */
+/* ---- The link -------------------------------------------------------------------------------- */
 
-/* What the server publishes in our name when a connection ends without a goodbye (MQTT 5, 3.1.2.5). */
+/* What the server publishes in our name when a connection ends without a goodbye (MQTT 5,
+ * 3.1.2.5). */
 typedef struct outbox_will {
     const char *topic; /* 1..65,535 bytes of UTF-8 without wildcards */
     const void *payload;
@@ -92,9 +94,9 @@ typedef struct outbox_stream_link_config {
  * value is out of range. [stream-2] */
 size_t outbox_stream_link_size(const outbox_stream_link_config *config);
 
-/* Makes a link in `memory`, aligned as for any object, not yet open. The caller keeps memory, stream
- * and port until he has called the link's close() for the last time; there is nothing else to free.
- * Of the port it uses the clock and the log.
+/* Makes a link in `memory`, aligned as for any object, not yet open. The caller keeps memory,
+ * stream and port until he has called the link's close() for the last time; there is nothing else
+ * to free. Of the port it uses the clock and the log.
  *
  *   open     Begins to open the stream. OPENED comes when the server's CONNACK has. MQTT 5 that is
  *            refused as unknown is followed by MQTT 3.1.1 if the protocol is 0. [stream-3]
@@ -111,10 +113,10 @@ size_t outbox_stream_link_size(const outbox_stream_link_config *config);
  *   flush    Writes what the stream takes now.
  *   next_ms  When poll() must be called though the stream reports nothing.
  *
- * A packet that breaks MQTT ends the connection: CLOSED with reason 0x81 (malformed) or 0x82 (protocol
- * error: a packet that may not come now, a property twice, a limit of 0), a sentence that names the
- * packet, and on MQTT 5 a DISCONNECT with that reason. [stream-7] A publish of the server's is thrown
- * away: nothing was subscribed to.
+ * A packet that breaks MQTT ends the connection: CLOSED with reason 0x81 (malformed) or 0x82
+ * (protocol error: a packet that may not come now, a property twice, a limit of 0), a sentence that
+ * names the packet, and on MQTT 5 a DISCONNECT with that reason. [stream-7] A publish of the
+ * server's is thrown away: nothing was subscribed to.
  *
  * In CLOSED `reason` is that of the CONNACK or DISCONNECT, those of 3.1.1 as their MQTT 5 twin, and
  * `by_peer` is non-zero after a DISCONNECT, and where the stream says OUTBOX_STREAM_ENDED.

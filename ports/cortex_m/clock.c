@@ -2,8 +2,9 @@
  *
  * clock.c - SysTick, registers of the ARMv7-M Architecture Reference Manual B3.3.
  *
- * It stops in deep sleep. A board that sleeps deeply adds the time that its low-power timer measured.
- * After a reset it begins at zero: nothing of the outbox relies on more than that it does not go back.
+ * It stops in deep sleep. A board that sleeps deeply adds the time that its low-power timer
+ * measured. After a reset it begins at zero: nothing of the outbox relies on more than that it does
+ * not go back.
  */
 #include "clock.h"
 

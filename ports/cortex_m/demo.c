@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * demo.c - firmware: samples, stores each reading with its event in one transaction, forwards over MQTT
- * on the UART.
+ * demo.c - firmware: samples, stores each reading with its event in one transaction, forwards over
+ * MQTT on the UART.
  *
  *   arguments, from QEMU: events=N (until N readings were taken; 0: for ever), ms=N between two,
  *                         flash=FILE, drain=1 (then waits until the broker has acknowledged all),
- *                         fail=N (each Nth operation of the flash fails), dead=N (from there on all do)
+ *                         fail=N (each Nth operation of the flash fails), dead=N (from there on all
+ * do)
  *
- * All memory is static; at the end it prints what was used of it. The flash is bounded too: the newest
- * READINGS are kept, and without a broker the newest EVENTS; those that had to leave are announced.
- * After a crash at any moment the next start goes on: readings and events are there together or not at
- * all, and what the broker has not acknowledged is sent again. A reading that the flash does not take is
- * tried again, and said.
+ * All memory is static; at the end it prints what was used of it. The flash is bounded too: the
+ * newest READINGS are kept, and without a broker the newest EVENTS; those that had to leave are
+ * announced. After a crash at any moment the next start goes on: readings and events are there
+ * together or not at all, and what the broker has not acknowledged is sent again. A reading that
+ * the flash does not take is tried again, and said.
  */
 #include "clock.h"
 #include "flash_vfs.h"
@@ -40,7 +41,8 @@ enum {
     FORWARDER = 11392,
     LINK = 1792,
     WINDOW = 8,
-    /* Both together, and the outbox's own 16 pages, fit into PAGES: some 25 readings or 5 events a page. */
+    /* Both together, and the outbox's own 16 pages, fit into PAGES: some 25 readings or 5 events a
+       page. */
     READINGS = 2000,
     EVENTS = 1000,
     READINGS_PIECE = 8 /* deleted at once, every so many: a transaction changes few pages */
@@ -68,7 +70,7 @@ static struct {
     bool is_failing; /* no reading could be stored, and that was said */
 } demo;
 
-/* ---- Text ---------------------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 static void print(const char *format, ...)
 {
@@ -109,7 +111,7 @@ static uint32_t argument(const char *arguments, const char *name, uint32_t other
     return value;
 }
 
-/* ---- What the port brings ------------------------------------------------------------------------------- */
+/* ---- What the port brings -------------------------------------------------------------------- */
 
 static int64_t wall_ms(void *context)
 {
@@ -138,7 +140,7 @@ static void seed(void)
     outbox_random_seed(&clock, sizeof clock);
 }
 
-/* ---- Setting up ---------------------------------------------------------------------------------------------- */
+/* ---- Setting up ------------------------------------------------------------------------------ */
 
 static void give_memory(void)
 {
@@ -217,7 +219,7 @@ OWN_FRAME static void start_outbox(void)
         die("binding the forwarder", outbox_errmsg(demo.box));
 }
 
-/* ---- Work ------------------------------------------------------------------------------------------------------ */
+/* ---- Work ------------------------------------------------------------------------------------ */
 
 static uint32_t number_of(const char *sql)
 {
@@ -254,8 +256,8 @@ static bool put(const char *payload)
            says_why("putting an event", outbox_errmsg(demo.box));
 }
 
-/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces. Apart from
- * the reading: each page that a transaction changes is in memory twice until it ends. */
+/* At most twice as many as come between: a table that is over its bound shrinks, in small pieces.
+ * Apart from the reading: each page that a transaction changes is in memory twice until it ends. */
 OWN_FRAME static void forget_old_readings(uint32_t number)
 {
     char sql[60];

@@ -9,18 +9,17 @@
  *
  *   erase    makes every byte of one sector 0xff.
  *   program  only clears bits. It is called with whole program units, and for each unit once
- *            between two erases of its sector: that is also what chips with a checksum per unit want.
- *            A part that is programmed in pages of 256 bytes splits a longer call by itself.
- *   order    calls take effect in the order in which they are made. When sync has returned, everything
- *            before it survives a power cut. A chip whose program and erase wait for the end of the
- *            operation needs no more than a sync that returns 0.
- *   cut      a power cut may leave the operation that was under way done in part: of a program, any of
- *            the bits that it was to clear; of an erase, any content of that one sector. Nothing
- *            outside of the bytes of that call changes.
- *   failure  a call that fails returns non-zero. A program or an erase that failed may have been done
- *            in part, as after a cut; other bytes are as they were. The log then moves away from that
- *            sector for good. A driver need not read back what it has programmed: the log does.
- *   read     gives what is there; of bytes that a cut has left half done, anything, or a failure.
+ *            between two erases of its sector: that is also what chips with a checksum per unit
+ * want. A part that is programmed in pages of 256 bytes splits a longer call by itself. order calls
+ * take effect in the order in which they are made. When sync has returned, everything before it
+ * survives a power cut. A chip whose program and erase wait for the end of the operation needs no
+ * more than a sync that returns 0. cut      a power cut may leave the operation that was under way
+ * done in part: of a program, any of the bits that it was to clear; of an erase, any content of
+ * that one sector. Nothing outside of the bytes of that call changes. failure  a call that fails
+ * returns non-zero. A program or an erase that failed may have been done in part, as after a cut;
+ * other bytes are as they were. The log then moves away from that sector for good. A driver need
+ * not read back what it has programmed: the log does. read     gives what is there; of bytes that a
+ * cut has left half done, anything, or a failure.
  *
  * All calls come from the one thread that uses the database, none from an interrupt.
  */

@@ -22,7 +22,7 @@ uint32_t outbox_flash_page_size(const outbox_flash_log *log)
     return log->config.page_size;
 }
 
-/* ---- Reading ---------------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 /* Reads the chunks that are there, those that lie close together at once. */
 static bool unpack(const outbox_flash_log *log, const struct flash_record *record, uint32_t from,
@@ -78,7 +78,7 @@ outbox_flash_result outbox_flash_read_part(outbox_flash_log *log, uint32_t page,
     return result;
 }
 
-/* ---- Batches ------------------------------------------------------------------------------------------ */
+/* ---- Batches --------------------------------------------------------------------------------- */
 
 outbox_flash_result outbox_flash_begin(outbox_flash_log *log)
 {
@@ -205,7 +205,7 @@ outbox_flash_result outbox_flash_resize(outbox_flash_log *log, uint32_t pages)
     return result;
 }
 
-/* ---- Statistics ------------------------------------------------------------------------------------------ */
+/* ---- Statistics ------------------------------------------------------------------------------ */
 
 void outbox_flash_stats(const outbox_flash_log *log, outbox_flash_statistics *statistics)
 {

@@ -2,11 +2,11 @@
  *
  * flash_log.h - pages of a database on NOR flash, changed in atomic batches; log-structured.
  *
- * A page that is written goes to the end of the log, the older version stays where it is, and a commit
- * record behind the pages makes all of a batch valid at once. So after a power cut at any moment a
- * mount finds the last batch that was committed, whole. Where the log needs room it collects: it moves
- * what is still valid in a sector to the end of the log and erases the sector. Sectors wear evenly;
- * one that fails is retired, and the log goes on without it.
+ * A page that is written goes to the end of the log, the older version stays where it is, and a
+ * commit record behind the pages makes all of a batch valid at once. So after a power cut at any
+ * moment a mount finds the last batch that was committed, whole. Where the log needs room it
+ * collects: it moves what is still valid in a sector to the end of the log and erases the sector.
+ * Sectors wear evenly; one that fails is retired, and the log goes on without it.
  *
  * All memory is the caller's and is laid out once. One thread.
  */
@@ -38,9 +38,9 @@ typedef enum outbox_flash_trouble {
 typedef struct outbox_flash_config {
     const outbox_flash_driver *driver; /* stays valid */
     uint32_t page_size;                /* 512, 1,024, 2,048 or 4,096: that of the database */
-    /* Most pages that the database may have, four bytes of memory each; and most that one transaction
-     * may change, eight bytes each. Together at most what outbox_flash_capacity() gives: the older
-     * versions stay until the commit. Fewer make the flash last longer. */
+    /* Most pages that the database may have, four bytes of memory each; and most that one
+     * transaction may change, eight bytes each. Together at most what outbox_flash_capacity()
+     * gives: the older versions stay until the commit. Fewer make the flash last longer. */
     uint32_t pages, batch_pages;
     void (*report)(void *context, outbox_flash_trouble trouble, uint32_t sector); /* may be NULL */
     void *report_context;
@@ -55,13 +55,13 @@ typedef struct outbox_flash_config {
 uint32_t outbox_flash_capacity(const outbox_flash_driver *driver, uint32_t page_size);
 
 /* Finds the last committed batch. Reads only; a region that is blank is a database of no page.
- * Returns MISUSE, FOREIGN, DAMAGED (there are pages, but no commit can be found) or FAILED: *log is NULL
- * then. */
+ * Returns MISUSE, FOREIGN, DAMAGED (there are pages, but no commit can be found) or FAILED: *log is
+ * NULL then. */
 outbox_flash_result outbox_flash_mount(void *memory, size_t size, const outbox_flash_config *config,
                                        outbox_flash_log **log);
 
-/* Erases the region, with all that is in it, and of it keeps the erase counts that can be read. For a
- * region that holds something else, or for a new beginning; mount it afterwards. */
+/* Erases the region, with all that is in it, and of it keeps the erase counts that can be read. For
+ * a region that holds something else, or for a new beginning; mount it afterwards. */
 outbox_flash_result outbox_flash_format(const outbox_flash_driver *driver, uint32_t page_size);
 
 /* Pages of the database: of the open batch, else as committed. */
@@ -82,12 +82,12 @@ outbox_flash_result outbox_flash_begin(outbox_flash_log *log);
 /* Only in a batch. The database then has at least `page` pages. FULL, FAILED: roll back. */
 outbox_flash_result outbox_flash_write(outbox_flash_log *log, uint32_t page, const void *data);
 
-/* Gives the database so many pages; new ones read as zeros. In a batch it can only grow; outside of one
- * it is a batch of its own. MISUSE, FULL, FAILED: nothing changed. */
+/* Gives the database so many pages; new ones read as zeros. In a batch it can only grow; outside of
+ * one it is a batch of its own. MISUSE, FULL, FAILED: nothing changed. */
 outbox_flash_result outbox_flash_resize(outbox_flash_log *log, uint32_t pages);
 
-/* OK: the batch is on the flash and survives a power cut. Else roll back; after FAILED, whether it is
- * there shows at the next mount, and until then nothing can be written. */
+/* OK: the batch is on the flash and survives a power cut. Else roll back; after FAILED, whether it
+ * is there shows at the next mount, and until then nothing can be written. */
 outbox_flash_result outbox_flash_commit(outbox_flash_log *log);
 
 /* Makes everything as it was at begin. Nothing where no batch is open. */

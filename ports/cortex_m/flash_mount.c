@@ -2,15 +2,16 @@
  *
  * flash_mount.c - finds the last commit and the pages that belong to it, by reading the headers.
  *
- * It only reads. Two rounds over the sectors: the first finds the commit of the highest serial and what
- * was MOVED; the second the newest version of each page up to that commit. Whatever a cut has left is
- * marked, and cleared away before the next batch, so a crash during or after a mount changes nothing.
+ * It only reads. Two rounds over the sectors: the first finds the commit of the highest serial and
+ * what was MOVED; the second the newest version of each page up to that commit. Whatever a cut has
+ * left is marked, and cleared away before the next batch, so a crash during or after a mount
+ * changes nothing.
  */
 #include "flash_state.h"
 
 #include <string.h>
 
-/* ---- Form ------------------------------------------------------------------------------------------- */
+/* ---- Form ------------------------------------------------------------------------------------ */
 
 static bool is_power_of_two(uint32_t number)
 {
@@ -51,7 +52,7 @@ uint32_t outbox_flash_capacity(const outbox_flash_driver *driver, uint32_t page_
     return three_quarters < but_one ? three_quarters : but_one;
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------------ */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 _Static_assert(sizeof(outbox_flash_log) + FLASH_HEADER_SIZE + FLASH_UNIT_MAX + 8 <=
                    OUTBOX_FLASH_MEMORY(0, 0, 0, 0),
@@ -79,9 +80,10 @@ static outbox_flash_log *lay_out(void *memory, const outbox_flash_config *config
     return log;
 }
 
-/* ---- Sectors ------------------------------------------------------------------------------------------ */
+/* ---- Sectors --------------------------------------------------------------------------------- */
 
-/* A sector that does not tell its count is given the mean of the others, once all were looked at. */
+/* A sector that does not tell its count is given the mean of the others, once all were looked
+ * at. */
 #define UNKNOWN_ERASES UINT32_MAX
 
 struct tally {
@@ -115,7 +117,8 @@ static void look_at_birth(outbox_flash_log *log, uint32_t sector, struct tally *
     }
 }
 
-/* One sector without a birth may be the first one, in the middle of being made; more are not ours. */
+/* One sector without a birth may be the first one, in the middle of being made; more are not
+ * ours. */
 static outbox_flash_result look_at_sectors(outbox_flash_log *log)
 {
     struct tally tally = {0};
@@ -130,7 +133,7 @@ static outbox_flash_result look_at_sectors(outbox_flash_log *log)
     return OUTBOX_FLASH_OK;
 }
 
-/* ---- First round ---------------------------------------------------------------------------------------- */
+/* ---- First round ----------------------------------------------------------------------------- */
 
 /* Marked so that it is erased before anything else is written. */
 static void take_moved(outbox_flash_log *log, const struct flash_record *record)
@@ -144,8 +147,8 @@ static void take_moved(outbox_flash_log *log, const struct flash_record *record)
     }
 }
 
-/* A program that failed, or a cut in a long record, may leave a header that is whole before a body that
- * is not. */
+/* A program that failed, or a cut in a long record, may leave a header that is whole before a body
+ * that is not. */
 static bool has_whole_body(const outbox_flash_log *log, uint32_t at,
                            const struct flash_record *record)
 {
@@ -209,11 +212,11 @@ static outbox_flash_result read_commit(outbox_flash_log *log)
     return log->pages > log->config.pages ? OUTBOX_FLASH_MISUSE : OUTBOX_FLASH_OK;
 }
 
-/* ---- Second round ---------------------------------------------------------------------------------------- */
+/* ---- Second round ---------------------------------------------------------------------------- */
 
-/* Of two with the same serial the one that is whole counts: the other may be what a program that failed has
- * left, before the same was written elsewhere. Else the older one does: a copy counts only when its
- * origin is gone. */
+/* Of two with the same serial the one that is whole counts: the other may be what a program that
+ * failed has left, before the same was written elsewhere. Else the older one does: a copy counts
+ * only when its origin is gone. */
 static bool is_better(const outbox_flash_log *log, const struct flash_walk *walk, uint32_t other)
 {
     struct flash_record record;
@@ -245,7 +248,8 @@ static void take_record(outbox_flash_log *log, const struct flash_walk *walk)
     log->sectors[outbox_flash_sector_of(log, walk->at)].state = FLASH_USED;
 }
 
-/* A cut damages only what comes behind the last commit, in its sector or in one that was opened later. */
+/* A cut damages only what comes behind the last commit, in its sector or in one that was opened
+ * later. */
 static void find_pages(outbox_flash_log *log, uint32_t sector)
 {
     struct flash_walk walk;
@@ -270,8 +274,8 @@ static void find_pages(outbox_flash_log *log, uint32_t sector)
         it->marks |= FLASH_DOUBTFUL;
 }
 
-/* An erase that was cut may leave a sector's header and parts of its records. Nothing in that sector
- * counts any more, so only where something does the garbage is a damage. */
+/* An erase that was cut may leave a sector's header and parts of its records. Nothing in that
+ * sector counts any more, so only where something does the garbage is a damage. */
 static void find_dead(outbox_flash_log *log)
 {
     for (uint32_t i = 0; i < log->driver->sector_count; i++) {
@@ -320,7 +324,7 @@ outbox_flash_result outbox_flash_mount(void *memory, size_t size, const outbox_f
     return result;
 }
 
-/* ---- A new beginning ---------------------------------------------------------------------------------- */
+/* ---- A new beginning ------------------------------------------------------------------------- */
 
 static bool make_blank(const outbox_flash_driver *driver, uint32_t page_size, uint32_t sector)
 {

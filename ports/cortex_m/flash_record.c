@@ -2,8 +2,8 @@
  *
  * flash_record.c - writes and reads the headers of sectors and records, and their sums.
  *
- * After a crash a header is half there or was never begun. Its sum then does not fit, or its bytes are
- * blank, and nothing behind it counts.
+ * After a crash a header is half there or was never begun. Its sum then does not fit, or its bytes
+ * are blank, and nothing behind it counts.
  */
 #include "flash_record.h"
 
@@ -49,7 +49,7 @@ bool outbox_flash_is_blank(const void *data, size_t size)
     return true;
 }
 
-/* ---- Sectors ----------------------------------------------------------------------------------- */
+/* ---- Sectors --------------------------------------------------------------------------------- */
 
 void outbox_flash_birth_write(uint8_t *to, uint32_t page_size, uint32_t erases)
 {
@@ -84,7 +84,7 @@ bool outbox_flash_opening_read(const uint8_t *from, uint32_t *number)
     return get(from + 4) == opening_sum(from);
 }
 
-/* ---- Records ----------------------------------------------------------------------------------- */
+/* ---- Records --------------------------------------------------------------------------------- */
 
 static uint32_t header_sum(const uint8_t *header, struct flash_place place)
 {

@@ -5,11 +5,11 @@
  *   sector   birth (magic, form, erase count, sum) | opening (number, sum) | record | record | ...
  *   record   page, serial, bits, sum of body, sum of header | body, padded to whole units
  *
- * `birth` is programmed after the erase, `opening` when the first record is about to come, so that no
- * unit is programmed twice. A record of a page leaves out each 1/32 of the page that is all zero:
- * `bits` says which are there. The header's sum covers where the record stands and the number under
- * which its sector was opened, so that neither what an erase has left nor a record inside a payload is
- * taken for one. All numbers are little-endian.
+ * `birth` is programmed after the erase, `opening` when the first record is about to come, so that
+ * no unit is programmed twice. A record of a page leaves out each 1/32 of the page that is all
+ * zero: `bits` says which are there. The header's sum covers where the record stands and the number
+ * under which its sector was opened, so that neither what an erase has left nor a record inside a
+ * payload is taken for one. All numbers are little-endian.
  */
 #ifndef OUTBOX_CORTEX_M_FLASH_RECORD_H
 #define OUTBOX_CORTEX_M_FLASH_RECORD_H
@@ -28,7 +28,7 @@ enum {
 
 /* What stands in `page` of a record that is no page. */
 #define FLASH_COMMIT 0u         /* serial; bits: length of the body, see flash_log.c */
-#define FLASH_MOVED 0xfffffffdu /* serial: number of the opening of sector `bits`, which is dead */
+#define FLASH_MOVED 0xfffffffdu /* serial: of the opening of sector `bits`, which is dead */
 
 struct flash_record {
     uint32_t page, serial, bits, body_sum;

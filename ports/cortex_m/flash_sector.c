@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * flash_sector.c - programs and erases with every result looked at; opens, retires, chooses sectors.
+ * flash_sector.c - programs and erases with every result looked at; opens, retires, chooses
+ * sectors.
  *
  * A sector that was erased before a restart is erased once more before it is used: a cut during an
- * erase can leave cells that read as blank and do not stay so. Its erase count is in its birth, which
- * follows the erase; a cut between the two costs the count, not more.
+ * erase can leave cells that read as blank and do not stay so. Its erase count is in its birth,
+ * which follows the erase; a cut between the two costs the count, not more.
  */
 #include "flash_state.h"
 
@@ -35,7 +36,7 @@ void outbox_flash_trouble_at(outbox_flash_log *log, outbox_flash_trouble trouble
         log->config.report(log->config.report_context, trouble, sector);
 }
 
-/* ---- Program and erase ---------------------------------------------------------------------------- */
+/* ---- Program and erase ----------------------------------------------------------------------- */
 
 /* `expected` NULL: blank. */
 static bool reads_as(const outbox_flash_log *log, uint32_t offset, const uint8_t *expected,
@@ -103,7 +104,7 @@ bool outbox_flash_clear(outbox_flash_log *log, uint32_t sector)
     return false;
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static bool program_opening(outbox_flash_log *log, uint32_t sector)
 {
@@ -165,7 +166,7 @@ bool outbox_flash_opening_of(const outbox_flash_log *log, uint32_t sector, uint3
            outbox_flash_opening_read(opening, number);
 }
 
-/* ---- Choosing --------------------------------------------------------------------------------------- */
+/* ---- Choosing -------------------------------------------------------------------------------- */
 
 uint32_t outbox_flash_free_count(const outbox_flash_log *log)
 {

@@ -2,15 +2,15 @@
  *
  * flash_space.c - writes records at the end of the log, and makes room there by emptying sectors.
  *
- * Emptying copies what counts, says MOVED, and erases. A cut before MOVED leaves the sector as it was
- * and copies that do not count; a cut after it leaves a sector that does not count. Neither costs a
- * free sector, so the next attempt has as much room as this one had.
+ * Emptying copies what counts, says MOVED, and erases. A cut before MOVED leaves the sector as it
+ * was and copies that do not count; a cut after it leaves a sector that does not count. Neither
+ * costs a free sector, so the next attempt has as much room as this one had.
  */
 #include "flash_state.h"
 
 #include <string.h>
 
-/* ---- The head ----------------------------------------------------------------------------------- */
+/* ---- The head -------------------------------------------------------------------------------- */
 
 static uint32_t moved_size(const outbox_flash_log *log)
 {
@@ -30,7 +30,7 @@ static bool has_room(const outbox_flash_log *log, const struct flash_record *rec
     return log->head != FLASH_NO_SECTOR && outbox_flash_size(log, record) <= left(log) + extra;
 }
 
-/* ---- Writing a record ---------------------------------------------------------------------------- */
+/* ---- Writing a record ------------------------------------------------------------------------ */
 
 static void build(outbox_flash_log *log, struct flash_item *item)
 {
@@ -92,7 +92,7 @@ static outbox_flash_result put_copy(outbox_flash_log *log, struct flash_item *it
     }
 }
 
-/* ---- Commit records --------------------------------------------------------------------------------- */
+/* ---- Commit records -------------------------------------------------------------------------- */
 
 /* Body: pages of the database, then the retired sectors, 16 bits each. */
 static struct flash_item make_commit(const outbox_flash_log *log, uint32_t serial, uint32_t pages,
@@ -121,7 +121,7 @@ void outbox_flash_commit_read(outbox_flash_log *log, const uint8_t *body, uint32
     }
 }
 
-/* ---- Emptying a sector --------------------------------------------------------------------------------- */
+/* ---- Emptying a sector ----------------------------------------------------------------------- */
 
 /* Where the log remembers this record, or NULL: it does not count. */
 static uint32_t *slot_of(outbox_flash_log *log, const struct flash_record *record, uint32_t at)
@@ -174,8 +174,8 @@ static bool lies_in(const outbox_flash_log *log, uint32_t at, uint32_t sector)
     return at != 0 && outbox_flash_sector_of(log, at) == sector;
 }
 
-/* Pages whose record cannot be found any more, as its header is damaged, get one that is known to be
- * damaged, so that no older version takes their place. */
+/* Pages whose record cannot be found any more, as its header is damaged, get one that is known to
+ * be damaged, so that no older version takes their place. */
 static outbox_flash_result rescue(outbox_flash_log *log, uint32_t sector)
 {
     outbox_flash_result result = OUTBOX_FLASH_OK;
@@ -224,7 +224,7 @@ static outbox_flash_result collect(outbox_flash_log *log, uint32_t sector, bool 
     return log->is_broken ? OUTBOX_FLASH_FAILED : OUTBOX_FLASH_OK;
 }
 
-/* ---- Room at the end ------------------------------------------------------------------------------------ */
+/* ---- Room at the end ------------------------------------------------------------------------- */
 
 /* Free sectors beyond the reserve are taken first, then the cheapest sectors are emptied. */
 static outbox_flash_result make_room(outbox_flash_log *log, const struct flash_record *record)
@@ -276,7 +276,7 @@ outbox_flash_result outbox_flash_append_commit(outbox_flash_log *log, uint32_t s
     return result;
 }
 
-/* ---- Care ------------------------------------------------------------------------------------------------ */
+/* ---- Care ------------------------------------------------------------------------------------ */
 
 static void clear_dead(outbox_flash_log *log)
 {

@@ -4,12 +4,12 @@
  *
  * What must hold on the flash at every moment, so that a cut may come there:
  *
- *   - Serials grow with each record. The whole commit record of the highest serial, C, decides: pages with a
- *     lower serial are committed, those with a higher one are not. So what a cut or a rollback has left
- *     above C is erased before the next commit.
- *   - The newest committed version of each page exists, and beside it possibly copies under the same
- *     serial, and what a program that failed has left of it; of those that are whole the one in the
- *     sector that was opened first counts.
+ *   - Serials grow with each record. The whole commit record of the highest serial, C, decides:
+ * pages with a lower serial are committed, those with a higher one are not. So what a cut or a
+ * rollback has left above C is erased before the next commit.
+ *   - The newest committed version of each page exists, and beside it possibly copies under the
+ * same serial, and what a program that failed has left of it; of those that are whole the one in
+ * the sector that was opened first counts.
  *   - A sector of which live records were copied is erased only once a MOVED record says that it is
  *     dead, and nothing else is committed before it is erased.
  *   - One sector at least can be erased and written without any loss: then collecting goes on after
@@ -81,7 +81,7 @@ struct flash_item {
     bool was_tried; /* out: a program of it has failed */
 };
 
-/* ---- flash_sector.c: one sector ------------------------------------------------------------------ */
+/* ---- flash_sector.c: one sector -------------------------------------------------------------- */
 
 uint32_t outbox_flash_round(const outbox_flash_log *log, uint32_t size); /* up to whole units */
 uint32_t outbox_flash_size(const outbox_flash_log *log, const struct flash_record *record);
@@ -101,7 +101,7 @@ uint32_t outbox_flash_cheapest(const outbox_flash_log *log, uint32_t most);
 /* The least worn sector in use, if it lags behind far enough, or FLASH_NO_SECTOR. */
 uint32_t outbox_flash_coldest(const outbox_flash_log *log);
 
-/* ---- flash_walk.c: the records of one sector ---------------------------------------------------- */
+/* ---- flash_walk.c: the records of one sector ------------------------------------------------- */
 
 struct flash_walk {
     const outbox_flash_log *log;
@@ -119,7 +119,7 @@ bool outbox_flash_record_at(const outbox_flash_log *log, uint32_t at, struct fla
 void outbox_flash_count_in(outbox_flash_log *log, uint32_t at, const struct flash_record *record);
 void outbox_flash_count_out(outbox_flash_log *log, uint32_t at);
 
-/* ---- flash_space.c: room at the end of the log --------------------------------------------------- */
+/* ---- flash_space.c: room at the end of the log ----------------------------------------------- */
 
 /* Writes a record, and collects before where room is short. `at` gets its offset. */
 outbox_flash_result outbox_flash_append(outbox_flash_log *log, struct flash_item *item,

@@ -2,9 +2,10 @@
  *
  * flash_vfs.c - the face that a flash log shows to SQLite: a VFS with one file.
  *
- * Begin, commit and rollback of SQLite's atomic batch are those of the log, so after a crash the file is
- * as one of SQLite's commits left it. Nothing is written in any other way, but for the length of the
- * file, and for pages that are already what SQLite wants to write: it does that when it rolls back.
+ * Begin, commit and rollback of SQLite's atomic batch are those of the log, so after a crash the
+ * file is as one of SQLite's commits left it. Nothing is written in any other way, but for the
+ * length of the file, and for pages that are already what SQLite wants to write: it does that when
+ * it rolls back.
  */
 #include "flash_vfs.h"
 
@@ -40,14 +41,15 @@ static int code_of(outbox_flash_result result, int failure)
     return failure;
 }
 
-/* SQLite answers the failure of a batch with a journal, which is refused: vfs_open() has to know why. */
+/* SQLite answers the failure of a batch with a journal, which is refused: vfs_open() has to know
+ * why. */
 static int code_in_batch(sqlite3_file *file, outbox_flash_result result, int failure)
 {
     ((struct flash_file *)file)->vfs->has_failed = result == OUTBOX_FLASH_FAILED;
     return code_of(result, failure);
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------ */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static uint32_t page_count(outbox_flash_log *log)
 {
@@ -55,7 +57,8 @@ static uint32_t page_count(outbox_flash_log *log)
     return pages > 0 ? pages : 1;
 }
 
-/* An empty database (file format, sections 1.3 and 1.6): the header, and the schema's empty leaf. */
+/* An empty database (file format, sections 1.3 and 1.6): the header, and the schema's empty
+ * leaf. */
 static void make_first_page(uint32_t page_size, uint8_t first[HEADER_SIZE + 8])
 {
     memset(first, 0, HEADER_SIZE + 8);
@@ -116,7 +119,7 @@ static int flash_read(sqlite3_file *file, void *data, int amount, sqlite3_int64 
     return SQLITE_OK;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------------ */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 /* True: it is on the flash like this, so there is nothing to write. */
 static bool is_same(outbox_flash_log *log, uint32_t page, const uint8_t *data)
@@ -137,9 +140,9 @@ static uint32_t big_endian(const uint8_t *from)
     return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
 }
 
-/* Page 1 says how many pages there are. SQLite does not write those at the end that are free, and sets
- * the length later, when the batch has long been committed: a cut in between would leave a file that is
- * shorter than it says, which SQLite takes for damaged. */
+/* Page 1 says how many pages there are. SQLite does not write those at the end that are free, and
+ * sets the length later, when the batch has long been committed: a cut in between would leave a
+ * file that is shorter than it says, which SQLite takes for damaged. */
 static outbox_flash_result write_page(outbox_flash_log *log, uint32_t page, const uint8_t *data)
 {
     outbox_flash_result result = outbox_flash_write(log, page, data);
@@ -222,7 +225,7 @@ static int flash_control(sqlite3_file *file, int operation, void *argument)
     }
 }
 
-/* ---- What one connection needs not ------------------------------------------------------------------------ */
+/* ---- What one connection needs not ----------------------------------------------------------- */
 
 static int flash_close(sqlite3_file *file)
 {
@@ -272,7 +275,7 @@ static const sqlite3_io_methods file_methods = {
     .xDeviceCharacteristics = flash_characteristics,
 };
 
-/* ---- The VFS ------------------------------------------------------------------------------------------ */
+/* ---- The VFS --------------------------------------------------------------------------------- */
 
 static outbox_flash_vfs *own(sqlite3_vfs *vfs)
 {

@@ -2,9 +2,9 @@
  *
  * flash_walk.c - finds the records of a sector, and keeps count of those that count.
  *
- * What a cut has left in the middle of a program is no record: its sum does not fit. Behind it there
- * may still be records if it was no cut that damaged it, so the walk goes on, unit by unit. The sums
- * cover the place, so a payload that looks like a record is not taken for one.
+ * What a cut has left in the middle of a program is no record: its sum does not fit. Behind it
+ * there may still be records if it was no cut that damaged it, so the walk goes on, unit by unit.
+ * The sums cover the place, so a payload that looks like a record is not taken for one.
  */
 #include "flash_state.h"
 

@@ -2,10 +2,10 @@
  *
  * heap.c - blocks of exact sizes in one array, as SQLite's allocator.
  *
- * The array is one row of blocks without a gap. A block begins with a word that holds its size in words, an
- * even number, and in the lowest bit whether it is in use; what SQLite gets is behind that word, at a
- * multiple of eight bytes. Free blocks are a list in the order of their places, and no two of them are
- * neighbours. Nothing outlives a reset.
+ * The array is one row of blocks without a gap. A block begins with a word that holds its size in
+ * words, an even number, and in the lowest bit whether it is in use; what SQLite gets is behind
+ * that word, at a multiple of eight bytes. Free blocks are a list in the order of their places, and
+ * no two of them are neighbours. Nothing outlives a reset.
  */
 #include "heap.h"
 
@@ -50,7 +50,7 @@ static uint32_t words_for(int bytes)
     return ((uint32_t)bytes + WORD + UNIT - 1) / UNIT * 2;
 }
 
-/* ---- Free blocks ------------------------------------------------------------------------------------- */
+/* ---- Free blocks ----------------------------------------------------------------------------- */
 
 /* The last free block before the place, 0 if there is none. */
 static uint32_t free_before(uint32_t at)
@@ -99,7 +99,7 @@ static void note_use(uint32_t at, uint32_t words, size_t before)
         heap.most = heap.now;
 }
 
-/* ---- What SQLite calls ------------------------------------------------------------------------------- */
+/* ---- What SQLite calls ----------------------------------------------------------------------- */
 
 static void *allocate(int bytes)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * nor_qemu.c - programs and erases in RAM, and writes the same through to the file. The end of QEMU in
- * between leaves the operation undone, or done in part: a power cut.
+ * nor_qemu.c - programs and erases in RAM, and writes the same through to the file. The end of QEMU
+ * in between leaves the operation undone, or done in part: a power cut.
  */
 #include "nor_qemu.h"
 

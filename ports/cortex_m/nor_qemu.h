@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * nor_qemu.h - a flash chip for boards of QEMU, which have none: RAM that keeps the rules of flash.h, and
- * a file of the host in which it outlives the end of QEMU.
+ * nor_qemu.h - a flash chip for boards of QEMU, which have none: RAM that keeps the rules of
+ * flash.h, and a file of the host in which it outlives the end of QEMU.
  */
 #ifndef OUTBOX_CORTEX_M_NOR_QEMU_H
 #define OUTBOX_CORTEX_M_NOR_QEMU_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * random.c - xorshift128+ over a state that each seed is stirred into. Not for keys. A reset forgets the
- * state, so it has to be seeded at each start.
+ * random.c - xorshift128+ over a state that each seed is stirred into. Not for keys. A reset
+ * forgets the state, so it has to be seeded at each start.
  */
 #include "random.h"
 

@@ -2,9 +2,9 @@
  *
  * random.h - bytes that differ between devices and starts, stretched from a seed.
  *
- * The outbox makes the device's name and the epoch of them, so two devices with the same seed would share
- * an identity. The seed has to hold at least 64 bits that nobody else has: from the chip's random number
- * generator, or from its unique id together with something that no other start had.
+ * The outbox makes the device's name and the epoch of them, so two devices with the same seed would
+ * share an identity. The seed has to hold at least 64 bits that nobody else has: from the chip's
+ * random number generator, or from its unique id together with something that no other start had.
  */
 #ifndef OUTBOX_CORTEX_M_RANDOM_H
 #define OUTBOX_CORTEX_M_RANDOM_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * semihost.c - the calls of Arm's semihosting specification that the tests need. What is written to a
- * file is with the host at once: the end of QEMU does not undo it.
+ * semihost.c - the calls of Arm's semihosting specification that the tests need. What is written to
+ * a file is with the host at once: the end of QEMU does not undo it.
  */
 #include "semihost.h"
 

@@ -2,8 +2,8 @@
  *
  * start.c - from reset to main() on a Cortex-M: vectors, memory, stack paint.
  *
- * Every reset begins here, after a power cut as well; nothing is kept in RAM from before. A fault ends
- * the program: what it was doing with the database is a power cut to the flash log.
+ * Every reset begins here, after a power cut as well; nothing is kept in RAM from before. A fault
+ * ends the program: what it was doing with the database is a power cut to the flash log.
  */
 #include "start.h"
 

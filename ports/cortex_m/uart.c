@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * uart.c - the CMSDK UART. One side of the ring is the interrupt's, the other the loop's; each writes its
- * own index only, so no lock is needed. Nothing here outlives a reset.
+ * uart.c - the CMSDK UART. One side of the ring is the interrupt's, the other the loop's; each
+ * writes its own index only, so no lock is needed. Nothing here outlives a reset.
  */
 #include "uart.h"
 
@@ -16,8 +16,9 @@ enum { RING = 1024, RECEIVED = 2 };             /* INTERRUPT */
 static uint8_t ring[RING];
 static volatile uint32_t first, end, lost;
 
-/* Acknowledged before the reading: a byte that comes behind the last look asks anew. The other way round
- * its request would be taken back, and as it stays unread, there would never be another one. */
+/* Acknowledged before the reading: a byte that comes behind the last look asks anew. The other way
+ * round its request would be taken back, and as it stays unread, there would never be another
+ * one. */
 void outbox_uart_received(void)
 {
     UART0[INTERRUPT] = RECEIVED;

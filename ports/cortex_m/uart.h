@@ -3,8 +3,8 @@
  * uart.h - bytes in and out of a UART, without waiting.
  *
  * This one is Arm's CMSDK UART, as on the MPS2 boards. What is received goes into a ring from the
- * interrupt; what comes while the ring is full is lost and counted. MQTT then finds a packet that makes
- * no sense, or none, and connects anew: so a loss costs time, never an event.
+ * interrupt; what comes while the ring is full is lost and counted. MQTT then finds a packet that
+ * makes no sense, or none, and connects anew: so a loss costs time, never an event.
  */
 #ifndef OUTBOX_CORTEX_M_UART_H
 #define OUTBOX_CORTEX_M_UART_H

@@ -2,8 +2,8 @@
  *
  * uart_stream.c - open is a UART that is there already, close leaves it as it is.
  *
- * Nothing here outlives a reset. Bytes that an earlier connection has left unread are thrown away at
- * open; those of it that arrive later still make no sense to the link, which then connects anew.
+ * Nothing here outlives a reset. Bytes that an earlier connection has left unread are thrown away
+ * at open; those of it that arrive later still make no sense to the link, which then connects anew.
  */
 #include "uart_stream.h"
 

@@ -3,12 +3,12 @@
  * ballast.c - room on the disk that is kept for the day on which it is full.
  *
  * A DELETE needs room before it frees any: the WAL grows by it, or a journal is written first. On a
- * full disk the forwarder could therefore never settle, and what is delivered would fill the disk for
- * ever. So a file beside the database holds some room, which is given up on that day.
+ * full disk the forwarder could therefore never settle, and what is delivered would fill the disk
+ * for ever. So a file beside the database holds some room, which is given up on that day.
  *
- * The file is DATABASE-outbox-ballast. It holds nothing that anybody reads, stays when the forwarder
- * ends, and may be deleted at any time. After a crash it may have any length: whoever comes next looks
- * how much is really allocated, and makes the rest or leaves it.
+ * The file is DATABASE-outbox-ballast. It holds nothing that anybody reads, stays when the
+ * forwarder ends, and may be deleted at any time. After a crash it may have any length: whoever
+ * comes next looks how much is really allocated, and makes the rest or leaves it.
  */
 #include "ballast.h"
 
@@ -60,8 +60,8 @@ static bool has_room(const struct outbox_linux_ballast *ballast)
            (uint64_t)about.f_bavail * about.f_frsize >= (uint64_t)ballast->bytes * AMPLE;
 }
 
-/* Where a file system cannot allocate without writing, it may also compress: so the bytes are such that
- * no file system can make them fewer. */
+/* Where a file system cannot allocate without writing, it may also compress: so the bytes are such
+ * that no file system can make them fewer. */
 static bool write_noise(int fd, size_t bytes)
 {
     uint64_t noise[512], state = 88172645463325252U; /* xorshift64, Marsaglia 2003 */

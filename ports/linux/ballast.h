@@ -17,8 +17,9 @@ struct outbox_linux_ballast {
     void *log_context;
 };
 
-/* Takes what is there from an earlier forwarder, or makes it where there is ample room. `bytes`: 0 for
- * the default, OUTBOX_NEVER for none. The caller holds the forwarder's lock. False: no memory. */
+/* Takes what is there from an earlier forwarder, or makes it where there is ample room. `bytes`: 0
+ * for the default, OUTBOX_NEVER for none. The caller holds the forwarder's lock. False: no
+ * memory. */
 bool outbox_linux_ballast_open(struct outbox_linux_ballast *ballast, const char *database,
                                unsigned bytes, outbox_log log, void *log_context);
 

@@ -2,8 +2,8 @@
  *
  * beside.c - makes and opens the files of ours that lie beside a database.
  *
- * They have the mode and the owner of the database, as SQLite does for its own side files, so that a
- * forwarder started once by root shuts nobody out. A crash may leave an empty one, which the next
+ * They have the mode and the owner of the database, as SQLite does for its own side files, so that
+ * a forwarder started once by root shuts nobody out. A crash may leave an empty one, which the next
  * forwarder takes as it is.
  */
 #include "beside.h"

@@ -3,9 +3,9 @@
  * engine.c - what a forwarder's thread owns: connection, lock, link and forwarder, as one thing.
  *
  * They are opened in this order and closed in the reverse one, so the lock is held for as long as
- * anything of ours sends or settles events, and an opening that fails halfway leaves nothing behind.
- * Standing by is an engine without lock and forwarder: everything else is open already, and the rest
- * is made when the other forwarder is gone.
+ * anything of ours sends or settles events, and an opening that fails halfway leaves nothing
+ * behind. Standing by is an engine without lock and forwarder: everything else is open already, and
+ * the rest is made when the other forwarder is gone.
  *
  * After a crash the kernel has closed them all; what was in flight is still in the table.
  */
@@ -36,7 +36,7 @@ static int fail(struct outbox_linux_engine *engine, int code, const char *format
     return code;
 }
 
-/* ---- The connection ---------------------------------------------------------------------------- */
+/* ---- The connection -------------------------------------------------------------------------- */
 
 static int fail_sqlite(struct outbox_linux_engine *engine, int result, const char *doing)
 {
@@ -85,7 +85,7 @@ static int open_database(struct outbox_linux_engine *engine, const struct outbox
     return result == SQLITE_OK ? OUTBOX_OK : fail_sqlite(engine, result, "keeping the journal");
 }
 
-/* ---- The link ---------------------------------------------------------------------------------- */
+/* ---- The link -------------------------------------------------------------------------------- */
 
 static uint64_t hash(uint64_t so_far, const char *text)
 {
@@ -155,7 +155,7 @@ static int make_link(struct outbox_linux_engine *engine, const struct outbox_lin
                                  sizeof engine->sentence);
 }
 
-/* ---- The forwarder ----------------------------------------------------------------------------- */
+/* ---- The forwarder --------------------------------------------------------------------------- */
 
 /* Everything that can be done, and can fail, without the lock. */
 static int prepare_forwarder(struct outbox_linux_engine *engine,
@@ -231,10 +231,10 @@ int outbox_linux_engine_take_over(struct outbox_linux_engine *engine)
     return code;
 }
 
-/* ---- Standing by ------------------------------------------------------------------------------- */
+/* ---- Standing by ----------------------------------------------------------------------------- */
 
-/* The lowest row is the tombstone, and everything up to it has left; if it is none, a hand was in the
- * table, and everything before it has left. */
+/* The lowest row is the tombstone, and everything up to it has left; if it is none, a hand was in
+ * the table, and everything before it has left. */
 int outbox_linux_engine_find_settled(struct outbox_linux_engine *engine,
                                      int64_t settled[OUTBOX_LANES])
 {
@@ -261,7 +261,7 @@ int outbox_linux_engine_find_settled(struct outbox_linux_engine *engine,
     return OUTBOX_OK;
 }
 
-/* ---- All of it --------------------------------------------------------------------------------- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 int outbox_linux_engine_open(struct outbox_linux_engine *engine,
                              const struct outbox_linux_plan *plan)

@@ -24,8 +24,8 @@ struct outbox_linux_plan {
     void *wake_context;
 };
 
-/* Checks what is wanted and finds the rest on the handle's connection. Returns an outbox_code, and then
- * the handle has the sentence. plan.c */
+/* Checks what is wanted and finds the rest on the handle's connection. Returns an outbox_code, and
+ * then the handle has the sentence. plan.c */
 int outbox_linux_plan_make(outbox *box, const outbox_forwarding *wanted,
                            struct outbox_linux_plan *plan);
 
@@ -46,8 +46,8 @@ struct outbox_linux_engine {
 };
 
 /* Opens all of it, on the thread that will use it; where the plan permits it and another forwarder
- * has the lock, all but lock and forwarder. Returns an outbox_code; unless that is OUTBOX_OK nothing
- * is open and `sentence` has the particulars. */
+ * has the lock, all but lock and forwarder. Returns an outbox_code; unless that is OUTBOX_OK
+ * nothing is open and `sentence` has the particulars. */
 int outbox_linux_engine_open(struct outbox_linux_engine *engine,
                              const struct outbox_linux_plan *plan);
 

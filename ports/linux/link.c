@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * link.c - the links of this port behind one face: checks the options, and makes the one that is asked
- * for. Nothing is kept here, and nothing outlives a crash.
+ * link.c - the links of this port behind one face: checks the options, and makes the one that is
+ * asked for. Nothing is kept here, and nothing outlives a crash.
  */
 #include "link.h"
 

@@ -2,9 +2,9 @@
  *
  * lookup.c - addresses of a host, looked up without waiting for them.
  *
- * The lookup is shared by its thread and its owner, and freed by whoever leaves last. The mutex is held
- * while wake() is called, so that the owner, when it leaves, knows that no call is under way. Nothing
- * of it outlives the process.
+ * The lookup is shared by its thread and its owner, and freed by whoever leaves last. The mutex is
+ * held while wake() is called, so that the owner, when it leaves, knows that no call is under way.
+ * Nothing of it outlives the process.
  */
 #include "lookup.h"
 

@@ -3,9 +3,9 @@
  * paho_handle.c - a handle of MQTTAsync for one connection: all calls of Paho, and all callbacks.
  *
  * Paho keeps a session of its own: a queue, resends, reconnects. The outbox is the session already,
- * so Paho gets none of it: clean start, no persistence, no automatic reconnect, and a handle that is
- * destroyed at the end of each connection, since only that empties its queue. Whatever it still had
- * is void then and is read from the database again, in order; after a crash it is the same.
+ * so Paho gets none of it: clean start, no persistence, no automatic reconnect, and a handle that
+ * is destroyed at the end of each connection, since only that empties its queue. Whatever it still
+ * had is void then and is read from the database again, in order; after a crash it is the same.
  *
  * Paho's two threads belong to the process. They start with the first handle and end with the last,
  * and Paho does not survive both at once; so one mutex serialises making and destroying. It is the
@@ -28,7 +28,7 @@
 
 static pthread_mutex_t handles = PTHREAD_MUTEX_INITIALIZER;
 
-/* ---- Callbacks: on Paho's threads ---------------------------------------------------------- */
+/* ---- Callbacks: on Paho's threads ------------------------------------------------------------ */
 
 static void on_connected3(void *ticket, MQTTAsync_successData *data)
 {
@@ -199,7 +199,7 @@ static int on_tls_error(const char *line, size_t length, void *ticket)
     return 1;
 }
 
-/* ---- Life ---------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void lock_handles(outbox_paho_signals *held)
 {
@@ -336,7 +336,7 @@ void outbox_paho_handle_destroy(MQTTAsync *handle)
     *handle = NULL;
 }
 
-/* ---- Sending ------------------------------------------------------------------------------- */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
 int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message *message,
                             void *ticket)
@@ -375,7 +375,7 @@ int outbox_paho_handle_probe(MQTTAsync handle, int version, void *ticket)
     return MQTTAsync_unsubscribe(handle, PROBE_FILTER, &options);
 }
 
-/* ---- About Paho ---------------------------------------------------------------------------- */
+/* ---- About Paho ------------------------------------------------------------------------------ */
 
 const char *outbox_paho_strerror(int rc)
 {

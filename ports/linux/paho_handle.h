@@ -32,8 +32,8 @@ typedef struct outbox_paho_callbacks {
     uint32_t session_seconds; /* the server keeps the session so long; 0: a clean start, and none */
 } outbox_paho_callbacks;
 
-/* Makes a handle and lets it connect, with callbacks of the caller's. The functions are called until
- * the handle is destroyed. Codes as below. */
+/* Makes a handle and lets it connect, with callbacks of the caller's. The functions are called
+ * until the handle is destroyed. Codes as below. */
 int outbox_paho_handle_make_for(MQTTAsync *handle, const outbox_paho_settings *settings,
                                 const outbox_paho_callbacks *callbacks, void *context);
 
@@ -50,9 +50,9 @@ void outbox_paho_handle_destroy(MQTTAsync *handle);
 int outbox_paho_handle_send(MQTTAsync handle, int version, const outbox_message *message,
                             void *ticket);
 
-/* Sends something that the server must answer, whatever it thinks of it. Paho pings when it wants to,
- * and tells nobody of the answer. What is left without a trace at the server is an UNSUBSCRIBE from
- * what was never subscribed to: it must send UNSUBACK (MQTT 3.1.1 and 5, 3.10.4). */
+/* Sends something that the server must answer, whatever it thinks of it. Paho pings when it wants
+ * to, and tells nobody of the answer. What is left without a trace at the server is an UNSUBSCRIBE
+ * from what was never subscribed to: it must send UNSUBACK (MQTT 3.1.1 and 5, 3.10.4). */
 int outbox_paho_handle_probe(MQTTAsync handle, int version, void *ticket);
 
 /* The sentence of a code of Paho. */

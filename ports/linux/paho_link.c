@@ -67,7 +67,7 @@ static void say(const paho_link *link, outbox_level level, int code, const char 
     link->log(link->log_context, level, code, line);
 }
 
-/* ---- Connecting ---------------------------------------------------------------------------- */
+/* ---- Connecting ------------------------------------------------------------------------------ */
 
 /* Callbacks that come meanwhile have void tickets. */
 static void drop(paho_link *link)
@@ -108,7 +108,7 @@ static outbox_link_result begin(paho_link *link)
     return OUTBOX_LINK_DOWN;
 }
 
-/* ---- Events -------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 /* What the last server wanted otherwise may not hold for the next one. */
 static void forget_server(paho_link *link)
@@ -117,8 +117,8 @@ static void forget_server(paho_link *link)
     link->settings.keep_alive = link->wants_keep_alive;
 }
 
-/* Paho checks the silence after a tenth of the keep-alive and once a second. From 3 s on a ping then
- * leaves within the one and a half keep-alives that a server waits. */
+/* Paho checks the silence after a tenth of the keep-alive and once a second. From 3 s on a ping
+ * then leaves within the one and a half keep-alives that a server waits. */
 static unsigned keep_alive_for(unsigned server)
 {
     return server >= 3 ? server : 1;
@@ -161,7 +161,8 @@ static int acked(const outbox_paho_event *got, outbox_link_event *event)
     return 1;
 }
 
-/* Paho has few words for why a broker was not reached, and OpenSSL's are kept when there are any. */
+/* Paho has few words for why a broker was not reached, and OpenSSL's are kept when there are
+ * any. */
 static const char *why_unreached(const paho_link *link, const char *text)
 {
     if (text[0] == '\0')
@@ -223,7 +224,7 @@ static int closed(paho_link *link, const outbox_paho_event *got, outbox_link_eve
     return 1;
 }
 
-/* ---- Methods ------------------------------------------------------------------------------- */
+/* ---- Methods --------------------------------------------------------------------------------- */
 
 static paho_link *of(outbox_link *base)
 {
@@ -340,7 +341,7 @@ static outbox_link_result link_probe(outbox_link *base)
     return result;
 }
 
-/* ---- Making and freeing -------------------------------------------------------------------- */
+/* ---- Making and freeing ---------------------------------------------------------------------- */
 
 static const outbox_link_methods methods = {
     .version = 1,

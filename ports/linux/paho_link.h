@@ -9,18 +9,18 @@
  * hangs holds the forwarder back, though not the application. Its sockets stay open in a program
  * that the process executes. Do not use a link in a forked child.
  *
- * What Paho hides. It pings by itself and tells nobody of the answer, so probe() sends an UNSUBSCRIBE
- * of "outbox/probe", a filter that was never subscribed to: the server must answer with UNSUBACK
- * (MQTT 3.1.1 and 5, 3.10.4), and a refusal in it is a sign of life as well. Paho keeps it back while
- * as many publishes are in flight as the server takes, or one is half written.
+ * What Paho hides. It pings by itself and tells nobody of the answer, so probe() sends an
+ * UNSUBSCRIBE of "outbox/probe", a filter that was never subscribed to: the server must answer with
+ * UNSUBACK (MQTT 3.1.1 and 5, 3.10.4), and a refusal in it is a sign of life as well. Paho keeps it
+ * back while as many publishes are in flight as the server takes, or one is half written.
  *
  * A stream that the server has ended and a ping without an answer look alike as well. by_peer of a
  * CLOSED is non-zero after a DISCONNECT of the server; and after a loss, if the server had answered
  * (CONNACK, PUBACK, UNSUBACK) within the last half of a keep-alive and the last 15 s, because no
- * time-out is as short as that. It is zero for FIN and RST after a longer silence, sleep of the device
- * included: ask for a sign of life before what is in doubt. Three ends that come so soon are taken for
- * the server's though they are not: Paho could not read a packet of the server's, Paho had no memory,
- * or somebody on this machine destroyed the socket.
+ * time-out is as short as that. It is zero for FIN and RST after a longer silence, sleep of the
+ * device included: ask for a sign of life before what is in doubt. Three ends that come so soon are
+ * taken for the server's though they are not: Paho could not read a packet of the server's, Paho
+ * had no memory, or somebody on this machine destroyed the socket.
  *
  * The environment. Paho before 1.3.14 sends every connection through http_proxy (mqtt://) or
  * https_proxy (mqtts://) when that is set, which no option prevents. With such a Paho, open()

@@ -15,8 +15,8 @@
 
 #define STRING_MAX 65535        /* MQTT 5, 1.5.4 */
 #define REMAINING_MAX 268435455 /* MQTT 5, 1.5.5: what four bytes of seven bits hold */
-/* Paho 1.3.12 divides the number as a signed one: of 0xffffffff it sends 0x000000ff. A message of 68
- * years is old enough. */
+/* Paho 1.3.12 divides the number as a signed one: of 0xffffffff it sends 0x000000ff. A message of
+ * 68 years is old enough. */
 #define EXPIRY_MAX INT32_MAX
 
 /* Bytes of a Variable Byte Integer. */

@@ -97,7 +97,7 @@ static void leave(void)
     (void)rc;
 }
 
-/* ---- Tickets ------------------------------------------------------------------------------- */
+/* ---- Tickets --------------------------------------------------------------------------------- */
 
 static void *ticket_of(const outbox_paho_queue *q, unsigned index)
 {
@@ -131,7 +131,7 @@ static flight *find_flight(outbox_paho_queue *q, void *ticket)
     return &q->flights[index];
 }
 
-/* ---- Life ---------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void forget(outbox_paho_queue *q)
 {
@@ -200,7 +200,7 @@ void *outbox_paho_queue_begin(outbox_paho_queue *q)
     return ticket;
 }
 
-/* ---- The link's side ----------------------------------------------------------------------- */
+/* ---- The link's side ------------------------------------------------------------------------- */
 
 static bool has_bytes(const outbox_paho_queue *q, size_t bytes)
 {
@@ -357,7 +357,7 @@ int outbox_paho_is_by_peer(const outbox_paho_event *event, unsigned keep_alive)
            (event->end == OUTBOX_PAHO_LOST && event->silent_ms < fresh_ms);
 }
 
-/* ---- The callbacks' side ------------------------------------------------------------------- */
+/* ---- The callbacks' side --------------------------------------------------------------------- */
 
 /* Ends a callback that has entered: leaves, and wakes when an event was pushed. The pin keeps the
  * queue's owner from going away in between. */

@@ -53,9 +53,9 @@ typedef struct outbox_paho_event {
 } outbox_paho_event;
 
 /* Whether it was the other side that ended a connection which had been up, with a keep-alive of so
- * many seconds. After a DISCONNECT it was. When the stream was lost, Paho calls back in the same way
- * for FIN, RST and a ping without an answer. But a ping is given up a whole keep-alive after it was
- * sent, and TCP gives up later still (after a quarter of an hour, unless the system was told
+ * many seconds. After a DISCONNECT it was. When the stream was lost, Paho calls back in the same
+ * way for FIN, RST and a ping without an answer. But a ping is given up a whole keep-alive after it
+ * was sent, and TCP gives up later still (after a quarter of an hour, unless the system was told
  * otherwise). So it was the other side if an answer came shortly before: within half a keep-alive,
  * and within 15 s. Later than that nobody can tell, and the result is 0. */
 int outbox_paho_is_by_peer(const outbox_paho_event *event, unsigned keep_alive);
@@ -68,7 +68,7 @@ outbox_paho_queue *outbox_paho_queue_new(unsigned window, void (*wake)(void *con
 /* Waits until no call of wake() is under way. Nobody may drive the link any more. */
 void outbox_paho_queue_free(outbox_paho_queue *queue);
 
-/* ---- For the thread that drives the link ------------------------------------------------- */
+/* ---- For the thread that drives the link ----------------------------------------------------- */
 
 /* Voids all tickets, forgets all events and gives the ticket of the next connection. */
 void *outbox_paho_queue_begin(outbox_paho_queue *queue);
@@ -79,7 +79,8 @@ outbox_link_result outbox_paho_queue_reserve(outbox_paho_queue *queue, uint32_t 
                                              unsigned window, void **ticket);
 
 /* The same for one at QoS 0, of which no ACKED comes: outbox_paho_queue_acked() tells that Paho has
- * written it. OUTBOX_LINK_AGAIN: OUTBOX_PAHO_UNACKED_MAX of them are not written yet, or too many bytes. */
+ * written it. OUTBOX_LINK_AGAIN: OUTBOX_PAHO_UNACKED_MAX of them are not written yet, or too many
+ * bytes. */
 outbox_link_result outbox_paho_queue_reserve_unacked(outbox_paho_queue *queue, size_t bytes,
                                                      void **ticket);
 
@@ -90,11 +91,11 @@ outbox_link_result outbox_paho_queue_probe(outbox_paho_queue *queue, void **tick
 /* Takes the ticket back: the publish or the probe was not sent. */
 void outbox_paho_queue_cancel(outbox_paho_queue *queue, void *ticket);
 
-/* Takes the next event: OPENED, then each ACKED and ALIVE, then CLOSED once. Returns 0 when there is
- * none. */
+/* Takes the next event: OPENED, then each ACKED and ALIVE, then CLOSED once. Returns 0 when there
+ * is none. */
 int outbox_paho_queue_take(outbox_paho_queue *queue, outbox_paho_event *event);
 
-/* ---- For callbacks, from any thread ------------------------------------------------------ */
+/* ---- For callbacks, from any thread ---------------------------------------------------------- */
 
 void outbox_paho_queue_opened(void *ticket, const outbox_paho_limits *limits);
 void outbox_paho_queue_acked(void *ticket, int reason);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * plan.c - what a forwarder's thread is to open, from what the application wants and from its connection.
+ * plan.c - what a forwarder's thread is to open, from what the application wants and from its
+ * connection.
  *
  * Runs on the application's thread, before there is another. Opens nothing and keeps nothing.
  */

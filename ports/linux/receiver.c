@@ -2,17 +2,18 @@
  *
  * receiver.c - a subscriber over MQTTAsync that keeps its session.
  *
- * The broker keeps what was not acknowledged, and Paho acknowledges a message when the callback that got
- * it has returned; so after a crash of this process at any moment the broker sends again all that was
- * not stored. Nothing is kept here but the connection.
+ * The broker keeps what was not acknowledged, and Paho acknowledges a message when the callback
+ * that got it has returned; so after a crash of this process at any moment the broker sends again
+ * all that was not stored. Nothing is kept here but the connection.
  *
  *            due             connected               granted
  *     PAUSE ------> CONNECTING -------> SUBSCRIBING --------> ONLINE
  *       ^               |                    |                  |
  *       +---------------+---- ended, or no answer in time ------+
  *
- * Each connection has a handle of its own, destroyed at its end. Paho's threads write down what happened
- * in `news`, under a lock of ours that is held around nothing else; outbox_receiver_step() acts on it.
+ * Each connection has a handle of its own, destroyed at its end. Paho's threads write down what
+ * happened in `news`, under a lock of ours that is held around nothing else; outbox_receiver_step()
+ * acts on it.
  */
 #include "receiver.h"
 
@@ -60,7 +61,7 @@ struct outbox_receiver {
     struct news news;
 };
 
-/* ---- On Paho's threads ------------------------------------------------------------------------- */
+/* ---- On Paho's threads ----------------------------------------------------------------------- */
 
 static void note(outbox_receiver *receiver, struct news news)
 {
@@ -194,7 +195,7 @@ static int on_arrived(void *context, char *topic, int topic_len, MQTTAsync_messa
     return 1;
 }
 
-/* ---- Life -------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 static void say(const outbox_receiver *receiver, outbox_level level, const char *what,
                 const char *why)
@@ -303,7 +304,7 @@ unsigned outbox_receiver_step(outbox_receiver *receiver)
     return receiver->due > now ? (unsigned)(receiver->due - now) : 0;
 }
 
-/* ---- Making and freeing ------------------------------------------------------------------------ */
+/* ---- Making and freeing ---------------------------------------------------------------------- */
 
 /* Paho's structs want what they do not write to as char *. */
 static char *lend(const char *text)

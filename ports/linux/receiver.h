@@ -2,9 +2,10 @@
  *
  * receiver.h - a subscriber over MQTTAsync that keeps its session, for `outbox receive`.
  *
- * It subscribes at QoS 1 in a session that the broker keeps, connects again by itself with a growing
- * pause, and hands over each message. The message is acknowledged to the broker when it has been handed
- * over, and Paho has no way to refuse that: whoever cannot keep a message must not return.
+ * It subscribes at QoS 1 in a session that the broker keeps, connects again by itself with a
+ * growing pause, and hands over each message. The message is acknowledged to the broker when it has
+ * been handed over, and Paho has no way to refuse that: whoever cannot keep a message must not
+ * return.
  */
 #ifndef OUTBOX_LINUX_RECEIVER_H
 #define OUTBOX_LINUX_RECEIVER_H
@@ -36,12 +37,12 @@ typedef struct outbox_receiver_options {
 /* Makes a receiver; the options' strings must live as long as it. NULL: no memory. */
 outbox_receiver *outbox_receiver_new(const outbox_receiver_options *options);
 
-/* Connects, subscribes, connects again: whatever is due. Returns the time until it wants to be called
- * again, in ms, unless wake() is called before. May block for a second in Paho. */
+/* Connects, subscribes, connects again: whatever is due. Returns the time until it wants to be
+ * called again, in ms, unless wake() is called before. May block for a second in Paho. */
 unsigned outbox_receiver_step(outbox_receiver *receiver);
 
-/* Ends the connection, the session stays at the broker, and frees the receiver. Nothing is delivered
- * after it. NULL is allowed. */
+/* Ends the connection, the session stays at the broker, and frees the receiver. Nothing is
+ * delivered after it. NULL is allowed. */
 void outbox_receiver_free(outbox_receiver *receiver);
 
 #endif

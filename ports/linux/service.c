@@ -5,8 +5,8 @@
  * The thread owns the engine: connection, lock, link and forwarder. What the application's thread
  * and the MQTT client's threads have to say goes through a few flags under one small mutex, and an
  * eventfd wakes the thread if it sleeps. Nothing but the flags, the fire-and-forget events on their
- * way and a copy of the statistics is touched under that mutex: no call of SQLite, of the MQTT client
- * or of the application is made while it is held, so it can take part in no deadlock.
+ * way and a copy of the statistics is touched under that mutex: no call of SQLite, of the MQTT
+ * client or of the application is made while it is held, so it can take part in no deadlock.
  *
  *     application ---committed, fired, flush--> flags ---> thread: take flags, step, sleep
  *     MQTT client ---something happened-------> flags          |
@@ -104,7 +104,7 @@ static uint64_t monotonic_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* ---- Waking ------------------------------------------------------------------------------------ */
+/* ---- Waking ---------------------------------------------------------------------------------- */
 
 /* Under the mutex. One system call when the thread sleeps, none when it is at work. */
 static void wake(struct service *service)
@@ -192,7 +192,7 @@ static void sleep_up_to(struct service *service, uint32_t ms)
     (void)eventfd_read(service->wake_fd, &count); /* EAGAIN: the time was over first */
 }
 
-/* ---- The thread: running ----------------------------------------------------------------------- */
+/* ---- The thread: running --------------------------------------------------------------------- */
 
 /* Shows the other threads what came of the last turn. */
 static void show(struct service *service)
@@ -222,9 +222,9 @@ static uint64_t writes_of(const outbox_statistics *statistics)
     return statistics->settles + statistics->barriers;
 }
 
-/* What this handle's commits and our own writes have made the watch say needs no wake-up of its own. One
- * look right behind it finds whoever has committed as well; a commit that is half done at that very
- * moment is left to the next regular look. */
+/* What this handle's commits and our own writes have made the watch say needs no wake-up of its
+ * own. One look right behind it finds whoever has committed as well; a commit that is half done at
+ * that very moment is left to the next regular look. */
 static void mind_watch(struct service *service, const struct flags *flags, uint32_t *next_ms)
 {
     outbox_statistics now = {0};
@@ -241,7 +241,8 @@ static void mind_watch(struct service *service, const struct flags *flags, uint3
     outbox_linux_watch_renew(&service->engine.watch);
 }
 
-/* Hands on what the other threads said and does one step. Returns how long there is nothing to do. */
+/* Hands on what the other threads said and does one step. Returns how long there is nothing to
+ * do. */
 static uint32_t step(struct service *service, const struct flags *flags)
 {
     uint32_t next_ms = 0;
@@ -294,8 +295,8 @@ static void note_stand_by(struct service *service, int code)
 }
 
 /* Returns how long there is nothing to do. What another forwarder settles nobody tells us, so while
- * somebody waits for that, the table is looked at. Also before the first step of our own: the rows that
- * a flush waits for may have left by the other one's last settle. */
+ * somebody waits for that, the table is looked at. Also before the first step of our own: the rows
+ * that a flush waits for may have left by the other one's last settle. */
 static uint32_t stand_by(struct service *service, const struct flags *flags)
 {
     uint64_t now = monotonic_ms();
@@ -355,7 +356,7 @@ static void *run(void *context)
     return NULL;
 }
 
-/* ---- The application's side -------------------------------------------------------------------- */
+/* ---- The application's side ------------------------------------------------------------------ */
 
 /* Raises each lane's number to the other one's, where that is larger. */
 static void raise_to(int64_t numbers[OUTBOX_LANES], const int64_t others[OUTBOX_LANES])
@@ -503,7 +504,7 @@ static const outbox_service methods = {
     .fired = service_fired,
 };
 
-/* ---- Start ------------------------------------------------------------------------------------- */
+/* ---- Start ----------------------------------------------------------------------------------- */
 
 /* The condition measures its time-outs by a clock that nobody sets. */
 static int make_condition(pthread_cond_t *condition)

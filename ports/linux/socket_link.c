@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * socket_link.c - the core's MQTT publisher over TCP, or over TLS over TCP: its strings, buffers and
- * streams, put together.
+ * socket_link.c - the core's MQTT publisher over TCP, or over TLS over TCP: its strings, buffers
+ * and streams, put together.
  *
- * The link that the driver gets is a shell around the core's, so that it can be told from another one
- * and found again. Nothing outlives a crash; all state of a connection is the core's.
+ * The link that the driver gets is a shell around the core's, so that it can be told from another
+ * one and found again. Nothing outlives a crash; all state of a connection is the core's.
  */
 #include "socket_link.h"
 
@@ -95,7 +95,7 @@ static const outbox_link_methods methods = {
     .next_ms = shell_next_ms,
 };
 
-/* ---- Making and freeing ----------------------------------------------------------------------- */
+/* ---- Making and freeing ---------------------------------------------------------------------- */
 
 /* Copies a string that may be missing. An empty one counts as missing. */
 static int copy(char **to, const char *from)

@@ -31,7 +31,7 @@ static outbox_stream_result fail(struct outbox_tcp_stream *stream, const char *w
     return OUTBOX_STREAM_FAILED;
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static void drop_socket(struct outbox_tcp_stream *stream)
 {
@@ -131,7 +131,7 @@ static outbox_stream_result tcp_open(outbox_stream *base)
     return stream->fd >= 0 ? go_on_connecting(stream) : result;
 }
 
-/* ---- Bytes ------------------------------------------------------------------------------------ */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 /* What it means that the kernel answered with this error. */
 static outbox_stream_result result_of(struct outbox_tcp_stream *stream, int error)
@@ -154,8 +154,8 @@ static outbox_stream_result tcp_write(outbox_stream *base, const void *bytes, si
     return sent > 0 ? OUTBOX_STREAM_OK : OUTBOX_STREAM_AGAIN;
 }
 
-/* All that came is read: the kernel is to acknowledge it at once, and not when we send something. It
- * forgets that again, so it is told each time. */
+/* All that came is read: the kernel is to acknowledge it at once, and not when we send something.
+ * It forgets that again, so it is told each time. */
 static void acknowledge(struct outbox_tcp_stream *stream)
 {
     const int on = 1;
@@ -212,7 +212,7 @@ static const char *tcp_reason(const outbox_stream *base)
     return ((const struct outbox_tcp_stream *)base)->reason;
 }
 
-/* ---- Making ----------------------------------------------------------------------------------- */
+/* ---- Making ---------------------------------------------------------------------------------- */
 
 static const outbox_stream_methods methods = {
     .version = 1,

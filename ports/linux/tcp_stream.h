@@ -2,13 +2,13 @@
  *
  * tcp_stream.h - a TCP connection as a stream of bytes (outbox/stream.h).
  *
- * No call blocks, the look-up of the host's name included (see lookup.h): at most one look-up is under
- * way for a stream, and one that the resolver holds up is waited for by the next open(). All addresses
- * that were found are tried, one after the other in the resolver's order; each has an equal part of
- * the time, at least a second.
+ * No call blocks, the look-up of the host's name included (see lookup.h): at most one look-up is
+ * under way for a stream, and one that the resolver holds up is waited for by the next open(). All
+ * addresses that were found are tried, one after the other in the resolver's order; each has an
+ * equal part of the time, at least a second.
  *
- * TCP_NODELAY; TCP_QUICKACK after the reads, as a server's Nagle otherwise holds back its PUBACKs until
- * our delayed ACK, 40 ms later; TCP_USER_TIMEOUT; close-on-exec. It never raises SIGPIPE.
+ * TCP_NODELAY; TCP_QUICKACK after the reads, as a server's Nagle otherwise holds back its PUBACKs
+ * until our delayed ACK, 40 ms later; TCP_USER_TIMEOUT; close-on-exec. It never raises SIGPIPE.
  */
 #ifndef OUTBOX_LINUX_TCP_STREAM_H
 #define OUTBOX_LINUX_TCP_STREAM_H

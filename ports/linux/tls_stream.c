@@ -3,8 +3,8 @@
  * tls_stream.c - TLS by OpenSSL over another stream of bytes.
  *
  * OpenSSL reads and writes through a BIO of ours that calls the inner stream. What the inner stream
- * answered last is kept, as it says better than OpenSSL who ended the connection. Everything is made
- * by open() and freed by close(); nothing outlives a connection.
+ * answered last is kept, as it says better than OpenSSL who ended the connection. Everything is
+ * made by open() and freed by close(); nothing outlives a connection.
  */
 #include "tls_stream.h"
 
@@ -21,7 +21,7 @@ static struct outbox_tls_stream *of(outbox_stream *base)
     return (struct outbox_tls_stream *)base;
 }
 
-/* ---- Why it failed ----------------------------------------------------------------------------- */
+/* ---- Why it failed --------------------------------------------------------------------------- */
 
 static outbox_stream_result fail(struct outbox_tls_stream *stream, const char *what)
 {
@@ -58,7 +58,7 @@ static outbox_stream_result result_of(struct outbox_tls_stream *stream, int rc)
     return fail(stream, "TLS");
 }
 
-/* ---- The BIO ---------------------------------------------------------------------------------- */
+/* ---- The BIO --------------------------------------------------------------------------------- */
 
 static int bio_write(BIO *bio, const char *bytes, int size)
 {
@@ -115,7 +115,7 @@ static int make_bio(struct outbox_tls_stream *stream)
     return 1;
 }
 
-/* ---- Opening ---------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 /* A key with a password is refused: OpenSSL would ask for it at the terminal. */
 // NOLINTNEXTLINE(readability-non-const-parameter): the type is OpenSSL's
@@ -224,7 +224,7 @@ static outbox_stream_result tls_open(outbox_stream *base)
     return result;
 }
 
-/* ---- Bytes ------------------------------------------------------------------------------------ */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static outbox_stream_result tls_write(outbox_stream *base, const void *bytes, size_t size,
                                       size_t *count)
@@ -266,7 +266,7 @@ static const char *tls_reason(const outbox_stream *base)
     return ((const struct outbox_tls_stream *)base)->reason;
 }
 
-/* ---- Making ----------------------------------------------------------------------------------- */
+/* ---- Making ---------------------------------------------------------------------------------- */
 
 static const outbox_stream_methods methods = {
     .version = 1,

@@ -2,11 +2,11 @@
  *
  * tls_stream.h - TLS by OpenSSL over another stream of bytes.
  *
- * The server must show a certificate whose chain ends at a trusted authority and that names the host,
- * by name or by address, unless that is switched off. TLS 1.2 or newer; the host's name goes along
- * (SNI). The files are read at each open(), so a renewed certificate counts from the next connection
- * on. All bytes go through the inner stream, so OpenSSL makes no system call of its own, raises no
- * SIGPIPE and asks nobody for the password of a key.
+ * The server must show a certificate whose chain ends at a trusted authority and that names the
+ * host, by name or by address, unless that is switched off. TLS 1.2 or newer; the host's name goes
+ * along (SNI). The files are read at each open(), so a renewed certificate counts from the next
+ * connection on. All bytes go through the inner stream, so OpenSSL makes no system call of its own,
+ * raises no SIGPIPE and asks nobody for the password of a key.
  */
 #ifndef OUTBOX_LINUX_TLS_STREAM_H
 #define OUTBOX_LINUX_TLS_STREAM_H
@@ -33,8 +33,8 @@ struct outbox_tls_stream {
     char reason[120];
 };
 
-/* Strings of the options and the inner stream must stay valid. When it is closed, so is the inner one,
- * and nothing is left to be freed. */
+/* Strings of the options and the inner stream must stay valid. When it is closed, so is the inner
+ * one, and nothing is left to be freed. */
 void outbox_tls_stream_init(struct outbox_tls_stream *stream, outbox_stream *inner,
                             const struct outbox_tls_options *options);
 

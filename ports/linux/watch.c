@@ -3,14 +3,14 @@
  * watch.c - the kernel says when somebody writes to a database (inotify).
  *
  * In WAL mode every commit writes to the WAL, in the other modes to the database itself. Both are
- * watched, because the application may change the mode meanwhile, and both by their names: to open and
- * close them here would drop the locks that SQLite holds on them in this process. The -shm file is
- * written through memory, of which the kernel says nothing.
+ * watched, because the application may change the mode meanwhile, and both by their names: to open
+ * and close them here would drop the locks that SQLite holds on them in this process. The -shm file
+ * is written through memory, of which the kernel says nothing.
  *
- * What comes is a hint and no more. It comes at the write, before the commit is visible; the writes of
- * this process are among it; and some file systems (of a network, of another machine) say nothing. So
- * whoever asks looks into the database a few times, and at long intervals without a hint. Nothing here
- * outlives a crash.
+ * What comes is a hint and no more. It comes at the write, before the commit is visible; the writes
+ * of this process are among it; and some file systems (of a network, of another machine) say
+ * nothing. So whoever asks looks into the database a few times, and at long intervals without a
+ * hint. Nothing here outlives a crash.
  */
 #include "watch.h"
 
@@ -23,7 +23,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-/* A file that is unlinked while others have it open says ATTRIB, and DELETE_SELF only at the end. */
+/* A file that is unlinked while others have it open says ATTRIB, and DELETE_SELF only at the
+ * end. */
 #define GONE (IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_IGNORED)
 #define EVENTS (IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF)
 

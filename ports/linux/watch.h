@@ -13,8 +13,8 @@ struct outbox_linux_watch {
     char *database, *wal;
 };
 
-/* Begins to watch the database in the file `database` and its WAL. False: the kernel cannot, or there
- * is no memory; there is no watch then, and everything below does nothing. */
+/* Begins to watch the database in the file `database` and its WAL. False: the kernel cannot, or
+ * there is no memory; there is no watch then, and everything below does nothing. */
 bool outbox_linux_watch_open(struct outbox_linux_watch *watch, const char *database);
 void outbox_linux_watch_close(struct outbox_linux_watch *watch);
 

@@ -2,8 +2,9 @@
  *
  * capture.c - `outbox capture`: captures the changes of tables, and looks after it.
  *
- * All work is capture.h's. list and doctor read through a read-only connection. Killed at any moment, a
- * table has all its triggers or none; a snapshot has put the rows of the batches that were committed.
+ * All work is capture.h's. list and doctor read through a read-only connection. Killed at any
+ * moment, a table has all its triggers or none; a snapshot has put the rows of the batches that
+ * were committed.
  */
 #include "cli.h"
 

@@ -42,8 +42,8 @@ bool cli_number(const char *text, int64_t min, int64_t max, int64_t *number);
  * wrong; *db is then NULL. */
 int cli_open(const char *path, int flags, sqlite3 **db);
 
-/* Opens for writing a file that holds an outbox already, and attaches to it. `box` is NULL: for reading, and
- * attaches to nothing. */
+/* Opens for writing a file that holds an outbox already, and attaches to it. `box` is NULL: for
+ * reading, and attaches to nothing. */
 int cli_open_outbox(const char *path, sqlite3 **db, outbox **box);
 
 /* Detaches and closes; either may be NULL. */

@@ -65,7 +65,7 @@ struct job {
     sigset_t signals;
 };
 
-/* ---- Talking ----------------------------------------------------------------------------------- */
+/* ---- Talking --------------------------------------------------------------------------------- */
 
 static void print_log(void *context, outbox_level level, int code, const char *sentence)
 {
@@ -93,7 +93,7 @@ static void draw_progress(const struct job *job, int64_t total, int64_t settled)
     (void)fflush(stderr);
 }
 
-/* ---- Signals ----------------------------------------------------------------------------------- */
+/* ---- Signals --------------------------------------------------------------------------------- */
 
 /* Blocked before the forwarder's thread is made, and taken by this thread when it asks for them. */
 static int block_signals(struct job *job)
@@ -119,7 +119,7 @@ static bool signal_is_pending(const struct job *job)
     return sigtimedwait(&job->signals, NULL, &at_once) > 0;
 }
 
-/* ---- Draining ---------------------------------------------------------------------------------- */
+/* ---- Draining -------------------------------------------------------------------------------- */
 
 static int64_t seconds_now(void)
 {
@@ -181,7 +181,7 @@ static int drain(const struct job *job)
     return CLI_OK;
 }
 
-/* ---- The verb ---------------------------------------------------------------------------------- */
+/* ---- The verb -------------------------------------------------------------------------------- */
 
 enum {
     CA = 256,

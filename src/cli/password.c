@@ -2,7 +2,8 @@
  *
  * password.c - the broker's password, from where other users of the machine cannot read it.
  *
- * Everybody can read the arguments of a process, so a password in the URL is refused. Nothing is stored.
+ * Everybody can read the arguments of a process, so a password in the URL is refused. Nothing is
+ * stored.
  */
 #include "cli.h"
 

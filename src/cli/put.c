@@ -62,7 +62,7 @@ struct job {
     int64_t stored, last_id; /* committed so far */
 };
 
-/* ---- One event --------------------------------------------------------------------------------- */
+/* ---- One event ------------------------------------------------------------------------------- */
 
 static int put_one(struct job *job, const void *payload, size_t length)
 {
@@ -104,7 +104,7 @@ static int put_input(struct job *job, char *buffer)
     return put_one(job, buffer, (size_t)length);
 }
 
-/* ---- Lines ------------------------------------------------------------------------------------- */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 static int put_batch(struct job *job, const char **cursor, const char *end)
 {
@@ -182,7 +182,7 @@ static int put_lines(struct job *job, char *buffer)
     return status;
 }
 
-/* ---- The verb ---------------------------------------------------------------------------------- */
+/* ---- The verb -------------------------------------------------------------------------------- */
 
 static int put_payload(struct job *job, const char *payload)
 {

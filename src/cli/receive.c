@@ -2,10 +2,10 @@
  *
  * receive.c - `outbox receive`: a complete recipient, which applies each event once and in order.
  *
- * Here are options, signals and the loop; received.c stores, and the port's receiver connects. A message
- * is acknowledged when it is committed, so killed at any moment it loses nothing. Where it cannot be
- * stored the process ends at once, in the middle of taking it: the client library would acknowledge it
- * as soon as that had ended otherwise.
+ * Here are options, signals and the loop; received.c stores, and the port's receiver connects. A
+ * message is acknowledged when it is committed, so killed at any moment it loses nothing. Where it
+ * cannot be stored the process ends at once, in the middle of taking it: the client library would
+ * acknowledge it as soon as that had ended otherwise.
  */
 #include "received.h"
 
@@ -74,7 +74,7 @@ struct job {
     int wake_fd, signal_fd;
 };
 
-/* ---- On Paho's thread -------------------------------------------------------------------------- */
+/* ---- On Paho's thread ------------------------------------------------------------------------ */
 
 static void lock(struct job *job)
 {
@@ -114,7 +114,7 @@ static void deliver(void *context, inbox_text topic, const inbox_message *messag
         wake(job);
 }
 
-/* ---- Waiting ----------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /* Blocked before the first thread is made, and read from a descriptor. */
 static int open_descriptors(struct job *job)
@@ -197,7 +197,7 @@ static int receive(struct job *job)
     return CLI_OK;
 }
 
-/* ---- The verb ---------------------------------------------------------------------------------- */
+/* ---- The verb -------------------------------------------------------------------------------- */
 
 enum { CA = 256, CERT, KEY, CLIENT_ID, SESSION, COUNT, SKIP_AFTER, JSON, PROTOCOL, PASSWORD_FILE };
 

@@ -2,10 +2,10 @@
  *
  * received.c - stores what arrives, each event once and in order.
  *
- * One message is one transaction: the inbox's verdict, the row that is made of the event, and those rows
- * that waited for it. After a crash at any moment the message was either never taken, and the broker
- * sends it again, or it was, and the inbox knows it when it comes again. An event behind a gap is stored
- * too, as waiting, because the broker forgets what it has seen acknowledged.
+ * One message is one transaction: the inbox's verdict, the row that is made of the event, and those
+ * rows that waited for it. After a crash at any moment the message was either never taken, and the
+ * broker sends it again, or it was, and the inbox knows it when it comes again. An event behind a
+ * gap is stored too, as waiting, because the broker forgets what it has seen acknowledged.
  */
 #include "received.h"
 
@@ -66,7 +66,7 @@ int64_t received_now(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---- Open and close ---------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static bool failed(const struct received *received)
 {
@@ -126,7 +126,7 @@ void received_close(struct received *received)
     received->room_size = 0;
 }
 
-/* ---- Statements -------------------------------------------------------------------------------- */
+/* ---- Statements ------------------------------------------------------------------------------ */
 
 static bool run(struct received *received, enum received_statement which)
 {
@@ -180,8 +180,8 @@ static bool has_column(const inbox_text *name)
     return false;
 }
 
-/* Values hold no control characters, inbox_read() has seen to that. sqlite3_malloc()ed; NULL where there
- * are no others. */
+/* Values hold no control characters, inbox_read() has seen to that. sqlite3_malloc()ed; NULL where
+ * there are no others. */
 static char *print_attributes(const inbox_event *event)
 {
     sqlite3_str *text = sqlite3_str_new(NULL);
@@ -222,7 +222,7 @@ static bool bind_event(sqlite3_stmt *statement, const inbox_text *stream, const 
     return bound;
 }
 
-/* ---- One event --------------------------------------------------------------------------------- */
+/* ---- One event ------------------------------------------------------------------------------- */
 
 static const char *verdict_word(const inbox_result *result)
 {
@@ -259,7 +259,7 @@ static bool keep_waiting(struct received *received, const inbox_text *topic,
     return done;
 }
 
-/* ---- Those that wait --------------------------------------------------------------------------- */
+/* ---- Those that wait ------------------------------------------------------------------------- */
 
 static inbox_text column_text(sqlite3_stmt *row, int column)
 {
@@ -339,8 +339,8 @@ static bool release_waiting(struct received *received, const struct origin *orig
     return done;
 }
 
-/* The sender begins an epoch only when all of the one before is acknowledged: what is missing of that
- * one does not come any more. */
+/* The sender begins an epoch only when all of the one before is acknowledged: what is missing of
+ * that one does not come any more. */
 static bool end_other_epochs(struct received *received, const struct origin *origin)
 {
     bool more = true, done = true;
@@ -349,7 +349,7 @@ static bool end_other_epochs(struct received *received, const struct origin *ori
     return done;
 }
 
-/* ---- One message ------------------------------------------------------------------------------- */
+/* ---- One message ----------------------------------------------------------------------------- */
 
 static bool judge(struct received *received, const inbox_event *event, inbox_result *result,
                   int *code)
@@ -361,8 +361,8 @@ static bool judge(struct received *received, const inbox_event *event, inbox_res
     return false;
 }
 
-/* Where an epoch begins while events of the one before wait, they come first. Nothing but the verdict was
- * written until then. */
+/* Where an epoch begins while events of the one before wait, they come first. Nothing but the
+ * verdict was written until then. */
 static bool judge_in_turn(struct received *received, const inbox_event *event, inbox_result *result,
                           int *code)
 {
@@ -467,7 +467,7 @@ bool received_take(struct received *received, inbox_text topic, const inbox_mess
            commit(received);
 }
 
-/* ---- Giving up --------------------------------------------------------------------------------- */
+/* ---- Giving up ------------------------------------------------------------------------------- */
 
 static bool give_up_one(struct received *received, int64_t since, bool *found)
 {

@@ -9,8 +9,8 @@
  *       attributes     the other attributes, as a JSON object, or NULL
  *       verdict        new, new epoch, skipped (a gap before it was given up), or NULL
  *       received       when, in ms since 1970
- *   received_waiting   events that the inbox judged to be behind a gap; they move to `received` when the
- *                      gap closes or is given up
+ *   received_waiting   events that the inbox judged to be behind a gap; they move to `received`
+ * when the gap closes or is given up
  *
  * A message is stored, and its event judged, in one transaction.
  */
@@ -64,8 +64,8 @@ bool received_give_up(struct received *received, int64_t since);
 
 int64_t received_now(void); /* ms since 1970 */
 
-/* For `outbox verify`: is there such a table, and what is wrong with it? Not a finding but an exit status
- * other than CLI_OK says that it could not be read. */
+/* For `outbox verify`: is there such a table, and what is wrong with it? Not a finding but an exit
+ * status other than CLI_OK says that it could not be read. */
 bool received_exists(sqlite3 *db);
 int received_verify(sqlite3 *db, outbox_finding found, void *context);
 

@@ -2,8 +2,8 @@
  *
  * received_verify.c - for `outbox verify`: do the tables of `outbox receive` agree with the inbox?
  *
- * Each stream is complete, each event is there once, and in order; where it is not, somebody else wrote
- * into the file, or this program is wrong. Reads only.
+ * Each stream is complete, each event is there once, and in order; where it is not, somebody else
+ * wrote into the file, or this program is wrong. Reads only.
  */
 #include "received.h"
 

@@ -13,9 +13,9 @@
  * options is a JSON object, whose members are those of outbox_event or outbox_capture; where is the
  * condition. A payload that is text travels as text/plain if no content_type is given.
  *
- * The functions may be called directly only, never from a trigger or a view, so a file that somebody
- * else has made cannot call them, and trusted_schema does not matter. They do what the functions of the
- * same name do, and what those promise of a crash holds here.
+ * The functions may be called directly only, never from a trigger or a view, so a file that
+ * somebody else has made cannot call them, and trusted_schema does not matter. They do what the
+ * functions of the same name do, and what those promise of a crash holds here.
  */
 #include "loadable.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * loadable.h - in front of every file of the loadable extension: each call of SQLite goes through the
- * table that the loading program hands over.
+ * loadable.h - in front of every file of the loadable extension: each call of SQLite goes through
+ * the table that the loading program hands over.
  */
 #ifndef OB_LOADABLE_H
 #define OB_LOADABLE_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * capture.c - stands in for change.c, drift.c, snapshot.c and capture*.c where no table is captured, as
- * in a firmware that has no flash to spare for it: 18 KB less on a Cortex-M.
+ * capture.c - stands in for change.c, drift.c, snapshot.c and capture*.c where no table is
+ * captured, as in a firmware that has no flash to spare for it: 18 KB less on a Cortex-M.
  *
- * Nothing is kept here. A row that a trigger of a capture has stored is then a row of no topic, as from
- * a writer that made a mistake: it becomes a dead letter and is kept as it is, so it must not meet a
- * database that has captures.
+ * Nothing is kept here. A row that a trigger of a capture has stored is then a row of no topic, as
+ * from a writer that made a mistake: it becomes a dead letter and is kept as it is, so it must not
+ * meet a database that has captures.
  */
 #include "capture_check.h"
 #include "machine.h"

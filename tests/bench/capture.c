@@ -4,9 +4,9 @@
  *
  *   usage: capture
  *
- * It runs itself under callgrind, once for each way of writing: 10 rows in a transaction, a table of 6
- * columns, WAL, a statement that is prepared once. Counted is from the BEGIN to behind the COMMIT.
- * Without valgrind it counts nothing and says so. It asserts nothing about the figures.
+ * It runs itself under callgrind, once for each way of writing: 10 rows in a transaction, a table
+ * of 6 columns, WAL, a statement that is prepared once. Counted is from the BEGIN to behind the
+ * COMMIT. Without valgrind it counts nothing and says so. It asserts nothing about the figures.
  */
 #include <outbox/capture.h>
 

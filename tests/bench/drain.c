@@ -5,9 +5,9 @@
  *   usage: drain [EVENTS [WINDOW [ROUNDS]]]
  *
  * A real mosquitto on the same machine that takes as many in flight as it is sent, with nobody who
- * subscribes, the database in TMPDIR or /dev/shm in WAL mode, events of 100 bytes in mode PLAIN. From
- * outbox_start() until all are settled; fetch, connection and settles included. CPU is that of this
- * process, all threads. The links take turns, as the machine may be busier at one time than at
+ * subscribes, the database in TMPDIR or /dev/shm in WAL mode, events of 100 bytes in mode PLAIN.
+ * From outbox_start() until all are settled; fetch, connection and settles included. CPU is that of
+ * this process, all threads. The links take turns, as the machine may be busier at one time than at
  * another. It asserts nothing about the figures; they are the machine's.
  */
 #include "../integration/harness.h"

@@ -32,7 +32,7 @@ static int64_t wall_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* ---- Latency ------------------------------------------------------------------------------------ */
+/* ---- Latency --------------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)
 {
@@ -85,7 +85,7 @@ static void measure_latency(scene *s, app *a, int count, int pause)
     free(times);
 }
 
-/* ---- Idling ------------------------------------------------------------------------------------- */
+/* ---- Idling ---------------------------------------------------------------------------------- */
 
 typedef struct task {
     char number[16], name[32];

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * conformance.h - what a flash driver, a clock and a link must keep, as functions to run on a board.
+ * conformance.h - what a flash driver, a clock and a link must keep, as functions to run on a
+ * board.
  *
  * For whoever ports the library: link these files into a test firmware and call them. They use the
  * interfaces of flash.h and port.h and string.h, no test library, no memory beside the stack. Each
- * returns NULL, or the sentence that does not hold; it stops at the first one. What only a power cut or
- * years would show is not in it.
+ * returns NULL, or the sentence that does not hold; it stops at the first one. What only a power
+ * cut or years would show is not in it.
  */
 #ifndef OUTBOX_CONFORMANCE_H
 #define OUTBOX_CONFORMANCE_H
@@ -24,14 +25,17 @@ const char *conform_clock(const outbox_port *port, void (*pass)(void *context, u
 /* The server behind the link, and time. */
 struct conformance_server {
     void *context;
-    /* Lets the server do what is due, and some milliseconds go by. A real broker needs the latter only. */
+    /* Lets the server do what is due, and some milliseconds go by. A real broker needs the latter
+     * only. */
     void (*serve)(void *context);
-    /* The server ends the connection in order (FIN, DISCONNECT). NULL: that cannot be brought about. */
+    /* The server ends the connection in order (FIN, DISCONNECT). NULL: that cannot be brought
+     * about. */
     void (*hang_up)(void *context);
     unsigned rounds; /* so many calls of serve() are patience enough */
 };
 
-/* The link is closed, or was never open; it is closed at the end, or where the sentence says why not. */
+/* The link is closed, or was never open; it is closed at the end, or where the sentence says why
+ * not. */
 const char *conform_link(outbox_link *link, const struct conformance_server *server);
 
 #endif

@@ -58,7 +58,8 @@ static const char *erases(const outbox_flash_driver *driver)
     return NULL;
 }
 
-/* In a sector: one unit, then a long piece that begins off the pages of a chip, then the last unit. */
+/* In a sector: one unit, then a long piece that begins off the pages of a chip, then the last
+ * unit. */
 static const char *programs(const outbox_flash_driver *driver, uint32_t sector)
 {
     const uint32_t begin = sector * driver->sector_size, end = begin + driver->sector_size;

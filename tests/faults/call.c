@@ -9,7 +9,7 @@
 
 enum { HEX_DIGITS = 16, TIME_DIGITS = 13 };
 
-/* ---- What the file holds --------------------------------------------------------------------------------- */
+/* ---- What the file holds --------------------------------------------------------------------- */
 
 /* Epochs, names by chance and times are others in each run. */
 static void mask_chance(char *text)
@@ -68,7 +68,7 @@ static char *write_down(struct world *world)
     return all;
 }
 
-/* ---- The judge --------------------------------------------------------------------------------------------- */
+/* ---- The judge ------------------------------------------------------------------------------- */
 
 static const char *line_of_difference(const char *is, const char *wanted, char line[200])
 {

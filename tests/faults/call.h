@@ -2,9 +2,9 @@
  *
  * call.h - one call of the library with a fault in it: it did its work, or nothing changed.
  *
- * What "nothing" and "its work" mean is read off the file: all of it is written down before the call, and
- * once more behind the same call without a fault. Whatever fails, the file then holds the one or the
- * other, and calling again without a fault leads to the same.
+ * What "nothing" and "its work" mean is read off the file: all of it is written down before the
+ * call, and once more behind the same call without a fault. Whatever fails, the file then holds the
+ * one or the other, and calling again without a fault leads to the same.
  */
 #ifndef CALL_H
 #define CALL_H
@@ -39,8 +39,8 @@ extern const int call_count;
 char *call_expect(struct world *world, const struct call *call, enum fault fault, unsigned *count,
                   uint64_t *said);
 
-/* Acts on `world`, which was begun, with the fault that the caller then disarms by this function: it gives
- * how many calls failed. */
+/* Acts on `world`, which was begun, with the fault that the caller then disarms by this function:
+ * it gives how many calls failed. */
 unsigned call_try(struct world *world, const struct call *call, const char *expected, uint64_t said,
                   enum fault fault, unsigned n, bool persists);
 

@@ -7,7 +7,7 @@
 #include <outbox/capture.h>
 #include <string.h>
 
-/* ---- What is there before -------------------------------------------------------------------------------- */
+/* ---- What is there before -------------------------------------------------------------------- */
 
 static void must(struct world *world, const char *what, int code)
 {
@@ -142,7 +142,7 @@ static void with_uses(struct world *world)
     world_meddle(world, "DROP TABLE valve");
 }
 
-/* ---- Calls --------------------------------------------------------------------------------------------- */
+/* ---- Calls ----------------------------------------------------------------------------------- */
 
 static int put(struct world *world)
 {
@@ -291,7 +291,7 @@ static int update(struct world *world)
                : OUTBOX_SQLITE;
 }
 
-/* ---- The other side ---------------------------------------------------------------------------------------- */
+/* ---- The other side -------------------------------------------------------------------------- */
 
 static void with_inbox(struct world *world)
 {
@@ -363,7 +363,7 @@ static int look_at_inbox(struct world *world)
     return code == OUTBOX_OK ? inbox_verify(world->app, find, world) : code;
 }
 
-/* ---- The table --------------------------------------------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------------------------------- */
 
 #define ON(fault) (1u << FAULT_##fault)
 #define WRITES (ON(ALLOC) | ON(READ) | ON(WRITE) | ON(SYNC) | ON(FULL) | ON(BUSY))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fault.c - the counter of the one fault that is armed, under SQLite's memory, its files and the link.
+ * fault.c - the counter of the one fault that is armed, under SQLite's memory, its files and the
+ * link.
  */
 #include "faults/fault.h"
 
@@ -82,7 +83,7 @@ int fault_before_call(void *context, enum vfs_call call, const char *file)
     return SQLITE_OK;
 }
 
-/* ---- Memory --------------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static void *allocate(int size)
 {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * main.c - fault loops: of each scenario the first call of a kind fails, then the second, until there
- * is none; once and for good. The same within single calls of the library. Then a power cut at each change
- * of the disk, and a fault in the recovery.
+ * main.c - fault loops: of each scenario the first call of a kind fails, then the second, until
+ * there is none; once and for good. The same within single calls of the library. Then a power cut
+ * at each change of the disk, and a fault in the recovery.
  *
- * Without an argument all runs; `loops`, `calls` and `recovery` run one part; the name of a scenario or of
- * a call runs its loops; a number behind it, n, takes every n-th allocation only. `quick` runs all with
- * every 16th allocation and every 16th power cut, `sample` with every 48th and every fourth of the others.
- * It prints how many faults were injected and fails where one that was armed never fired, or where anything
- * was lost, invented, out of order, half there, wedged or left open.
+ * Without an argument all runs; `loops`, `calls` and `recovery` run one part; the name of a
+ * scenario or of a call runs its loops; a number behind it, n, takes every n-th allocation only.
+ * `quick` runs all with every 16th allocation and every 16th power cut, `sample` with every 48th
+ * and every fourth of the others. It prints how many faults were injected and fails where one that
+ * was armed never fired, or where anything was lost, invented, out of order, half there, wedged or
+ * left open.
  */
 #include "faults/call.h"
 #include "faults/scenario.h"
@@ -58,7 +59,7 @@ static void check_memory(struct world *world, sqlite3_int64 before)
                    (long long)(sqlite3_memory_used() - before));
 }
 
-/* ---- A fault ----------------------------------------------------------------------------------------------- */
+/* ---- A fault --------------------------------------------------------------------------------- */
 
 /* False when there is no n-th call. */
 static bool try_fault(const struct scenario *scenario, const struct mode *mode, enum fault fault,
@@ -134,7 +135,7 @@ static void loop_all(const char *only)
     }
 }
 
-/* ---- A fault in one call ------------------------------------------------------------------------------------ */
+/* ---- A fault in one call --------------------------------------------------------------------- */
 
 static void begin_call(struct world *world, const struct call *call, const struct mode *mode)
 {
@@ -162,7 +163,8 @@ static unsigned step_of(enum fault fault, unsigned count)
     return is_thin && count / 25 > stride ? count / 25 : stride;
 }
 
-/* In TRUNCATE the allocations are those of WAL, in UTF-16 there are others; a small heap is of puts. */
+/* In TRUNCATE the allocations are those of WAL, in UTF-16 there are others; a small heap is of
+ * puts. */
 static bool has_call_mode(const struct call *call, const struct mode *mode, enum fault fault)
 {
     return !mode->is_shared && (call->kind == CALL_PUTS || !mode->is_lean) &&
@@ -217,7 +219,7 @@ static void call_all(const char *only)
     }
 }
 
-/* ---- A power cut, then a fault ------------------------------------------------------------------------------- */
+/* ---- A power cut, then a fault --------------------------------------------------------------- */
 
 static uint64_t cut_countdown;
 static struct world *cut_world;

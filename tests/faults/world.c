@@ -25,7 +25,7 @@ void world_fail(struct world *world, const char *format, ...)
     va_end(arguments);
 }
 
-/* ---- Codes ------------------------------------------------------------------------------------------------ */
+/* ---- Codes ----------------------------------------------------------------------------------- */
 
 #define DATABASE                                                                                   \
     (BIT(OUTBOX_OK) | BIT(OUTBOX_BUSY) | BIT(OUTBOX_DISK_FULL) | BIT(OUTBOX_READONLY) |            \
@@ -38,7 +38,7 @@ int world_code(struct world *world, const char *call, int code, uint64_t more)
     return code;
 }
 
-/* ---- The link and its broker -------------------------------------------------------------------------------- */
+/* ---- The link and its broker ----------------------------------------------------------------- */
 
 static struct world *world_of(outbox_link *link)
 {
@@ -163,7 +163,7 @@ static outbox_link_result on_probe(outbox_link *link)
     return OUTBOX_LINK_OK;
 }
 
-/* ---- The application ------------------------------------------------------------------------------------------ */
+/* ---- The application ------------------------------------------------------------------------- */
 
 int world_run(struct world *world, const char *sql)
 {
@@ -341,7 +341,7 @@ void world_statistics(struct world *world)
         world_fail(world, "inspect answered %d without a sentence", code);
 }
 
-/* ---- The forwarder ---------------------------------------------------------------------------------------------- */
+/* ---- The forwarder --------------------------------------------------------------------------- */
 
 static uint32_t now_ms(void *context)
 {
@@ -422,7 +422,7 @@ void world_step(struct world *world, int steps)
     }
 }
 
-/* ---- Begin and end ------------------------------------------------------------------------------------------------ */
+/* ---- Begin and end --------------------------------------------------------------------------- */
 
 void world_begin(struct world *world, const struct mode *mode)
 {
@@ -467,7 +467,7 @@ void world_end(struct world *world)
         device_free(&world->device);
 }
 
-/* ---- What must be true ---------------------------------------------------------------------------------------------- */
+/* ---- What must be true ----------------------------------------------------------------------- */
 
 static int64_t number(sqlite3 *db, const char *sql)
 {

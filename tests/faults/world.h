@@ -2,9 +2,9 @@
  *
  * world.h - a device, an application, a forwarder and a broker that remember what must be true.
  *
- * The scenarios act on it. An event is a number; its transaction stores the number in a table of the
- * application's own as well, which tells what became of a COMMIT that failed. The first thing that
- * is wrong is kept as a sentence.
+ * The scenarios act on it. An event is a number; its transaction stores the number in a table of
+ * the application's own as well, which tells what became of a COMMIT that failed. The first thing
+ * that is wrong is kept as a sentence.
  */
 #ifndef WORLD_H
 #define WORLD_H

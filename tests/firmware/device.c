@@ -45,7 +45,7 @@ void device_begin(void)
         abort();
 }
 
-/* ---- The broker --------------------------------------------------------------------------------------- */
+/* ---- The broker ------------------------------------------------------------------------------ */
 
 static struct device *device_of(outbox_link *link)
 {
@@ -131,7 +131,7 @@ static const outbox_link_methods broker_methods = {.version = 1,
                                                    .close = broker_close,
                                                    .probe = broker_probe};
 
-/* ---- What a port brings --------------------------------------------------------------------------------- */
+/* ---- What a port brings ---------------------------------------------------------------------- */
 
 static uint32_t now_ms(void *context)
 {
@@ -161,7 +161,7 @@ static void count_trouble(void *context, outbox_flash_trouble trouble, uint32_t 
     ((struct device *)context)->troubles |= 1u << trouble;
 }
 
-/* ---- Start and stop ---------------------------------------------------------------------------------------- */
+/* ---- Start and stop -------------------------------------------------------------------------- */
 
 static const outbox_forwarder_config forwarding = {
     .mode = OUTBOX_PLAIN,
@@ -289,7 +289,7 @@ void device_stop(struct device *device)
     device->broker.is_open = false;
 }
 
-/* ---- Work ---------------------------------------------------------------------------------------------------- */
+/* ---- Work ------------------------------------------------------------------------------------ */
 
 static bool put(struct device *device, int number)
 {
@@ -372,7 +372,7 @@ int64_t device_number(struct device *device, const char *sql)
     return number;
 }
 
-/* ---- Judging -------------------------------------------------------------------------------------------------- */
+/* ---- Judging --------------------------------------------------------------------------------- */
 
 static const char *judge_integrity(struct device *device)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * device.h - a whole device on a simulated flash: log, VFS, SQLite, outbox, forwarder, and a broker that
- * takes everything; with the history of what happened, against which each restart is judged.
+ * device.h - a whole device on a simulated flash: log, VFS, SQLite, outbox, forwarder, and a broker
+ * that takes everything; with the history of what happened, against which each restart is judged.
  *
- * The application counts: reading n and event n belong to one transaction. So it is plain what must be
- * there after a power cut: all that was committed, of the transaction that was under way all or nothing,
- * and nothing less than what the broker has been sent.
+ * The application counts: reading n and event n belong to one transaction. So it is plain what must
+ * be there after a power cut: all that was committed, of the transaction that was under way all or
+ * nothing, and nothing less than what the broker has been sent.
  */
 #ifndef OUTBOX_DEVICE_H
 #define OUTBOX_DEVICE_H
@@ -69,13 +69,14 @@ void device_begin(void);
 void device_init(struct device *device, const struct settings *settings, const char *name);
 void device_free(struct device *device);
 
-/* Mounts, opens, makes the application's table and the outbox. False: it cannot, see `last_code`. */
+/* Mounts, opens, makes the application's table and the outbox. False: it cannot, see
+ * `last_code`. */
 bool device_start(struct device *device);
 /* Leaves everything without a word, as a power cut does, but for memory. */
 void device_stop(struct device *device);
 
-/* One transaction of the application, then some steps of the forwarder. False: the power is gone, or
- * something failed. */
+/* One transaction of the application, then some steps of the forwarder. False: the power is gone,
+ * or something failed. */
 bool device_work(struct device *device);
 void device_step(struct device *device, int steps);
 /* Until the broker has all, and the table is empty. False: that does not come. */
@@ -83,8 +84,8 @@ bool device_drain(struct device *device);
 
 int64_t device_number(struct device *device, const char *sql); /* -1: it failed */
 
-/* Judges the flash as it is: integrity, nothing lost, nothing invented, the rest is delivered in order,
- * and work goes on. NULL, or what is wrong, or that the power is gone. The device must be
+/* Judges the flash as it is: integrity, nothing lost, nothing invented, the rest is delivered in
+ * order, and work goes on. NULL, or what is wrong, or that the power is gone. The device must be
  * stopped. */
 const char *device_judge(struct device *device);
 

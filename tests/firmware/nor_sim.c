@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * nor_sim.c - the simulated flash. What a power cut leaves is made from dice of its own, so that a run
- * is the same each time.
+ * nor_sim.c - the simulated flash. What a power cut leaves is made from dice of its own, so that a
+ * run is the same each time.
  */
 #include "nor_sim.h"
 
@@ -29,7 +29,7 @@ static size_t all_bytes(const struct nor_sim *nor)
     return (size_t)nor->driver.sector_size * nor->driver.sector_count;
 }
 
-/* ---- What is done ------------------------------------------------------------------------------------- */
+/* ---- What is done ---------------------------------------------------------------------------- */
 
 static void check_program(struct nor_sim *nor, uint32_t offset, const uint8_t *data, size_t size)
 {
@@ -65,7 +65,7 @@ static void erase_bytes(struct nor_sim *nor, uint32_t sector, enum nor_cut cut)
     memset(nor->is_programmed + (size_t)sector * size / unit, cut != NOR_WHOLE, size / unit);
 }
 
-/* ---- The driver --------------------------------------------------------------------------------------- */
+/* ---- The driver ------------------------------------------------------------------------------ */
 
 static int nor_read(void *context, uint32_t offset, void *data, size_t size)
 {
@@ -127,7 +127,7 @@ static int nor_sync(void *context)
     return ((struct nor_sim *)context)->is_off ? -1 : 0;
 }
 
-/* ---- Life --------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 void nor_init(struct nor_sim *nor, uint32_t sector_size, uint32_t sectors, uint32_t unit)
 {

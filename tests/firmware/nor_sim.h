@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * nor_sim.h - a NOR flash in memory that keeps the rules of flash.h, and watches that they are kept.
+ * nor_sim.h - a NOR flash in memory that keeps the rules of flash.h, and watches that they are
+ * kept.
  *
- * A program can only clear bits; one that would have to set a bit, that touches a unit twice between two
- * erases, or that is not made of whole units, fails the test. The power can be cut at any operation,
- * before it is over; from then on every call fails until it is switched on again. Sectors wear out, and
- * single operations can be made to fail.
+ * A program can only clear bits; one that would have to set a bit, that touches a unit twice
+ * between two erases, or that is not made of whole units, fails the test. The power can be cut at
+ * any operation, before it is over; from then on every call fails until it is switched on again.
+ * Sectors wear out, and single operations can be made to fail.
  */
 #ifndef OUTBOX_NOR_SIM_H
 #define OUTBOX_NOR_SIM_H
@@ -44,8 +45,8 @@ struct nor_sim {
     bool is_off, fails_programs, fails_erases; /* all of them, and do nothing */
     uint32_t bad_sector;                       /* no program in it succeeds; UINT32_MAX: none */
     uint32_t dice;
-    /* Called before each operation, if it is set: a test may look at what a cut here would leave, in a
-     * copy in which it does the operation in part. */
+    /* Called before each operation, if it is set: a test may look at what a cut here would leave,
+     * in a copy in which it does the operation in part. */
     void (*before)(void *context, const struct nor_operation *operation);
     void *before_context;
 };

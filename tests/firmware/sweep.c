@@ -4,11 +4,11 @@
  *
  *   usage: sweep [quick]
  *
- * One device works. Before each operation of its flash a second device gets a copy of the flash in which
- * that operation is done wholly, in its first or second half, or in scattered bits, and is started; at
- * some operation of its own start or work the power goes once more, and then it is judged. Nothing may be
- * wrong. Two scenarios break the rules on purpose (synchronous = OFF; a cache that spills): there the
- * sweep has to find damage, or it has no teeth.
+ * One device works. Before each operation of its flash a second device gets a copy of the flash in
+ * which that operation is done wholly, in its first or second half, or in scattered bits, and is
+ * started; at some operation of its own start or work the power goes once more, and then it is
+ * judged. Nothing may be wrong. Two scenarios break the rules on purpose (synchronous = OFF; a
+ * cache that spills): there the sweep has to find damage, or it has no teeth.
  *
  * A failure says scenario, operation and cut; the same program finds it again. `quick` takes each
  * scenario in part.
@@ -31,8 +31,9 @@ struct scenario {
     const char *pragmas;
 };
 
-/* How much ballast fits follows from the pages that the flash can hold, less those of the outbox's own tables
- * (16 of 512 bytes) and of what the transactions add: what is left over is the room that a put has. */
+/* How much ballast fits follows from the pages that the flash can hold, less those of the outbox's
+ * own tables (16 of 512 bytes) and of what the transactions add: what is left over is the room that
+ * a put has. */
 static const struct scenario scenarios[] = {
     {"a blank flash", 0, 40, 5, .sectors = 64},
     {"one event", 60, 80, 12, .sectors = 26, .ballast = 58, .rewrites = 1},
@@ -77,8 +78,9 @@ static struct settings settings_of(const struct scenario *scenario)
     return settings;
 }
 
-/* A start under a second cut; what it says counts only if its power stayed on, as it does where start
- * and work end in fewer operations. The cut that was not used must not wait for the next start. */
+/* A start under a second cut; what it says counts only if its power stayed on, as it does where
+ * start and work end in fewer operations. The cut that was not used must not wait for the next
+ * start. */
 static const char *start_under_cut(struct sweep *sweep, struct device *judged, enum nor_cut how)
 {
     judged->nor.cut_at = 1 + (sweep->operation * 7 + (uint64_t)how * 3) % 23;

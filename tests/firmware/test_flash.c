@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_flash.c - the flash log and its VFS beside power cuts: flashes that fail, wear, room, settings
- * that would not be atomic, and what an event costs.
+ * test_flash.c - the flash log and its VFS beside power cuts: flashes that fail, wear, room,
+ * settings that would not be atomic, and what an event costs.
  */
 #include "device.h"
 
@@ -55,7 +55,7 @@ static void assert_sound(void)
         fail_msg("%s", wrong);
 }
 
-/* ---- What an event costs ---------------------------------------------------------------------------- */
+/* ---- What an event costs --------------------------------------------------------------------- */
 
 /* Only the outbox: what the application's own row costs is its own affair. */
 static double bytes_per_event(int per_transaction, int transactions)
@@ -91,7 +91,7 @@ static void test_one_of_ten_events_costs_at_most_450_bytes_of_flash(void **state
     assert_true(bytes_per_event(10, 100) <= 450);
 }
 
-/* ---- Wear --------------------------------------------------------------------------------------------- */
+/* ---- Wear ------------------------------------------------------------------------------------ */
 
 static void test_sectors_wear_evenly_although_most_pages_lie_still(void **state)
 {
@@ -128,7 +128,7 @@ static void test_erase_counts_outlive_a_restart(void **state)
     assert_true(after.erases_max >= before.erases_max && before.erases_max > 5);
 }
 
-/* ---- Flashes that fail ----------------------------------------------------------------------------------- */
+/* ---- Flashes that fail ----------------------------------------------------------------------- */
 
 static void test_a_program_that_fails_is_reported_and_its_sector_is_retired(void **state)
 {
@@ -202,7 +202,7 @@ static void test_a_page_that_rots_is_reported_and_not_replaced_by_an_older_one(v
     assert_true(reported(OUTBOX_FLASH_PAGE_DAMAGED));
 }
 
-/* ---- Flashes that fail while the forwarder sends --------------------------------------------------------- */
+/* ---- Flashes that fail while the forwarder sends --------------------------------------------- */
 
 /* So many events wait while there is no broker; then there is one. */
 static void begin_with_backlog(int events)
@@ -270,7 +270,8 @@ static bool is_of_the_disk(int code)
     return code == OUTBOX_DISK_FULL || code == OUTBOX_SQLITE;
 }
 
-/* Step and put say so again and again, and nothing is changed: where the flash works again, all are sent. */
+/* Step and put say so again and again, and nothing is changed: where the flash works again, all are
+ * sent. */
 static void
 test_a_flash_that_takes_nothing_more_is_a_code_of_step_and_put_and_loses_nothing(void **state)
 {
@@ -295,7 +296,7 @@ test_a_flash_that_takes_nothing_more_is_a_code_of_step_and_put_and_loses_nothing
     assert_sound();
 }
 
-/* ---- Room ------------------------------------------------------------------------------------------------- */
+/* ---- Room ------------------------------------------------------------------------------------ */
 
 static void test_a_full_database_refuses_and_keeps_what_it_has(void **state)
 {
@@ -329,7 +330,7 @@ static void test_a_transaction_that_changes_too_many_pages_is_refused_whole(void
     assert_sound();
 }
 
-/* ---- Settings ----------------------------------------------------------------------------------------------- */
+/* ---- Settings -------------------------------------------------------------------------------- */
 
 static void test_pages_that_come_outside_of_a_batch_are_refused(void **state)
 {

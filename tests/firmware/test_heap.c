@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_heap.c - the allocator of the board: random calls against a model that knows every block, and what
- * is promised of a heap that is full or in pieces.
+ * test_heap.c - the allocator of the board: random calls against a model that knows every block,
+ * and what is promised of a heap that is full or in pieces.
  */
 #include "device.h"
 
@@ -50,14 +50,15 @@ static size_t taken(int bytes)
     return ((size_t)bytes + HEAD + 7) / 8 * 8;
 }
 
-/* ---- The model ---------------------------------------------------------------------------------------- */
+/* ---- The model ------------------------------------------------------------------------------- */
 
 static size_t place(const struct block *block)
 {
     return (size_t)(block->at - (unsigned char *)memory) - HEAD - HEAD;
 }
 
-/* Where each block is, by what has to be there; `largest` and `smallest` (that has `need`) of the gaps. */
+/* Where each block is, by what has to be there; `largest` and `smallest` (that has `need`) of the
+ * gaps. */
 static void look(size_t need, size_t *largest, size_t *smallest)
 {
     static bool is_taken[PLACES];
@@ -175,7 +176,7 @@ static void random_calls_do_what_the_model_says(void **state)
     assert_non_null(blocks[0].at);
 }
 
-/* ---- What it says of itself --------------------------------------------------------------------------- */
+/* ---- What it says of itself ------------------------------------------------------------------ */
 
 static void the_most_stays_when_all_is_given_back(void **state)
 {

@@ -8,8 +8,8 @@
  *
  * What this cannot promise, as nothing could: SQLite keeps no checksum of a row. A byte that is
  * changed within a body, topic or id is a row like any other to it and to this library, and is sent
- * as it now is. So damage of an event's own cell excuses what is sent under its id or with its body,
- * but excuses no other event.
+ * as it now is. So damage of an event's own cell excuses what is sent under its id or with its
+ * body, but excuses no other event.
  */
 #include "fuzz.h"
 #include "unit/damage.h"

@@ -2,10 +2,11 @@
  *
  * fuzz_inbox.c - any message that a broker may deliver, read and judged.
  *
- * Reading never steps out of the message nor of the room, which has the payload's length. What is read
- * as an event has what an event must have. A document that is read is JSON for SQLite too, which finds
- * the same id and data. Judging changes the mark only where the event is to be applied, and the same
- * event is never applied twice in a row, unless it has no number and another id came between.
+ * Reading never steps out of the message nor of the room, which has the payload's length. What is
+ * read as an event has what an event must have. A document that is read is JSON for SQLite too,
+ * which finds the same id and data. Judging changes the mark only where the event is to be applied,
+ * and the same event is never applied twice in a row, unless it has no number and another id came
+ * between.
  */
 #include "fuzz.h"
 #include "text.h"
@@ -29,8 +30,8 @@ void fuzz_prepare(void)
     must(inbox_open(db, NULL, &in) == OUTBOX_OK, "there is an inbox");
 }
 
-/* Content type, then properties: each a length of one byte and bytes, 0 ends them; then the payload. A
- * length of 255 is nothing at all. */
+/* Content type, then properties: each a length of one byte and bytes, 0 ends them; then the
+ * payload. A length of 255 is nothing at all. */
 static void seed(const char *content_type, const char *const *properties, const char *payload)
 {
     char bytes[1024];

@@ -3,9 +3,9 @@
  * fuzz_message.c - any row of outbox_event, as any program may have stored it, to a message.
  *
  * A row is fit or not. One that is fit becomes a message in both modes within the room that the
- * forwarder reckons with, or none in less; the topic and the plain payload are those of the row; the
- * structured document is JSON for SQLite's parser, which is not ours, and has the row's parts; Paho's
- * packet has room for it. One that is not fit has a sentence and is never built.
+ * forwarder reckons with, or none in less; the topic and the plain payload are those of the row;
+ * the structured document is JSON for SQLite's parser, which is not ours, and has the row's parts;
+ * Paho's packet has room for it. One that is not fit has a sentence and is never built.
  */
 #include "fuzz.h"
 #include "message.h"

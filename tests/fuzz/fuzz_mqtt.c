@@ -2,10 +2,11 @@
  *
  * fuzz_mqtt.c - any bytes, in any pieces, as what a server sends to the stream link.
  *
- * Twice: to the decoder alone, whole and in pieces, which must come to the same packets and the same
- * end; and to a link that publishes, pings and lets time pass meanwhile. There every event must be one
- * that port.h allows at that moment, no token may be acknowledged that was not published or was
- * acknowledged before, and what the link writes must be whole packets of a publisher.
+ * Twice: to the decoder alone, whole and in pieces, which must come to the same packets and the
+ * same end; and to a link that publishes, pings and lets time pass meanwhile. There every event
+ * must be one that port.h allows at that moment, no token may be acknowledged that was not
+ * published or was acknowledged before, and what the link writes must be whole packets of a
+ * publisher.
  */
 #include "fuzz.h"
 #include "mqtt_decode.h"
@@ -48,7 +49,7 @@ void fuzz_seeds(void)
     fuzz_seed(connack, sizeof connack - 1);
 }
 
-/* ---- The decoder alone ------------------------------------------------------------------------ */
+/* ---- The decoder alone ----------------------------------------------------------------------- */
 
 struct outcome {
     size_t packets, at;
@@ -100,7 +101,7 @@ static void decode_twice(const uint8_t *bytes, size_t size, int version, size_t 
          "pieces do not matter");
 }
 
-/* ---- The link --------------------------------------------------------------------------------- */
+/* ---- The link -------------------------------------------------------------------------------- */
 
 static outbox_stream_result on_open(outbox_stream *stream)
 {

@@ -3,8 +3,8 @@
  * fuzz_tls_error.c - any line as one of OpenSSL's errors, which may quote what the server sent.
  *
  * What the port keeps of it for people lies within the line, is not empty and has no colon. Over
- * Paho it is the only text from the network that the port takes apart: Paho parses the packets, and gives
- * their reason codes as numbers. For those of the stream link see fuzz_mqtt.c.
+ * Paho it is the only text from the network that the port takes apart: Paho parses the packets, and
+ * gives their reason codes as numbers. For those of the stream link see fuzz_mqtt.c.
  */
 #include "fuzz.h"
 

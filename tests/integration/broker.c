@@ -29,7 +29,7 @@
 
 #define PATIENCE_MS 20000
 
-/* ---- Ports ------------------------------------------------------------------------------------ */
+/* ---- Ports ----------------------------------------------------------------------------------- */
 
 static struct sockaddr_in loopback(unsigned port)
 {
@@ -84,7 +84,7 @@ void broker_release(broker *b)
     }
 }
 
-/* ---- Start ------------------------------------------------------------------------------------ */
+/* ---- Start ----------------------------------------------------------------------------------- */
 
 static void write_configuration(const broker *b, const char *settings)
 {
@@ -93,8 +93,9 @@ static void write_configuration(const broker *b, const char *settings)
     assert_true(snprintf(path, sizeof path, "%s/mosquitto.conf", b->folder) < (int)sizeof path);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
-    /* `user`: started by root it would become another user, who cannot read this folder. QoS 0 is kept as
-     * well for sessions whose client is not there yet, as a recorder's that has just begun. */
+    /* `user`: started by root it would become another user, who cannot read this folder. QoS 0 is
+     * kept as well for sessions whose client is not there yet, as a recorder's that has just
+     * begun. */
     int written = fprintf(file,
                           "per_listener_settings true\n"
                           "user root\n"
@@ -142,7 +143,7 @@ void broker_restart(broker *b)
     await_readiness(b);
 }
 
-/* ---- End and reload --------------------------------------------------------------------------- */
+/* ---- End and reload -------------------------------------------------------------------------- */
 
 static void end_with(broker *b, int signal)
 {
@@ -172,7 +173,7 @@ void broker_thaw(broker *b)
     assert_int_equal(kill(b->pid, SIGCONT), 0);
 }
 
-/* ---- Log ---------------------------------------------------------------------------------------- */
+/* ---- Log ------------------------------------------------------------------------------------- */
 
 /* The log from the place `from`, to be freed by the caller. */
 static char *read_log(const broker *b, long from)

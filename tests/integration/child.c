@@ -57,7 +57,7 @@ void pause_ms(int ms)
     }
 }
 
-/* ---- The table of what runs ---------------------------------------------------------------- */
+/* ---- The table of what runs ------------------------------------------------------------------ */
 
 static void kill_what_runs(void)
 {
@@ -97,7 +97,7 @@ static void remove_running(pid_t pid)
     }
 }
 
-/* ---- Programs of another machine -------------------------------------------------------------- */
+/* ---- Programs of another machine ------------------------------------------------------------- */
 
 /* What is executed, and the memory of its words. */
 typedef struct command {
@@ -158,7 +158,7 @@ static void fill_command(command *c, const char *const *arguments)
     }
 }
 
-/* ---- Start ------------------------------------------------------------------------------------ */
+/* ---- Start ----------------------------------------------------------------------------------- */
 
 static int redirect(const char *name, int target)
 {
@@ -209,7 +209,7 @@ pid_t child_start(const char *folder, const char *output, const char *errors,
     return pid;
 }
 
-/* ---- End -------------------------------------------------------------------------------------- */
+/* ---- End ------------------------------------------------------------------------------------- */
 
 int child_await(pid_t pid, int timeout_ms, child_end *end)
 {

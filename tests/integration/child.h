@@ -6,8 +6,8 @@
  * number, at exit, and the kernel kills it (PR_SET_PDEATHSIG) when the program dies by a signal.
  * That signal is tied to the thread that started the child, so only the main thread may start one.
  *
- * Where the test was compiled for another machine, EMULATOR in the environment is the command, in words,
- * that runs its programs: itself and those in $BUILD. All others are this machine's.
+ * Where the test was compiled for another machine, EMULATOR in the environment is the command, in
+ * words, that runs its programs: itself and those in $BUILD. All others are this machine's.
  */
 #ifndef OUTBOX_TESTS_CHILD_H
 #define OUTBOX_TESTS_CHILD_H

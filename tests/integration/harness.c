@@ -20,7 +20,7 @@
 
 #define PATIENCE_MS 60000
 
-/* ---- Folders ------------------------------------------------------------------------------------ */
+/* ---- Folders --------------------------------------------------------------------------------- */
 
 static char folder_to_remove[64];
 
@@ -73,7 +73,7 @@ void scene_write(const scene *s, const char *name, const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-/* ---- The scene ---------------------------------------------------------------------------------- */
+/* ---- The scene ------------------------------------------------------------------------------- */
 
 int scene_setup(void **state)
 {
@@ -120,7 +120,7 @@ void scene_proxy(scene *s)
     (void)snprintf(s->url, sizeof s->url, "mqtt://127.0.0.1:%u", proxy_port(s->proxy));
 }
 
-/* ---- The application ---------------------------------------------------------------------------- */
+/* ---- The application ------------------------------------------------------------------------- */
 
 void app_exec(app *a, const char *sql)
 {
@@ -298,7 +298,8 @@ int is_backing_off(const outbox_statistics *statistics)
     return statistics->state == OUTBOX_STATE_BACKOFF;
 }
 
-/* One that is only suspected, because the connection has ended twice with it in flight, has no reason. */
+/* One that is only suspected, because the connection has ended twice with it in flight, has no
+ * reason. */
 int is_refused(const outbox_statistics *statistics)
 {
     return statistics->sending[OUTBOX_NORMAL].refused_id != 0 &&
@@ -314,7 +315,7 @@ app *scene_begin(scene *s)
     return a;
 }
 
-/* ---- What arrived ------------------------------------------------------------------------------- */
+/* ---- What arrived ---------------------------------------------------------------------------- */
 
 void expect_arrivals(recorder *r, int count)
 {

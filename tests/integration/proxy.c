@@ -98,7 +98,7 @@ static void unlock(proxy *p)
     (void)rc;
 }
 
-/* ---- Connections -------------------------------------------------------------------------------- */
+/* ---- Connections ----------------------------------------------------------------------------- */
 
 /* A reset makes the peers see a broken connection instead of an orderly end. */
 static void close_pair(pair *connection, ending how)
@@ -170,7 +170,7 @@ static void accept_client(proxy *p, const round *now)
     unlock(p);
 }
 
-/* ---- Bytes -------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 /* The protocol level of a CONNECT packet: 4 is MQTT 3.1.1, 5 is MQTT 5; 0 when it is not one. */
 static int protocol_level(const flow *from)
@@ -266,7 +266,7 @@ static void serve_pair(pair *connection, const struct pollfd *polled, round *now
     }
 }
 
-/* ---- The thread --------------------------------------------------------------------------------- */
+/* ---- The thread ------------------------------------------------------------------------------ */
 
 /* Asks for what can go on; in a stall that is nothing. Returns the number of places filled. */
 static nfds_t fill_poll(const proxy *p, proxy_mood mood, struct pollfd *polled)
@@ -377,9 +377,10 @@ static void *run(void *context)
     return NULL;
 }
 
-/* ---- Orders ------------------------------------------------------------------------------------- */
+/* ---- Orders ---------------------------------------------------------------------------------- */
 
-/* Called with the mutex held: wakes the thread and waits until it has obeyed; gives the mutex back. */
+/* Called with the mutex held: wakes the thread and waits until it has obeyed; gives the mutex
+ * back. */
 static void await_obedience(proxy *p)
 {
     uint64_t one = 1;
@@ -483,7 +484,7 @@ unsigned proxy_port(const proxy *p)
     return p->port;
 }
 
-/* ---- Start and stop ----------------------------------------------------------------------------- */
+/* ---- Start and stop -------------------------------------------------------------------------- */
 
 static void listen_somewhere(proxy *p)
 {

@@ -45,7 +45,7 @@ struct recorder {
     char *text; /* what recorder_text() returned last */
 };
 
-/* ---- The database ------------------------------------------------------------------------------- */
+/* ---- The database ---------------------------------------------------------------------------- */
 
 static const char SCHEMA[] =
     "CREATE TABLE arrival(n INTEGER PRIMARY KEY, id INTEGER, topic TEXT, payload BLOB, qos INTEGER,"
@@ -122,7 +122,7 @@ static void open_database(recorder *r)
         SQLITE_OK);
 }
 
-/* ---- One line ----------------------------------------------------------------------------------- */
+/* ---- One line -------------------------------------------------------------------------------- */
 
 static int unhex(char c)
 {
@@ -205,7 +205,7 @@ static void take_line(recorder *r, char *line)
     assert_int_equal(sqlite3_clear_bindings(r->insert), SQLITE_OK);
 }
 
-/* ---- Following the file ------------------------------------------------------------------------- */
+/* ---- Following the file ---------------------------------------------------------------------- */
 
 static void take_complete_lines(recorder *r)
 {
@@ -240,7 +240,7 @@ static void take(recorder *r)
     }
 }
 
-/* ---- mosquitto_sub ------------------------------------------------------------------------------- */
+/* ---- mosquitto_sub --------------------------------------------------------------------------- */
 
 /* Makes the subscription and ends, or follows it until it is told to end. */
 static pid_t start_client(const recorder *r, const char *output, bool follows)
@@ -284,8 +284,8 @@ static void subscribe(recorder *r)
     r->pid = start_client(r, LINES, true);
 }
 
-/* A client that finds no broker at its very first attempt ends; later it would try for ever. Where a
- * test stops its broker, a slow machine may be that late. The session has kept everything. */
+/* A client that finds no broker at its very first attempt ends; later it would try for ever. Where
+ * a test stops its broker, a slow machine may be that late. The session has kept everything. */
 static void see_that_it_runs(recorder *r)
 {
     child_end end;
@@ -295,7 +295,7 @@ static void see_that_it_runs(recorder *r)
     }
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /* Waits until the file grows, at most for `ms`. */
 static void await_change(recorder *r, int ms)
@@ -333,7 +333,7 @@ void recorder_await(recorder *r, const char *query, int64_t wanted)
     }
 }
 
-/* ---- Queries ------------------------------------------------------------------------------------ */
+/* ---- Queries --------------------------------------------------------------------------------- */
 
 static sqlite3_stmt *first_row(recorder *r, const char *query)
 {
@@ -371,7 +371,7 @@ const char *recorder_text(recorder *r, const char *query)
     return r->text;
 }
 
-/* ---- Start and stop ----------------------------------------------------------------------------- */
+/* ---- Start and stop -------------------------------------------------------------------------- */
 
 recorder *recorder_start(const char *folder, unsigned port, const char *filter)
 {
@@ -394,8 +394,8 @@ recorder *recorder_start(const char *folder, unsigned port, const char *filter)
     return r;
 }
 
-/* The client disconnects in its signal handler, which waits for ever where the signal has come in the
- * middle of a packet: about once in a hundred times. */
+/* The client disconnects in its signal handler, which waits for ever where the signal has come in
+ * the middle of a packet: about once in a hundred times. */
 void recorder_subscribe_again(recorder *r)
 {
     child_end end;

@@ -67,7 +67,7 @@ static void wake_waiters(scripted_broker *b)
     (void)pthread_cond_broadcast(&b->changed); /* cannot fail */
 }
 
-/* ---- The connection: on the thread ---------------------------------------------------------- */
+/* ---- The connection: on the thread ----------------------------------------------------------- */
 
 static void hang_up(scripted_broker *b)
 {

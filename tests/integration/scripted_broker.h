@@ -42,8 +42,8 @@ typedef struct scripted_rules {
     scripted_bytes unsuback5_tail; /* MQTT 5: properties and reasons; size 0: "\x00\x11" */
 } scripted_rules;
 
-/* A broker of MQTT 3.1.1 that does all that it should, but hangs up on a publish to `topic`: all that
- * it can do about an event that it will never take. It turns MQTT 5 away. */
+/* A broker of MQTT 3.1.1 that does all that it should, but hangs up on a publish to `topic`: all
+ * that it can do about an event that it will never take. It turns MQTT 5 away. */
 scripted_rules scripted_poisoned(const char *topic);
 
 /* Packet types, as in the upper half of the first byte. */

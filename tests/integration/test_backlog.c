@@ -13,8 +13,9 @@
 
 #define CAP 10000
 #define IN_ONE_TRANSACTION 500
-/* Of database and WAL. The events that the lane may hold need 1.5 MiB, SQLite checkpoints behind 4 MiB
- * of WAL, and a transaction has some 100 KiB; the rest is for a checkpoint that a reader holds up. */
+/* Of database and WAL. The events that the lane may hold need 1.5 MiB, SQLite checkpoints behind 4
+ * MiB of WAL, and a transaction has some 100 KiB; the rest is for a checkpoint that a reader holds
+ * up. */
 #define BYTES_MAX (16 << 20)
 
 static long long size_of(const scene *s, const char *suffix)

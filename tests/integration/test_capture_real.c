@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_capture_real.c - captured changes from the sqlite3 shell and from Python to a real broker, set up
- * with the command alone.
+ * test_capture_real.c - captured changes from the sqlite3 shell and from Python to a real broker,
+ * set up with the command alone.
  */
 #include "harness.h"
 

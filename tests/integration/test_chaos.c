@@ -33,7 +33,7 @@ typedef struct plan {
     int events, kills, cuts, restarts;
 } plan;
 
-/* ---- The writer: a process of its own, one of many lives ---------------------------------------- */
+/* ---- The writer: a process of its own, one of many lives ------------------------------------- */
 
 typedef struct writer {
     scene scene;
@@ -125,7 +125,7 @@ static int run_writer(char **argv)
     return 0;
 }
 
-/* ---- The one who breaks things ------------------------------------------------------------------ */
+/* ---- The one who breaks things --------------------------------------------------------------- */
 
 enum action { KILL, CUT, RESTART };
 
@@ -228,7 +228,7 @@ static void await_the_end(chaos *c)
     assert_int_equal(end, 0);
 }
 
-/* ---- What must hold ----------------------------------------------------------------------------- */
+/* ---- What must hold -------------------------------------------------------------------------- */
 
 static void expect_nothing_lost_and_nothing_invented(recorder *r)
 {

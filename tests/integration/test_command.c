@@ -82,7 +82,7 @@ static void change(const scene *s, const char *sql)
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-/* ---- init and put ------------------------------------------------------------------------------ */
+/* ---- init and put ---------------------------------------------------------------------------- */
 
 static void test_init_makes_an_outbox_and_a_second_init_changes_nothing(void **state)
 {
@@ -213,7 +213,7 @@ static void test_init_sets_the_limit_of_a_lane_and_status_shows_it(void **state)
                      0);
 }
 
-/* ---- forward and status -------------------------------------------------------------------------- */
+/* ---- forward and status ---------------------------------------------------------------------- */
 
 static void test_forward_drains_what_is_pending_and_ends(void **state)
 {
@@ -514,7 +514,7 @@ static void test_every_verb_has_help_and_wrong_calls_end_with_2(void **state)
     }
 }
 
-/* ---- The examples ---------------------------------------------------------------------------------- */
+/* ---- The examples ---------------------------------------------------------------------------- */
 
 static void run_example(scene *s, const char *name)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_conformance_real.c - the suite for ports (tests/conformance) over what the Linux port really has:
- * each of its links, before a real mosquitto, and its clock.
+ * test_conformance_real.c - the suite for ports (tests/conformance) over what the Linux port really
+ * has: each of its links, before a real mosquitto, and its clock.
  *
  * Nothing is left behind but the broker's own, so a crash has nothing to spoil.
  */
@@ -26,7 +26,7 @@ static void expect_sound(const char *wrong)
         fail_msg("it does not hold that %s", wrong);
 }
 
-/* ---- Links --------------------------------------------------------------------------------------- */
+/* ---- Links ----------------------------------------------------------------------------------- */
 
 struct bench {
     scene *scene;
@@ -98,7 +98,7 @@ static void test_the_stream_link_over_tcp_keeps_them_on_mqtt_3_1_1(void **state)
     judge_link(*state, OUTBOX_LINK_STREAM, 4);
 }
 
-/* ---- Clock --------------------------------------------------------------------------------------- */
+/* ---- Clock ----------------------------------------------------------------------------------- */
 
 static void pass(void *context, unsigned ms)
 {

@@ -21,7 +21,8 @@ static void put_with_ttl(app *a, const char *text, int64_t ttl_ms)
     assert_int_equal(outbox_put(a->box, &event, NULL), OUTBOX_OK);
 }
 
-/* Puts 1 to 5 while there is no way to the broker, of which 1, 2 and 4 expire before there is one. */
+/* Puts 1 to 5 while there is no way to the broker, of which 1, 2 and 4 expire before there is
+ * one. */
 static app *put_while_offline(scene *s, int protocol)
 {
     broker_start(&s->broker, BROKER_OPEN);
@@ -84,7 +85,8 @@ static void test_what_has_expired_is_not_sent_and_the_broker_learns_what_is_left
                   0);
 }
 
-/* It has no place for the rest of its life, but what has expired stays away all the same. [expiry-1] */
+/* It has no place for the rest of its life, but what has expired stays away all the same.
+ * [expiry-1] */
 static void test_what_has_expired_is_not_sent_on_mqtt_3_1_1(void **state)
 {
     scene *s = *state;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_fire_real.c - fire-and-forget events through the service's thread and Paho, to a real broker.
+ * test_fire_real.c - fire-and-forget events through the service's thread and Paho, to a real
+ * broker.
  */
 #include "harness.h"
 

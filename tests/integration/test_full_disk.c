@@ -2,9 +2,9 @@
  *
  * test_full_disk.c - a real file system without a free byte.
  *
- * In WAL nothing can be deleted either, for a DELETE is written before it frees anything: events are
- * sent and stay. That must lose nothing, invent nothing and end as soon as there is room again. On a
- * disk that has room for the ballast it must end by itself.
+ * In WAL nothing can be deleted either, for a DELETE is written before it frees anything: events
+ * are sent and stay. That must lose nothing, invent nothing and end as soon as there is room again.
+ * On a disk that has room for the ballast it must end by itself.
  */
 #include "harness.h"
 
@@ -139,7 +139,7 @@ static void work_in(scene *s, const char *mode)
     app_close(a);
 }
 
-/* ---- With room for the forwarder's own ballast -------------------------------------------------- */
+/* ---- With room for the forwarder's own ballast ----------------------------------------------- */
 
 /* Bytes that the ballast takes on the disk. */
 static long long ballast_size(void)

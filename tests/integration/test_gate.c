@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_gate.c - the gate and the batch over a real broker: when there is a connection, and when none.
+ * test_gate.c - the gate and the batch over a real broker: when there is a connection, and when
+ * none.
  *
- * The proxy in front of the broker counts the connections, so one that nobody should have made is seen
- * however short it was. That nothing happens is looked at for QUIET_MS, in which the forwarder has looked
- * at the table several times.
+ * The proxy in front of the broker counts the connections, so one that nobody should have made is
+ * seen however short it was. That nothing happens is looked at for QUIET_MS, in which the forwarder
+ * has looked at the table several times.
  */
 #include "harness.h"
 
@@ -57,7 +58,7 @@ static void expect_quiet(scene *s, app *a, unsigned connections, int arrivals)
     assert_int_equal(app_stats(a).state, OUTBOX_STATE_RESTING);
 }
 
-/* ---- The gate --------------------------------------------------------------------------------------- */
+/* ---- The gate -------------------------------------------------------------------------------- */
 
 /* [gate-1] */
 static void test_behind_a_closed_gate_nothing_is_sent_until_it_opens(void **state)
@@ -111,7 +112,7 @@ static void test_behind_a_gate_for_urgent_events_the_others_wait(void **state)
     assert_int_equal(proxy_connections(s->proxy), 3);
 }
 
-/* ---- The batch -------------------------------------------------------------------------------------- */
+/* ---- The batch ------------------------------------------------------------------------------- */
 
 /* [batch-1] */
 static void test_the_link_is_opened_only_once_so_many_events_wait(void **state)

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_kill_ledger.c - processes that put, evict, expire, supersede and forward are killed with -9, and
- * the ledger still knows what became of every event.
+ * test_kill_ledger.c - processes that put, evict, expire, supersede and forward are killed with -9,
+ * and the ledger still knows what became of every event.
  *
  * One process puts and another forwards, or one does both, while they are killed and the broker is
  * restarted at random moments. The lanes are short and the outages long enough to fill them. Each
- * transaction notes its events in the table `accepted`, so the file itself says what must be accounted
- * for. In the end, for each lane [P1] [P3] [P4] [P5] [announce-1]:
+ * transaction notes its events in the table `accepted`, so the file itself says what must be
+ * accounted for. In the end, for each lane [P1] [P3] [P4] [P5] [announce-1]:
  *
  *   the ids are contiguous: an event that was accepted, or an announcement, and nothing else;
  *   what is counted as delivered has arrived, and what was rolled back never did;
  *   what never arrived is inside the range of an announcement with a reason that may apply to it;
- *   the announcements add up to what is counted, and the recipient could prove that nothing is missing.
+ *   the announcements add up to what is counted, and the recipient could prove that nothing is
+ * missing.
  *
- * An event that is evicted in flight may have arrived all the same, so it is only the other way round
- * that arrivals can be held against the counts.
+ * An event that is evicted in flight may have arrived all the same, so it is only the other way
+ * round that arrivals can be held against the counts.
  */
 #include "dice.h"
 #include "harness.h"
@@ -31,7 +32,7 @@
 
 static const char *const lane_name[OUTBOX_LANES] = {"normal", "urgent"};
 
-/* ---- A process that puts or forwards, or both ------------------------------------------------------ */
+/* ---- A process that puts or forwards, or both ------------------------------------------------ */
 
 typedef struct worker {
     scene scene;
@@ -40,8 +41,8 @@ typedef struct worker {
     int life, events; /* which life this is, and events put in it */
 } worker;
 
-/* A third of the events of either lane expire soon, another third matter only while they are the newest
- * of their key. The token is used once in all lives. */
+/* A third of the events of either lane expire soon, another third matter only while they are the
+ * newest of their key. The token is used once in all lives. */
 static void put_one(worker *w)
 {
     char token[32], key[8], sql[160];
@@ -113,8 +114,8 @@ static void work_until_killed(worker *w, int puts)
     }
 }
 
-/* worker FOLDER URL SEED LIFE PUTS FORWARDS MORTAL: a mortal one goes on until it is killed, the other
- * one ends when everything is delivered. */
+/* worker FOLDER URL SEED LIFE PUTS FORWARDS MORTAL: a mortal one goes on until it is killed, the
+ * other one ends when everything is delivered. */
 static int run_worker(char **argv)
 {
     worker w = {.seed = strtoull(argv[3], NULL, 10), .life = atoi(argv[4])};
@@ -142,7 +143,7 @@ static int run_worker(char **argv)
     return 0;
 }
 
-/* ---- The one who kills ----------------------------------------------------------------------------- */
+/* ---- The one who kills ----------------------------------------------------------------------- */
 
 typedef struct killer {
     scene *scene;
@@ -232,7 +233,7 @@ static void drain_at_last(killer *k)
     assert_int_equal(end, 0);
 }
 
-/* ---- What must hold -------------------------------------------------------------------------------- */
+/* ---- What must hold -------------------------------------------------------------------------- */
 
 /* seen: first arrivals. told: what was announced. missing: what was accepted and never arrived. */
 static const char VIEWS[] =
@@ -263,8 +264,8 @@ static int64_t number_of(recorder *r, const char *lane, const char *query)
     return recorder_number(r, text);
 }
 
-/* Every id is that of an accepted event, of an announcement that arrived, or a hole: an announcement
- * that was evicted before it was acknowledged. */
+/* Every id is that of an accepted event, of an announcement that arrived, or a hole: an
+ * announcement that was evicted before it was acknowledged. */
 static void expect_contiguous_ids(recorder *r, const char *lane, const outbox_lane_counts *counts)
 {
     int64_t accepted = number_of(r, lane, "SELECT count(*) FROM app.accepted WHERE lane = '$'");
@@ -280,7 +281,8 @@ static void expect_contiguous_ids(recorder *r, const char *lane, const outbox_la
         0);
 }
 
-/* No more is missing than is counted, and each missing one may be what is said of those around it. */
+/* No more is missing than is counted, and each missing one may be what is said of those around
+ * it. */
 static void expect_nothing_lost(recorder *r, const char *lane, const outbox_lane_counts *counts)
 {
     int64_t missing = number_of(r, lane, "SELECT count(*) FROM missing WHERE lane = '$'");

@@ -28,7 +28,7 @@
 #include "paho_message.h"
 #include "paho_queue.h"
 
-/* ---- Opening ------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static void test_an_open_connection_reports_the_limits_of_the_server(void **state)
 {
@@ -184,7 +184,7 @@ static void test_the_return_codes_of_3_1_1_become_reason_codes(void **state)
     }
 }
 
-/* ---- MQTT 5 or 3.1.1 ----------------------------------------------------------------------- */
+/* ---- MQTT 5 or 3.1.1 ------------------------------------------------------------------------- */
 
 static void falls_back(rig *r, scripted_bytes refusal)
 {
@@ -246,7 +246,7 @@ static void test_a_fixed_version_is_not_given_up(void **state)
     assert_int_equal(scripted_broker_count(r->broker, SCRIPTED_CONNECT), 1);
 }
 
-/* ---- Server Keep Alive --------------------------------------------------------------------- */
+/* ---- Server Keep Alive ----------------------------------------------------------------------- */
 
 static void test_a_shorter_keep_alive_of_the_server_is_kept(void **state)
 {
@@ -290,7 +290,7 @@ static void test_a_ping_leaves_within_one_and_a_half_keep_alives(void **state)
     assert_int_equal(scripted_broker_count(r->broker, SCRIPTED_PINGREQ), 1);
 }
 
-/* ---- Publishing ---------------------------------------------------------------------------- */
+/* ---- Publishing ------------------------------------------------------------------------------ */
 
 static void test_publishes_go_out_in_order_and_each_is_acked_under_its_token(void **state)
 {
@@ -629,7 +629,7 @@ static void test_a_topic_that_is_no_utf8_is_not_sent(void **state)
     expect_acked(r, 2, 0);
 }
 
-/* ---- A real broker ------------------------------------------------------------------------- */
+/* ---- A real broker --------------------------------------------------------------------------- */
 
 /* A port that was free a moment ago. */
 static unsigned free_port(void)

@@ -53,7 +53,7 @@ static void go_online_over_mosquitto(stage *s, int protocol, const char *setting
     (void)go_online(s->rig);
 }
 
-/* ---- A sign of life ------------------------------------------------------------------------- */
+/* ---- A sign of life -------------------------------------------------------------------------- */
 
 static void a_probe_is_answered_by_one_alive(rig *r, int protocol, scripted_bytes expected)
 {
@@ -410,8 +410,8 @@ static void test_who_cuts_in_the_name_of_the_server_is_taken_for_it(void **state
     (void)expect_closed(r, 1);
 }
 
-/* Over Paho, when the keep-alive is short, so is the time in which a loss can be told from a time-out.
- * [stream-8] */
+/* Over Paho, when the keep-alive is short, so is the time in which a loss can be told from a
+ * time-out. [stream-8] */
 static void test_a_hang_up_after_a_long_silence_is_not_named_over_paho(void **state)
 {
     rig *r = ((stage *)*state)->rig;

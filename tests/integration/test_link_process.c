@@ -20,7 +20,7 @@
 #include "link_rig.h"
 #include "paho_signals.h"
 
-/* ---- The application's process ------------------------------------------------------------- */
+/* ---- The application's process --------------------------------------------------------------- */
 
 static void handler(int number)
 {
@@ -212,7 +212,7 @@ static void test_https_proxy_does_not_matter_without_tls(void **state)
     assert_int_equal(event.protocol, 5);
 }
 
-/* ---- Making a link ------------------------------------------------------------------------- */
+/* ---- Making a link --------------------------------------------------------------------------- */
 
 static void refuses(rig *r, int code, const char *hint)
 {

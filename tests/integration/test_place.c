@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_place.c - files that somebody moves, replaces or deletes under a forwarder that runs, and files
- * that cannot be written.
+ * test_place.c - files that somebody moves, replaces or deletes under a forwarder that runs, and
+ * files that cannot be written.
  */
 #include "harness.h"
 
@@ -37,7 +37,7 @@ static void put_another_in_its_place(const scene *s)
     assert_int_equal(rename(path, s->database), 0);
 }
 
-/* ---- Moved -------------------------------------------------------------------------------------- */
+/* ---- Moved ----------------------------------------------------------------------------------- */
 
 /* [moved-1] */
 static void replace_and_bring_back(scene *s, const char *mode)
@@ -92,7 +92,7 @@ static void test_a_deleted_database_is_reported_and_the_handle_can_be_closed(voi
     app_close(a);
 }
 
-/* ---- Not to be written -------------------------------------------------------------------------- */
+/* ---- Not to be written ----------------------------------------------------------------------- */
 
 /* Nobody else may be root for it, so the file's mode is asked. [start-3] [readonly-1] */
 static void test_a_file_that_cannot_be_written_is_refused_by_the_start(void **state)
@@ -120,8 +120,8 @@ static void test_a_file_that_cannot_be_written_is_refused_by_the_start(void **st
     expect_arrivals(s->recorder, 3);
 }
 
-/* Where no file can be made in the folder there is no journal, and so no transaction. Returns 0 where
- * the file system or our rights do not allow that. */
+/* Where no file can be made in the folder there is no journal, and so no transaction. Returns 0
+ * where the file system or our rights do not allow that. */
 static int freeze_folder(const char *path, int frozen)
 {
     int flags = 0;

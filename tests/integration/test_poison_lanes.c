@@ -2,8 +2,8 @@
  *
  * test_poison_lanes.c - an old broker that hangs up on an event of either lane, among many others.
  *
- * It closes with bytes unread, so its RST takes the PUBACKs of those ahead along; and while the event of
- * one lane is tried, that of the other would end the connection.
+ * It closes with bytes unread, so its RST takes the PUBACKs of those ahead along; and while the
+ * event of one lane is tried, that of the other would end the connection.
  */
 #include "harness.h"
 #include "scripted_broker.h"

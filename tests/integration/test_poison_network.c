@@ -2,9 +2,9 @@
  *
  * test_poison_network.c - a network that ends connections at random, by FIN and by RST, under load.
  *
- * From afar it looks like a broker that hangs up on an event: the proxy cuts with events in flight, often
- * before any PUBACK, and sometimes late enough that a suspect was sent alone. It must bury nothing. Half
- * of the OUTBOX_TEST_CUTS=40 hit MQTT 3.1.1, half MQTT 5.
+ * From afar it looks like a broker that hangs up on an event: the proxy cuts with events in flight,
+ * often before any PUBACK, and sometimes late enough that a suspect was sent alone. It must bury
+ * nothing. Half of the OUTBOX_TEST_CUTS=40 hit MQTT 3.1.1, half MQTT 5.
  */
 #include "dice.h"
 #include "harness.h"
@@ -85,8 +85,9 @@ static void cut_by_time(trouble *t, int most_ms)
     cut_or_hang_up(t);
 }
 
-/* Bad weather comes in turns: cuts before any PUBACK, which make an event suspect; cuts that do not even
- * let the suspect be sent; cuts at any moment; and one so late that the suspect was sent alone. */
+/* Bad weather comes in turns: cuts before any PUBACK, which make an event suspect; cuts that do not
+ * even let the suspect be sent; cuts at any moment; and one so late that the suspect was sent
+ * alone. */
 static void cut_at_random(trouble *t, unsigned cuts)
 {
     for (int turn = 0; proxy_cuts(t->scene->proxy) < cuts; turn++) {

@@ -2,8 +2,8 @@
  *
  * test_poison_real.c - events that a broker will not take, over real connections.
  *
- * With MQTT 5 a broker says so in the PUBACK, with 3.1.1 all that it can do is hang up. Either way the
- * event ends in outbox_dead, and those behind it are delivered.
+ * With MQTT 5 a broker says so in the PUBACK, with 3.1.1 all that it can do is hang up. Either way
+ * the event ends in outbox_dead, and those behind it are delivered.
  */
 #include "dice.h"
 #include "harness.h"
@@ -31,8 +31,8 @@ static void put_with_poison(app *a)
     app_exec(a, "COMMIT");
 }
 
-/* The event is a dead letter with this reason and nothing else is. Returns how long that took, which is
- * how long it held up the others. */
+/* The event is a dead letter with this reason and nothing else is. Returns how long that took,
+ * which is how long it held up the others. */
 static long long expect_burial(app *a, const char *reason)
 {
     char why[160];
@@ -54,7 +54,7 @@ static long long expect_burial(app *a, const char *reason)
     return delay;
 }
 
-/* ---- MQTT 5: a reason code ---------------------------------------------------------------------- */
+/* ---- MQTT 5: a reason code ------------------------------------------------------------------- */
 
 /* Access rules of a real broker: reason 0x87, not authorized. [poison-1] [P3] */
 static void test_an_event_to_a_forbidden_topic_is_buried_and_the_others_are_delivered(void **state)
@@ -87,7 +87,7 @@ static void test_an_event_to_a_forbidden_topic_is_buried_and_the_others_are_deli
                 "[\"outbox.dropped\",\"dead\",1,4,4]");
 }
 
-/* ---- MQTT 3.1.1: nothing but hanging up --------------------------------------------------------- */
+/* ---- MQTT 3.1.1: nothing but hanging up ------------------------------------------------------ */
 
 /* What was published behind the last attempt at the poison must be the rest, once and in order. */
 static void expect_the_rest_behind_the_poison(scripted_broker *b)

@@ -44,7 +44,7 @@ static sqlite3 *open_database(const scene *s)
     return db;
 }
 
-/* ---- Hooks -------------------------------------------------------------------------------------- */
+/* ---- Hooks ----------------------------------------------------------------------------------- */
 
 typedef struct hooks {
     int commits, rollbacks, updates, wals, waits;
@@ -156,7 +156,7 @@ static void test_the_busy_handler_stays(void **state)
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
 }
 
-/* ---- Settings ----------------------------------------------------------------------------------- */
+/* ---- Settings -------------------------------------------------------------------------------- */
 
 #define SETTINGS_SIZE 512
 
@@ -212,7 +212,7 @@ static void test_no_setting_of_a_rollback_journal_connection_changes(void **stat
                                  "PRAGMA user_version = 12; PRAGMA cache_size = 55");
 }
 
-/* ---- Closing ------------------------------------------------------------------------------------ */
+/* ---- Closing --------------------------------------------------------------------------------- */
 
 /* [attach-3] */
 static void test_a_connection_closes_while_the_forwarder_runs(void **state)
@@ -253,9 +253,9 @@ static int count_entries(const char *folder)
 }
 
 /*
- * Paho's threads end on their own shortly after its last client. So there may be fewer than when they
- * were counted, but never more.
- */
+ * Paho's threads end on their own shortly after its last client. So there may be fewer than when
+ * they were counted, but never
+ * more. */
 static void expect_tasks(int most)
 {
     long long deadline = clock_ms() + 10000;
@@ -288,7 +288,7 @@ static void test_nothing_stays_open_or_running_after_detach(void **state)
     expect_tasks(tasks);
 }
 
-/* ---- Signals ------------------------------------------------------------------------------------ */
+/* ---- Signals --------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t broken_pipes;
 

@@ -2,9 +2,9 @@
  *
  * test_postgres.c - examples/inbox_postgres.sql judges as inbox.c does, in a real PostgreSQL.
  *
- * Thousands of events at random, with all that a sender may do, are judged by both; each verdict, and what
- * both remember in the end, must be the same. Skipped where Debian's package is not installed.
- * OUTBOX_TEST_SEED=n repeats the dice.
+ * Thousands of events at random, with all that a sender may do, are judged by both; each verdict,
+ * and what both remember in the end, must be the same. Skipped where Debian's package is not
+ * installed. OUTBOX_TEST_SEED=n repeats the dice.
  */
 #include "dice.h"
 #include "harness.h"
@@ -34,7 +34,7 @@ typedef struct postgres {
     FILE *script;
 } postgres;
 
-/* ---- A server -------------------------------------------------------------------------------------- */
+/* ---- A server -------------------------------------------------------------------------------- */
 
 /* The newest one of the package; false where there is none. */
 static int find_programs(char bin[PATH_MAX])
@@ -147,7 +147,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- The same events for both ---------------------------------------------------------------------- */
+/* ---- The same events for both ---------------------------------------------------------------- */
 
 static const char *word(inbox_verdict verdict)
 {
@@ -160,7 +160,8 @@ static const char *word(inbox_verdict verdict)
     return words[verdict];
 }
 
-/* A stream as its sender sees it, roughly: most events follow, some skip, repeat, or come from elsewhere. */
+/* A stream as its sender sees it, roughly: most events follow, some skip, repeat, or come from
+ * elsewhere. */
 typedef struct sender {
     int64_t last;
     int epoch;

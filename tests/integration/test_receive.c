@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_receive.c - `outbox receive` at the other end of a real broker: each event once, in order, and
- * nothing missing, whatever is killed meanwhile. [P5] [P6]
+ * test_receive.c - `outbox receive` at the other end of a real broker: each event once, in order,
+ * and nothing missing, whatever is killed meanwhile. [P5] [P6]
  *
- * OUTBOX_TEST_EVENTS and OUTBOX_TEST_KILLS make the test of kills longer: that many events, and that many
- * kills of the receiver, of the forwarder, and restarts of the broker.
+ * OUTBOX_TEST_EVENTS and OUTBOX_TEST_KILLS make the test of kills longer: that many events, and
+ * that many kills of the receiver, of the forwarder, and restarts of the broker.
  */
 #include "dice.h"
 #include "harness.h"
@@ -33,7 +33,7 @@ static const char *outbox_path(void)
     return path;
 }
 
-/* ---- The recipient's file ----------------------------------------------------------------------- */
+/* ---- The recipient's file -------------------------------------------------------------------- */
 
 static sqlite3 *open_received(const scene *s)
 {
@@ -105,7 +105,7 @@ static void expect_sequence(const scene *s, int64_t count)
     assert_int_equal(received_number(s, "SELECT count(*) FROM received WHERE n <> sequence"), 0);
 }
 
-/* ---- Programs ----------------------------------------------------------------------------------- */
+/* ---- Programs -------------------------------------------------------------------------------- */
 
 static void read_file(const scene *s, const char *name, char *text, size_t size)
 {
@@ -250,7 +250,7 @@ static void publish(const scene *s, const char *source, int sequence, int previo
     assert_int_equal(child_run(s->folder, NULL, NULL, arguments), 0);
 }
 
-/* ---- Tests -------------------------------------------------------------------------------------- */
+/* ---- Tests ----------------------------------------------------------------------------------- */
 
 static void test_what_is_sent_is_stored_once_and_in_order(void **state)
 {
@@ -351,7 +351,8 @@ static void test_a_gap_that_does_not_close_is_given_up_when_that_is_asked_for(vo
     expect_sound(s, "received.db");
 }
 
-/* By then the old one is acknowledged as a whole, so what is missing of it does not come any more. */
+/* By then the old one is acknowledged as a whole, so what is missing of it does not come any
+ * more. */
 static void test_an_epoch_begins_behind_what_waits_of_the_one_before(void **state)
 {
     static const char next[] = "outbox://pump/normal/00000000000000bb";
@@ -508,7 +509,7 @@ static void test_wrong_calls_end_with_2_and_broken_files_with_1(void **state)
     assert_int_equal(child_run(s->folder, "out", "err", broken), 1);
 }
 
-/* ---- Kills --------------------------------------------------------------------------------------- */
+/* ---- Kills ----------------------------------------------------------------------------------- */
 
 static pid_t start_forwarder(const scene *s)
 {

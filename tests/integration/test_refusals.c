@@ -2,9 +2,9 @@
  *
  * test_refusals.c - a broker that says no: to us, to a topic, to a size.
  *
- * An event that the broker may take one day is tried again and nothing overtakes it; the statistics say
- * what is refused and why. Once the broker is mended all goes out in order, without help from the
- * application. One that no broker will take is buried, and the others go on.
+ * An event that the broker may take one day is tried again and nothing overtakes it; the statistics
+ * say what is refused and why. Once the broker is mended all goes out in order, without help from
+ * the application. One that no broker will take is buried, and the others go on.
  */
 #include "harness.h"
 
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- The connection is refused ------------------------------------------------------------------ */
+/* ---- The connection is refused --------------------------------------------------------------- */
 
 /* Makes the file of passwords with one user. */
 static void write_password(const scene *s, const char *password)
@@ -89,7 +89,7 @@ static void test_a_broker_without_qos_1_gets_nothing_and_is_reported(void **stat
     expect_numbers(s->recorder, 1, 10);
 }
 
-/* ---- An event is refused ------------------------------------------------------------------------ */
+/* ---- An event is refused --------------------------------------------------------------------- */
 
 /* Puts 1, 2, 3 to the topic "t", 4 to "refused", 5, 6, 7 to "t"; the ids are the numbers. */
 static void put_with_one_to_be_refused(app *a, const char *fourth)
@@ -153,7 +153,8 @@ static void test_a_forbidden_topic_blocks_until_it_is_allowed(void **state)
     expect_all_seven(s, a);
 }
 
-/* A larger event between small ones. No broker will take it one day, so it does not block the others.
+/* A larger event between small ones. No broker will take it one day, so it does not block the
+ * others.
  */
 static void expect_the_large_one_buried(scene *s)
 {

@@ -178,7 +178,7 @@ static void test_a_stop_settles_what_was_acknowledged(void **state)
     assert_int_equal(app_stats(a).pending, 0);
 }
 
-/* ---- An application that dies ------------------------------------------------------------------- */
+/* ---- An application that dies ---------------------------------------------------------------- */
 
 /* A child of test_..._dies(): commits 1 to 50, puts five more into an open transaction, and then
  * stops to be killed. */

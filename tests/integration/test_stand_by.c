@@ -53,7 +53,7 @@ static app *begin(scene *s, pid_t *other)
     return a;
 }
 
-/* ---- Taking over -------------------------------------------------------------------------------- */
+/* ---- Taking over ----------------------------------------------------------------------------- */
 
 /* [standby-1] */
 static void test_when_the_other_process_is_killed_this_one_sends_within_two_seconds(void **state)
@@ -134,7 +134,7 @@ static void test_without_another_forwarder_the_start_stands_by_for_nobody(void *
     expect_arrivals(s->recorder, 10);
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------ */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /* [flush-1] */
 static void test_a_flush_that_stands_by_ends_in_time_and_when_the_other_one_has_sent(void **state)

@@ -19,7 +19,7 @@ static void expect_refusal(app *a, const char *url, int code)
     assert_int_equal(outbox_stop(a->box), OUTBOX_NOT_STARTED);
 }
 
-/* ---- One forwarder ------------------------------------------------------------------------------ */
+/* ---- One forwarder --------------------------------------------------------------------------- */
 
 static void test_a_second_forwarder_of_the_same_process_is_refused(void **state)
 {
@@ -66,7 +66,7 @@ static void test_a_forwarder_of_another_process_is_refused_until_that_one_is_dea
     expect_numbers(s->recorder, 1, 10);
 }
 
-/* ---- Misuse and bad input ----------------------------------------------------------------------- */
+/* ---- Misuse and bad input -------------------------------------------------------------------- */
 
 static void test_a_handle_cannot_be_started_twice(void **state)
 {
@@ -172,7 +172,7 @@ static void test_a_missing_certificate_file_is_reported(void **state)
     }
 }
 
-/* ---- on_open ------------------------------------------------------------------------------------ */
+/* ---- on_open --------------------------------------------------------------------------------- */
 
 typedef struct opening {
     int calls, answer;

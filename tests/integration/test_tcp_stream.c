@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_tcp_stream.c - the stream link on a real socket: names, addresses, options, and a resolver that
- * hangs.
+ * test_tcp_stream.c - the stream link on a real socket: names, addresses, options, and a resolver
+ * that hangs.
  *
  * getaddrinfo() is this file's own, so that a test says what a name leads to, and when.
  */
@@ -26,7 +26,7 @@
 
 #include "link_rig.h"
 
-/* ---- A resolver ------------------------------------------------------------------------------- */
+/* ---- A resolver ------------------------------------------------------------------------------ */
 
 static struct resolver {
     pthread_mutex_t mutex;
@@ -121,7 +121,7 @@ static void await_answers(int calls)
 
 static const char *const here[] = {"127.0.0.1", NULL};
 
-/* ---- The scene -------------------------------------------------------------------------------- */
+/* ---- The scene ------------------------------------------------------------------------------- */
 
 static int set_up(void **state)
 {
@@ -142,7 +142,7 @@ static void begin_at_name(rig *r)
     assert_int_equal(outbox_linux_link_new(&r->options, &r->link, NULL, 0), OUTBOX_OK);
 }
 
-/* ---- Names ------------------------------------------------------------------------------------ */
+/* ---- Names ----------------------------------------------------------------------------------- */
 
 static void test_a_name_is_looked_up_for_each_connection(void **state)
 {
@@ -213,7 +213,7 @@ static void test_a_link_is_freed_at_once_while_the_resolver_hangs(void **state)
     await_answers(1);
 }
 
-/* ---- Addresses -------------------------------------------------------------------------------- */
+/* ---- Addresses ------------------------------------------------------------------------------- */
 
 static void test_each_address_is_tried_in_turn(void **state)
 {
@@ -267,7 +267,7 @@ static void test_an_address_that_does_not_answer_gets_its_share_of_the_time_only
         assert_int_equal(close(holes[i]), 0);
 }
 
-/* ---- The socket ------------------------------------------------------------------------------- */
+/* ---- The socket ------------------------------------------------------------------------------ */
 
 static int option_of(int fd, int option)
 {
@@ -316,7 +316,8 @@ static void test_more_than_the_kernel_takes_waits_for_room(void **state)
     expect_silence(r);
 }
 
-/* The server's PUBACKs lie unread in the socket when it is closed; the goodbye arrives all the same. */
+/* The server's PUBACKs lie unread in the socket when it is closed; the goodbye arrives all the
+ * same. */
 static void test_the_goodbye_arrives_though_pubacks_are_unread(void **state)
 {
     rig *r = *state;

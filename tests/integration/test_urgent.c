@@ -2,9 +2,9 @@
  *
  * test_urgent.c - urgent events that come while a large backlog of normal ones is drained.
  *
- * What overtakes an urgent event is counted where it matters, in the order in which the broker got them:
- * one client publishes all, so the recipient sees that order. By the time the put returns so many normal
- * ones were published; those that come between these and the urgent one must be few.
+ * What overtakes an urgent event is counted where it matters, in the order in which the broker got
+ * them: one client publishes all, so the recipient sees that order. By the time the put returns so
+ * many normal ones were published; those that come between these and the urgent one must be few.
  */
 #include "harness.h"
 
@@ -14,8 +14,8 @@
 #define NORMAL_EVENTS 100000
 #define URGENT_EVENTS 5
 #define WINDOW 100
-/* What the step that runs during the commit publishes, at most a window, and a window for the one that
- * has begun when the statistics are read and is not in them yet. */
+/* What the step that runs during the commit publishes, at most a window, and a window for the one
+ * that has begun when the statistics are read and is not in them yet. */
 #define OVERTAKEN_MAX (2 * WINDOW)
 
 static void put_backlog(app *a)

@@ -111,7 +111,7 @@ static void test_a_wal_that_is_made_later_is_watched_too(void **state)
     assert_in_range(measure(s, "SELECT 1"), 0, 50);
 }
 
-/* ---- What it costs ------------------------------------------------------------------------------ */
+/* ---- What it costs --------------------------------------------------------------------------- */
 
 /* How often the forwarder's thread has gone to sleep so far. */
 static long sleeps_of_forwarder(void)

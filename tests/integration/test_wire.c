@@ -30,7 +30,7 @@ static app *begin_as(scene *s, outbox_mode mode, int protocol)
     return a;
 }
 
-/* ---- Structured --------------------------------------------------------------------------------- */
+/* ---- Structured ------------------------------------------------------------------------------ */
 
 static void test_an_event_arrives_as_a_cloudevents_document(void **state)
 {
@@ -162,7 +162,8 @@ static void test_the_broker_keeps_a_retained_event_for_later_subscribers(void **
 
     put(a, &(outbox_event){.topic = "kept", .payload = "1", .payload_len = 1, .retain = 1});
     put(a, &(outbox_event){.topic = "gone", .payload = "2", .payload_len = 1});
-    /* The recorder's client may subscribe once more behind them, and then gets what is retained twice. */
+    /* The recorder's client may subscribe once more behind them, and then gets what is retained
+     * twice. */
     recorder_await(s->recorder, "SELECT count(DISTINCT topic) FROM arrival", 2);
     expect_number(s->recorder, "SELECT min(retain) FROM arrival WHERE topic = 'kept'", 1);
     expect_number(s->recorder, "SELECT max(retain) FROM arrival WHERE topic = 'gone'", 0);
@@ -174,7 +175,7 @@ static void test_the_broker_keeps_a_retained_event_for_later_subscribers(void **
     expect_number(s->recorder, "SELECT count(*) FROM arrival WHERE topic = 'gone'", 1);
 }
 
-/* ---- Plain -------------------------------------------------------------------------------------- */
+/* ---- Plain ----------------------------------------------------------------------------------- */
 
 static void test_plain_mode_passes_bytes_untouched_with_properties_beside_them(void **state)
 {
@@ -204,7 +205,7 @@ static void test_plain_mode_passes_bytes_untouched_with_properties_beside_them(v
                   1);
 }
 
-/* ---- Binary ------------------------------------------------------------------------------------- */
+/* ---- Binary ---------------------------------------------------------------------------------- */
 
 /* [mode-3] */
 static void test_binary_mode_puts_each_attribute_beside_the_payload(void **state)
@@ -267,7 +268,7 @@ static void test_binary_mode_does_not_fall_back_to_3_1_1(void **state)
     assert_int_equal(now.pending, 1);
 }
 
-/* ---- MQTT 3.1.1 --------------------------------------------------------------------------------- */
+/* ---- MQTT 3.1.1 ------------------------------------------------------------------------------ */
 
 static void expect_structured_without_properties(scene *s, app *a)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * which_link.h - over which link the tests run: OUTBOX_TEST_LINK=stream or paho, which is the default.
+ * which_link.h - over which link the tests run: OUTBOX_TEST_LINK=stream or paho, which is the
+ * default.
  */
 #ifndef OUTBOX_TESTS_WHICH_LINK_H
 #define OUTBOX_TESTS_WHICH_LINK_H

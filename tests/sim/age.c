@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * age.c - which events are not worth sending any more: too old by the wall clock, or of a key of which
- * there is a newer one.
+ * age.c - which events are not worth sending any more: too old by the wall clock, or of a key of
+ * which there is a newer one.
  *
- * The wall clock may be wrong, and may be set at any time: an event that was too old once may have left
- * for it, whatever the clock says now.
+ * The wall clock may be wrong, and may be set at any time: an event that was too old once may have
+ * left for it, whatever the clock says now.
  */
 #include "sim.h"
 
@@ -91,7 +91,8 @@ static bool takes_the_place(const struct sim *sim, const struct model_event *new
            strcmp(model_key(newer), model_key(e)) == 0;
 }
 
-/* Of one in doubt, whose writer was killed in its COMMIT, the forwarder may know that it is there. */
+/* Of one in doubt, whose writer was killed in its COMMIT, the forwarder may know that it is
+ * there. */
 bool age_is_superseded(struct sim *sim, const struct model_event *e)
 {
     struct model *model = &sim->model;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * app.c - the application: up to three connections, each of which does one SQL statement at a time, so
- * that the transactions of several are open at once and being BUSY is real.
+ * app.c - the application: up to three connections, each of which does one SQL statement at a time,
+ * so that the transactions of several are open at once and being BUSY is real.
  *
- * Each transaction writes its number into a table of the application's own, `ledger`. That row shares
- * its fate with the events, and tells after a crash what became of a transaction in doubt.
+ * Each transaction writes its number into a table of the application's own, `ledger`. That row
+ * shares its fate with the events, and tells after a crash what became of a transaction in doubt.
  */
 #include "sim.h"
 
@@ -30,7 +30,7 @@ static bool is_alive(const struct sim *sim)
     return sim->device.powered && sim->device.is_alive[PROCESS_APP];
 }
 
-/* ---- Statements ----------------------------------------------------------------------------------------------- */
+/* ---- Statements ------------------------------------------------------------------------------ */
 
 /* I12: what else may keep the application waiting. */
 static bool somebody_else_is_busy(const struct sim *sim, const struct writer *writer)
@@ -69,7 +69,7 @@ static int64_t number(sqlite3 *db, const char *sql, int64_t otherwise)
     return value;
 }
 
-/* ---- The end of a transaction ------------------------------------------------------------------------------------ */
+/* ---- The end of a transaction ---------------------------------------------------------------- */
 
 static bool commits_are_durable(const struct sim *sim, const struct writer *writer)
 {
@@ -79,8 +79,9 @@ static bool commits_are_durable(const struct sim *sim, const struct writer *writ
     return strcmp(synchronous, "FULL") == 0 && strcmp(sim->settings.journal, "DELETE") != 0;
 }
 
-/* Who gets an id shows that the transaction in doubt which had it too has not committed. But what that
- * has written lies in the WAL until another one is written over it, and the next recovery may find it. */
+/* Who gets an id shows that the transaction in doubt which had it too has not committed. But what
+ * that has written lies in the WAL until another one is written over it, and the next recovery may
+ * find it. */
 static void settle_doubt(struct model *model, uint32_t transaction)
 {
     uint32_t event = model_transaction(model, transaction)->first;
@@ -175,7 +176,7 @@ static void end(struct sim *sim, struct writer *writer)
         commit(sim, writer);
 }
 
-/* ---- Events --------------------------------------------------------------------------------------------------------- */
+/* ---- Events ---------------------------------------------------------------------------------- */
 
 static uint32_t pick_size(struct sim *sim)
 {
@@ -396,7 +397,7 @@ static bool put_alone(struct sim *sim, struct writer *writer)
     return stored;
 }
 
-/* ---- A transaction -------------------------------------------------------------------------------------------------------- */
+/* ---- A transaction --------------------------------------------------------------------------- */
 
 static void begin(struct sim *sim, struct writer *writer)
 {
@@ -522,7 +523,7 @@ bool app_put_last(struct sim *sim)
     return false;
 }
 
-/* ---- Connections -------------------------------------------------------------------------------------------------------------- */
+/* ---- Connections ----------------------------------------------------------------------------- */
 
 static void on_committed(void *context, const int64_t durable[OUTBOX_LANES])
 {

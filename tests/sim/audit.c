@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- What is there: I1, I2, I6 ------------------------------------------------------------------------------------ */
+/* ---- What is there: I1, I2, I6 --------------------------------------------------------------- */
 
 struct found {
     uint8_t *transactions; /* by number: in the ledger */
@@ -155,7 +155,8 @@ struct losses {
     uint32_t first_lost[OUTBOX_LANES], last_kept[OUTBOX_LANES];
 };
 
-/* A committed transaction is gone. Allowed for those that were not durable, from the end, unsent. */
+/* A committed transaction is gone. Allowed for those that were not durable, from the end,
+ * unsent. */
 static void lose(struct sim *sim, uint32_t number, struct losses *losses)
 {
     struct model *model = &sim->model;
@@ -226,7 +227,7 @@ static void resolve_each(struct sim *sim, const struct found *found, bool power_
     }
 }
 
-/* ---- The ledgers: I14 --------------------------------------------------------------------------------------------- */
+/* ---- The ledgers: I14 ------------------------------------------------------------------------ */
 
 static int64_t number(sqlite3 *db, const char *format, ...)
 {
@@ -314,7 +315,7 @@ static void check_ledgers(struct sim *sim, sqlite3 *db, const struct found *foun
         }
 }
 
-/* ---- After a start ------------------------------------------------------------------------------------------------ */
+/* ---- After a start --------------------------------------------------------------------------- */
 
 static void resolve_lane(struct sim *sim, outbox_lane number, struct found *found,
                          bool power_was_cut)
@@ -368,7 +369,7 @@ bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut)
     return !found.failed;
 }
 
-/* ---- The end ---------------------------------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 /* What is said of a dead letter is why it is one. */
 static bool is_reason(const struct model_event *e, const char *text)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * change.c - a captured table, `thing`: what the application does to its rows must arrive as changes, and a
- * recipient that applies them must end with the same rows.
+ * change.c - a captured table, `thing`: what the application does to its rows must arrive as
+ * changes, and a recipient that applies them must end with the same rows.
  *
  * Each statement writes a number that no other one does, so that every change can be told from all
  * others. What the triggers must write is worked out beforehand, from the rows that are there.

@@ -37,8 +37,8 @@ void choices_free(struct choices *choices)
     tape_free(&choices->made);
 }
 
-/* The next answer on the tape; its marks are of no interest here. A tape that is older than captures has
- * none for them: 0. */
+/* The next answer on the tape; its marks are of no interest here. A tape that is older than
+ * captures has none for them: 0. */
 static uint32_t from_tape(struct choices *choices, enum sim_tag tag, uint32_t bound)
 {
     while (choices->next < choices->given.count) {

@@ -69,7 +69,8 @@ bool sim_chance(struct choices *choices, enum sim_tag tag, uint32_t per_mille);
 /* from .. to, the harmless end first. */
 uint32_t sim_between(struct choices *choices, enum sim_tag tag, uint32_t from, uint32_t to);
 
-/* One operation of the application, or one act of the nemesis: what the shrinker takes out whole. */
+/* One operation of the application, or one act of the nemesis: what the shrinker takes out
+ * whole. */
 void sim_span_begin(struct choices *choices);
 void sim_span_end(struct choices *choices);
 
@@ -80,7 +81,7 @@ bool choices_next(struct choices *choices);
 /* splitmix64: for bytes that no decision hangs on. */
 uint64_t sim_mix(uint64_t *state);
 
-/* ---- Tapes (tape.c) ------------------------------------------------------------------------------ */
+/* ---- Tapes (tape.c) -------------------------------------------------------------------------- */
 
 void tape_add(struct tape *tape, struct choice choice);
 void tape_copy(struct tape *to, const struct tape *from);

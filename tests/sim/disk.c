@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Bytes ------------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 static void resize(struct bytes *bytes, size_t size)
 {
@@ -42,7 +42,7 @@ static void assign(struct bytes *to, const struct bytes *from)
         memcpy(to->at, from->at, from->size);
 }
 
-/* ---- Names and files ------------------------------------------------------------------------------------ */
+/* ---- Names and files ------------------------------------------------------------------------- */
 
 void disk_init(struct disk *disk)
 {
@@ -187,7 +187,7 @@ uint64_t disk_used(const struct disk *disk)
     return used;
 }
 
-/* ---- What programs do --------------------------------------------------------------------------------------- */
+/* ---- What programs do ------------------------------------------------------------------------ */
 
 void disk_read(const struct inode *inode, uint64_t offset, void *to, size_t length)
 {
@@ -300,7 +300,7 @@ void disk_sync(struct disk *disk, struct inode *inode)
         disk_sync_directory(disk);
 }
 
-/* ---- The power cut --------------------------------------------------------------------------------------------- */
+/* ---- The power cut --------------------------------------------------------------------------- */
 
 static void fill_with_noise(struct bytes *bytes, uint64_t from, uint64_t to, uint64_t *dice)
 {

@@ -3,11 +3,11 @@
  * disk.h - a disk that forgets: files as programs see them, files as a power cut leaves them, and
  * between the two every write that no sync has covered.
  *
- * A write, a truncation, a new name or a removed name changes at once what programs see and waits in
- * one list until a sync makes it durable. At a power cut each that still waits may be kept, lost, or,
- * for writes, be torn by sector. A file's first sync also makes its name durable, as journaling file
- * systems do; the removal of a name becomes durable with the directory only, so until then a power
- * cut may undo it.
+ * A write, a truncation, a new name or a removed name changes at once what programs see and waits
+ * in one list until a sync makes it durable. At a power cut each that still waits may be kept,
+ * lost, or, for writes, be torn by sector. A file's first sync also makes its name durable, as
+ * journaling file systems do; the removal of a name becomes durable with the directory only, so
+ * until then a power cut may undo it.
  */
 #ifndef SIM_DISK_H
 #define SIM_DISK_H

@@ -2,8 +2,8 @@
  *
  * drops.c - what the recipient is told of events that were dropped.
  *
- * The tombstone notes them until an announcement takes the note over. So of each lane and reason, at
- * every commit: what was dropped is what was announced and what is noted, each once.
+ * The tombstone notes them until an announcement takes the note over. So of each lane and reason,
+ * at every commit: what was dropped is what was announced and what is noted, each once.
  */
 #include "sim.h"
 

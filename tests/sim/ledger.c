@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * ledger.c - follows the tombstones: reads each ledger as any tool could, and says of every event that
- * has left how it left.
+ * ledger.c - follows the tombstones: reads each ledger as any tool could, and says of every event
+ * that has left how it left.
  *
- * A ledger counts, it does not name. So what was counted since the last look is laid upon the events
- * that left since: each may leave in some ways only, as the world outside knows, and there must be one
- * way for each so that all counts come out. If there is none, the ledger is off.
+ * A ledger counts, it does not name. So what was counted since the last look is laid upon the
+ * events that left since: each may leave in some ways only, as the world outside knows, and there
+ * must be one way for each so that all counts come out. If there is none, the ledger is off.
  */
 #include "sim.h"
 
@@ -23,7 +23,7 @@ const char *outcome_name(enum outcome outcome)
     return outcome_names[outcome];
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------------ */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static bool parse(const char *text, struct tombstone *t)
 {
@@ -106,7 +106,7 @@ static bool is_dead(sqlite3 *db, const struct model_event *e)
     return found;
 }
 
-/* ---- How an event may leave ---------------------------------------------------------------------------------------- */
+/* ---- How an event may leave ------------------------------------------------------------------ */
 
 bool ledger_may_drop(struct sim *sim, const struct model_event *e)
 {
@@ -148,7 +148,8 @@ static unsigned ways(struct sim *sim, sqlite3 *db, const struct model_event *e,
                      const struct tombstone *now, bool any_died)
 {
     unsigned may = e->may_leave;
-    /* An application that was killed in the midst of the forwarder's step keeps no promise any more. */
+    /* An application that was killed in the midst of the forwarder's step keeps no promise any
+     * more. */
     if (e->leaves && sim->device.is_alive[PROCESS_APP])
         return BIT_OF(e->leaves);
     if (any_died && (e->body == BODY_UNFIT || e->may_die) && is_dead(db, e))
@@ -166,7 +167,7 @@ static unsigned ways(struct sim *sim, sqlite3 *db, const struct model_event *e,
     return may;
 }
 
-/* ---- Laying the counts upon the events ------------------------------------------------------------------------------- */
+/* ---- Laying the counts upon the events ------------------------------------------------------- */
 
 struct leaving {
     uint32_t *events;
@@ -318,7 +319,7 @@ static void follow(struct sim *sim, sqlite3 *db, outbox_lane number, const struc
     free(l.is_placed);
 }
 
-/* ---- The looks ------------------------------------------------------------------------------------------------------- */
+/* ---- The looks ------------------------------------------------------------------------------- */
 
 /* What has left beyond `id` is there again. */
 void ledger_rewind(struct sim *sim, outbox_lane number, int64_t id)

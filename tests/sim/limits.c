@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * limits.c - how much a lane may hold: looks at the table before each put and behind it, through the
- * writer's own connection, and judges what the put has let leave.
+ * limits.c - how much a lane may hold: looks at the table before each put and behind it, through
+ * the writer's own connection, and judges what the put has let leave.
  *
- * What an open transaction evicts is a promise only: it is kept in the events until the commit is seen,
- * and forgotten with the transaction or the savepoint.
+ * What an open transaction evicts is a promise only: it is kept in the events until the commit is
+ * seen, and forgotten with the transaction or the savepoint.
  */
 #include "sim.h"
 
@@ -83,7 +83,7 @@ bool limits_exceeded(const struct sim *sim, outbox_lane lane, const struct tombs
            (limit->max_bytes > 0 && bytes_from(sim, lane, from, to, perhaps) > limit->max_bytes);
 }
 
-/* ---- A put --------------------------------------------------------------------------------------------------------- */
+/* ---- A put ----------------------------------------------------------------------------------- */
 
 void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
                        struct put_look *look)

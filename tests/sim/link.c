@@ -2,9 +2,9 @@
  *
  * link.c - one MQTT connection as the core sees it, and the broker at its other end.
  *
- * Two queues with delays: what was published, and what the core will be told. When a connection ends,
- * some of the front of what is on its way still arrives: so the broker may have an event whose PUBACK
- * is lost. A token belongs to one connection.
+ * Two queues with delays: what was published, and what the core will be told. When a connection
+ * ends, some of the front of what is on its way still arrives: so the broker may have an event
+ * whose PUBACK is lost. A token belongs to one connection.
  */
 #include "sim.h"
 
@@ -38,7 +38,7 @@ static uint64_t delay(struct sim *sim)
     return 500 + sim_choose(&sim->choices, TAG_LINK, sim->settings.latency_us);
 }
 
-/* ---- What the core is told ---------------------------------------------------------------------------------- */
+/* ---- What the core is told ------------------------------------------------------------------- */
 
 static void push_down(struct link *link, outbox_link_event event, uint64_t due, uint32_t answers)
 {
@@ -64,7 +64,7 @@ static void push_closed(struct sim *sim, int reason, bool by_peer, const char *w
     push_down(&sim->link, closed, due, 0);
 }
 
-/* ---- The broker ------------------------------------------------------------------------------------------------ */
+/* ---- The broker ------------------------------------------------------------------------------ */
 
 static int refusal(struct sim *sim)
 {
@@ -171,7 +171,7 @@ static void answer_connect(struct sim *sim)
         push_down(link, opened, due, 0);
 }
 
-/* ---- The ends of a connection ------------------------------------------------------------------------------------ */
+/* ---- The ends of a connection ---------------------------------------------------------------- */
 
 /* Some of the front of what is on its way up still arrives. */
 static void flush_up(struct sim *sim)
@@ -229,10 +229,11 @@ void link_reset(struct sim *sim)
     end(sim);
 }
 
-/* ---- Calls of the core -------------------------------------------------------------------------------------------- */
+/* ---- Calls of the core ----------------------------------------------------------------------- */
 
-/* I10: the pauses are random between 0 and a bound that doubles. Twelve attempts without any progress
- * behind the doublings take, but once in a hundred million runs, more than one such bound. */
+/* I10: the pauses are random between 0 and a bound that doubles. Twelve attempts without any
+ * progress behind the doublings take, but once in a hundred million runs, more than one such
+ * bound. */
 static void check_calm(struct sim *sim)
 {
     struct link *link = &sim->link;
@@ -410,7 +411,7 @@ void link_init(struct sim *sim)
     sim->link.sim = sim;
 }
 
-/* ---- Time ------------------------------------------------------------------------------------------------------------ */
+/* ---- Time ------------------------------------------------------------------------------------ */
 
 uint64_t link_due(const struct sim *sim)
 {

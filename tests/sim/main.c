@@ -156,7 +156,7 @@ static bool parse(struct command *command, int argc, char **argv)
     return optind == argc && command->profile && command->jobs >= 1 && command->jobs <= 64;
 }
 
-/* ---- One run ----------------------------------------------------------------------------------------------------- */
+/* ---- One run --------------------------------------------------------------------------------- */
 
 static void print_failure(const struct command *command, const struct run_options *options,
                           const struct run_result *result, const char *tape)
@@ -223,7 +223,7 @@ static int run_seed(const struct command *command, uint64_t seed, struct totals 
     return status;
 }
 
-/* ---- Many runs ------------------------------------------------------------------------------------------------------- */
+/* ---- Many runs ------------------------------------------------------------------------------- */
 
 static int run_share(const struct command *command, unsigned job, struct totals *totals)
 {

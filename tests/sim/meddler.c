@@ -2,10 +2,10 @@
  *
  * meddler.c - somebody else works on the outbox, which nobody should and somebody will.
  *
- * Either the tombstone is deleted by hand, in some runs while no forwarder is alive: a new epoch must
- * begin, for good. Or a second forwarder sends for a moment, while the first one has events in flight:
- * the lock of a port can fail, on a network file system above all. Then events may be sent twice, and
- * nothing else may happen. In one run it is the one or the other.
+ * Either the tombstone is deleted by hand, in some runs while no forwarder is alive: a new epoch
+ * must begin, for good. Or a second forwarder sends for a moment, while the first one has events in
+ * flight: the lock of a port can fail, on a network file system above all. Then events may be sent
+ * twice, and nothing else may happen. In one run it is the one or the other.
  */
 #include "sim.h"
 
@@ -14,7 +14,7 @@
 
 enum { EVENTS_MAX = 8, STEPS = 40 };
 
-/* ---- A link to a broker that takes everything at once ------------------------------------------------------- */
+/* ---- A link to a broker that takes everything at once ---------------------------------------- */
 
 struct second_link {
     outbox_link base;
@@ -81,7 +81,7 @@ static outbox_link_result on_probe(outbox_link *base)
     return OUTBOX_LINK_AGAIN;
 }
 
-/* ---- A second forwarder --------------------------------------------------------------------------------------- */
+/* ---- A second forwarder ---------------------------------------------------------------------- */
 
 static void serve(struct sim *sim, outbox_forwarder *forwarder)
 {
@@ -125,10 +125,10 @@ static void forward(struct sim *sim, sqlite3 *db)
     free(memory);
 }
 
-/* ---- A hand ------------------------------------------------------------------------------------------------------ */
+/* ---- A hand ---------------------------------------------------------------------------------- */
 
-/* Only where there are events: else their ids would begin anew as well, and the model knows an event
- * by its id. */
+/* Only where there are events: else their ids would begin anew as well, and the model knows an
+ * event by its id. */
 static void delete_tombstone(struct sim *sim, sqlite3 *db)
 {
     bool is_urgent = sim_chance(&sim->choices, TAG_LANE, sim->settings.urgent_per_mille);

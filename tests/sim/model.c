@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * model.c - what was written, by transaction and by event, as the world outside the device knows it.
+ * model.c - what was written, by transaction and by event, as the world outside the device knows
+ * it.
  *
  * Numbers of events and transactions begin at 1; 0 is none. A body is made from the number of its
  * event, so that nothing need be kept to compare it.
@@ -73,7 +74,7 @@ const char *lane_table(outbox_lane lane)
     return lane == OUTBOX_URGENT ? "outbox_urgent" : "outbox_event";
 }
 
-/* ---- Transactions --------------------------------------------------------------------------------------- */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 uint32_t model_begin(struct model *model, unsigned writer, bool has_ledger)
 {
@@ -270,7 +271,7 @@ uint32_t model_count(struct model *model, const struct model_lane *lane, int64_t
     return sum;
 }
 
-/* ---- Bodies --------------------------------------------------------------------------------------------- */
+/* ---- Bodies ---------------------------------------------------------------------------------- */
 
 const char *model_content_type(enum body body)
 {

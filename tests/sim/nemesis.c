@@ -16,7 +16,7 @@ static uint64_t some_time(struct sim *sim, uint32_t most_ms)
     return sim->device.now_us + 1000 * (uint64_t)(1 + pick(sim, most_ms));
 }
 
-/* ---- Failing calls ---------------------------------------------------------------------------------------------- */
+/* ---- Failing calls --------------------------------------------------------------------------- */
 
 static void end_processes(struct sim *sim, enum act act)
 {
@@ -115,7 +115,7 @@ static void arm_busy(struct sim *sim)
     nemesis->until = some_time(sim, 1000);
 }
 
-/* ---- A long reader ------------------------------------------------------------------------------------------------ */
+/* ---- A long reader --------------------------------------------------------------------------- */
 
 void nemesis_stop_reader(struct sim *sim)
 {
@@ -143,7 +143,7 @@ static void start_reader(struct sim *sim)
         tell(sim, "a reader stays in its transaction");
 }
 
-/* ---- Acts ------------------------------------------------------------------------------------------------------------ */
+/* ---- Acts ------------------------------------------------------------------------------------ */
 
 static void arm_end(struct sim *sim, enum act act)
 {

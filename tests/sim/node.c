@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * node.c - the forwarder's process: opens the database, makes a forwarder, steps it when it wants to
- * be called or is woken, and closes it.
+ * node.c - the forwarder's process: opens the database, makes a forwarder, steps it when it wants
+ * to be called or is woken, and closes it.
  */
 #include "sim.h"
 

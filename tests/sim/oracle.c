@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* ---- Codes: I13 -------------------------------------------------------------------------------------------- */
+/* ---- Codes: I13 ------------------------------------------------------------------------------ */
 
 #define BIT(code) (1u << -(code))
 #define DATABASE                                                                                   \
@@ -35,7 +35,7 @@ void oracle_code(struct sim *sim, const char *call, int code)
             breaks(sim, CONTRACT, "%s answered %d", call, code);
 }
 
-/* ---- What is sent: I2, I3, I4, I5 ---------------------------------------------------------------------------- */
+/* ---- What is sent: I2, I3, I4, I5 ------------------------------------------------------------ */
 
 /* 64 random bits: no two epochs are alike, of whatever lane. */
 static bool is_epoch_of(const struct model_lane *lane, const char *source)
@@ -47,7 +47,8 @@ static bool is_epoch_of(const struct model_lane *lane, const char *source)
     return same;
 }
 
-/* A new epoch begins for good: what was sent with its source must not be followed by another one's. */
+/* A new epoch begins for good: what was sent with its source must not be followed by another
+ * one's. */
 static void check_identity(struct sim *sim, struct talk *talk, outbox_lane number,
                            const struct wire *wire)
 {
@@ -267,7 +268,7 @@ uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_messa
     return event;
 }
 
-/* ---- What the forwarder has heard: I5 ------------------------------------------------------------------------------ */
+/* ---- What the forwarder has heard: I5 -------------------------------------------------------- */
 
 /* Forgets what a former start of the forwarder knew, or what it knew under another source. */
 static void update_heard(struct sim *sim, struct model_lane *lane)
@@ -313,7 +314,7 @@ void oracle_sent(struct sim *sim, uint32_t event)
         lane->heard = e->order - 1;
 }
 
-/* ---- What the broker takes ------------------------------------------------------------------------------------------ */
+/* ---- What the broker takes ------------------------------------------------------------------- */
 
 /* Passes what leaves otherwise, up to `order`. */
 static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order)
@@ -327,15 +328,15 @@ static void pass_others(struct sim *sim, struct model_lane *lane, uint32_t order
     }
 }
 
-/* The clock may be set back, the newer one may be gone; and of each lane the forwarder remembers only
- * the last that must die. */
+/* The clock may be set back, the newer one may be gone; and of each lane the forwarder remembers
+ * only the last that must die. */
 bool oracle_may_come_late(const struct model_event *e)
 {
     return e->was_too_old || e->keep_last || e->may_die;
 }
 
-/* It was passed, and comes all the same: that it was to leave otherwise is memory until it is settled.
- * So another start of the forwarder may send it, and the recipient takes it for stale. */
+/* It was passed, and comes all the same: that it was to leave otherwise is memory until it is
+ * settled. So another start of the forwarder may send it, and the recipient takes it for stale. */
 static void accept_late(struct sim *sim, struct model_event *e)
 {
     bool may_change = oracle_may_come_late(e);
@@ -367,7 +368,7 @@ void oracle_accepted(struct sim *sim, const struct talk *talk, uint32_t event)
     recipient_takes(sim, talk, event);
 }
 
-/* ---- What has left: I1 ------------------------------------------------------------------------------------------ */
+/* ---- What has left: I1 ----------------------------------------------------------------------- */
 
 void oracle_left(struct sim *sim, outbox_lane number, int64_t id)
 {
@@ -384,7 +385,7 @@ void oracle_left(struct sim *sim, outbox_lane number, int64_t id)
     }
 }
 
-/* ---- After each step: I10, I12 ------------------------------------------------------------------------------------ */
+/* ---- After each step: I10, I12 --------------------------------------------------------------- */
 
 void oracle_after_step(struct sim *sim, int code, uint32_t next_ms)
 {

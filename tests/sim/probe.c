@@ -3,8 +3,9 @@
  * probe.c - a naive outbox on the simulated device: one ledger row and one outbox row per
  * transaction, a forwarder that sends the oldest row and deletes it, and power cuts.
  *
- * Nothing of the product is in here. What it shows is known of SQLite: which settings keep what they
- * promise on which device, and which cannot. If the model of the disk is right the rows come out so.
+ * Nothing of the product is in here. What it shows is known of SQLite: which settings keep what
+ * they promise on which device, and which cannot. If the model of the disk is right the rows come
+ * out so.
  */
 #include "probe.h"
 
@@ -176,8 +177,8 @@ static bool is_sound(struct probe *probe)
 /* False: the database is beyond use, or the run has had its cuts. */
 static bool live_until_cut(struct probe *probe, enum damage most)
 {
-    /* The file is made before the first cut: the removal of the journal with which SQLite switches a
-     * new file to WAL is not synced, and undone later it would take all commits with it. */
+    /* The file is made before the first cut: the removal of the journal with which SQLite switches
+     * a new file to WAL is not synced, and undone later it would take all commits with it. */
     bool is_new = probe->result.cuts == 0;
     bool opened = is_new && open_all(probe);
     if (is_new)

@@ -165,7 +165,8 @@ static void draw_storage(struct settings *settings, const struct profile *profil
         bool is_delete = strcmp(settings->journal, "DELETE") == 0;
         settings->synchronous[i] = synchronous[profile->one_connection && is_delete ? 1 : level];
         settings->is_foreign[i] = i > 0 && sim_choose(choices, TAG_CONFIG, 2) == 1;
-        /* NORMAL does not sync a journal's header apart: writes out of order may damage the file. */
+        /* NORMAL does not sync a journal's header apart: writes out of order may damage the
+         * file. */
         if (level == 2 && !settings->is_wal)
             settings->may_sector_damage = false;
     }

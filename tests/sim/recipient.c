@@ -2,9 +2,9 @@
  *
  * recipient.c - the other end: an inbox judges each event that the broker has taken.
  *
- * It reads nothing but what was published: source, id and previous. What it applies must be each event
- * once and in commit order, and in the end nothing that counts as delivered may be missing. Now and then
- * it connects anew, and the broker repeats what it holds for not acknowledged.
+ * It reads nothing but what was published: source, id and previous. What it applies must be each
+ * event once and in commit order, and in the end nothing that counts as delivered may be missing.
+ * Now and then it connects anew, and the broker repeats what it holds for not acknowledged.
  */
 #include "sim.h"
 
@@ -72,9 +72,9 @@ static void apply(struct sim *sim, struct model_event *e, const inbox_result *re
     e->applied_in = e->told_source;
 }
 
-/* What the recipient was told to pass over may come later, see oracle.c. Where the very first event is
- * refused, and another one is the first that arrives, the stream begins there: nobody can tell it from
- * one that went elsewhere. */
+/* What the recipient was told to pass over may come later, see oracle.c. Where the very first event
+ * is refused, and another one is the first that arrives, the stream begins there: nobody can tell
+ * it from one that went elsewhere. */
 static bool may_miss(const struct sim *sim, const struct model_event *e)
 {
     bool was_passed = e->order < sim->recipient.last_order[e->lane] && oracle_may_come_late(e);
@@ -100,8 +100,8 @@ static void take(struct sim *sim, const struct talk *talk, struct delivery *deli
                EVENT_OF(e));
 }
 
-/* In the order in which it has sent them, from one of the last on. What was behind a gap is left to the
- * sender, who sends it again. */
+/* In the order in which it has sent them, from one of the last on. What was behind a gap is left to
+ * the sender, who sends it again. */
 static void repeat(struct sim *sim)
 {
     uint64_t end = sim->recipient.delivery_count, room = end < DELIVERIES ? end : DELIVERIES;

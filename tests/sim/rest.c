@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * rest.c - when the forwarder may be connected, and how fast it may send: the gate, batches, the pace
- * (I10).
+ * rest.c - when the forwarder may be connected, and how fast it may send: the gate, batches, the
+ * pace (I10).
  */
 #include "sim.h"
 
@@ -36,7 +36,7 @@ void rest_set_gate(struct sim *sim, outbox_gate_state gate)
     node_wake(sim, sim->device.now_us + 50);
 }
 
-/* ---- Connecting -------------------------------------------------------------------------------------------------- */
+/* ---- Connecting ------------------------------------------------------------------------------ */
 
 /* The most that may wait in the lane, as far as the world outside knows: ids may be holes. */
 static int64_t count_waiting(struct sim *sim, outbox_lane number)
@@ -49,8 +49,8 @@ static int64_t count_waiting(struct sim *sim, outbox_lane number)
     return last - lane->passed;
 }
 
-/* Whether no batch is under way, and what waits is neither old enough nor as many as a batch must be.
- * Of what is in doubt nobody knows how old it is. */
+/* Whether no batch is under way, and what waits is neither old enough nor as many as a batch must
+ * be. Of what is in doubt nobody knows how old it is. */
 static bool is_too_early(struct sim *sim)
 {
     int64_t waiting = count_waiting(sim, OUTBOX_NORMAL);
@@ -90,8 +90,8 @@ void rest_check_open(struct sim *sim)
         breaks(sim, CALM, "the forwarder connects for %lld events", (long long)waiting);
 }
 
-/* Where the connection was lost the batch goes on: it is connected again without another wait, also for
- * what is put before that. */
+/* Where the connection was lost the batch goes on: it is connected again without another wait, also
+ * for what is put before that. */
 void rest_after_step(struct sim *sim, outbox_state state)
 {
     bool was_online = sim->node.state == OUTBOX_STATE_ONLINE;
@@ -101,9 +101,10 @@ void rest_after_step(struct sim *sim, outbox_state state)
     sim->node.state = state;
 }
 
-/* ---- Sending ------------------------------------------------------------------------------------------------------ */
+/* ---- Sending --------------------------------------------------------------------------------- */
 
-/* The forwarder reads its clock in whole milliseconds: somewhen in the step, which may take a while. */
+/* The forwarder reads its clock in whole milliseconds: somewhen in the step, which may take a
+ * while. */
 static double slack_of(unsigned rate)
 {
     return rate * 0.003 + 0.01;

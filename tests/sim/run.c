@@ -22,7 +22,7 @@ enum {
     WRITTEN_MOST = 8 * 4096 /* bytes for each event, the settle of each alone */
 };
 
-/* ---- Death and recovery ------------------------------------------------------------------------------------------ */
+/* ---- Death and recovery ---------------------------------------------------------------------- */
 
 static void close_application(struct sim *sim)
 {
@@ -72,11 +72,12 @@ static void power_on(struct sim *sim)
     start_again(sim, AFTER_CUT, 0);
 }
 
-/* SQLite ends a commit in PERSIST and TRUNCATE by writing over the journal's header, and syncs that. Whoever
- * is killed between the two leaves a commit that others see and a cut can undo; and if the next transaction
- * has begun to write its journal over that one, a cut may keep some of its records and bring the old header
- * back, and SQLite then rolls half of the old commit back (seed 21062 of tiny-port, one of 242,276 cuts). That
- * is between SQLite and the disk, whatever the tables. So the journal of the dead is written back first. */
+/* SQLite ends a commit in PERSIST and TRUNCATE by writing over the journal's header, and syncs
+ * that. Whoever is killed between the two leaves a commit that others see and a cut can undo; and
+ * if the next transaction has begun to write its journal over that one, a cut may keep some of its
+ * records and bring the old header back, and SQLite then rolls half of the old commit back (seed
+ * 21062 of tiny-port, one of 242,276 cuts). That is between SQLite and the disk, whatever the
+ * tables. So the journal of the dead is written back first. */
 static void write_journal_back(struct sim *sim)
 {
     struct inode *journal = disk_find(&sim->device.disk, "app.db-journal");
@@ -124,7 +125,7 @@ static void recover(struct sim *sim)
         breaks(sim, RECOVERY, "the database could not be opened %d times", RECOVERY_ATTEMPTS);
 }
 
-/* ---- Whose turn it is ------------------------------------------------------------------------------------------------- */
+/* ---- Whose turn it is ------------------------------------------------------------------------ */
 
 static struct writer *next_writer(struct sim *sim)
 {
@@ -168,7 +169,7 @@ static void act_next(struct sim *sim)
     bury_the_dead(sim);
 }
 
-/* ---- The phases -------------------------------------------------------------------------------------------------------- */
+/* ---- The phases ------------------------------------------------------------------------------ */
 
 static void begin(struct sim *sim)
 {
@@ -225,8 +226,9 @@ static void drain(struct sim *sim)
                model->fit + model->unfit);
 }
 
-/* I7: once it was quiet, the WAL is used again from its beginning. A checkpoint that met a reader has
- * moved a part, and the forwarder looks again when it has settled the next event: so there is one. */
+/* I7: once it was quiet, the WAL is used again from its beginning. A checkpoint that met a reader
+ * has moved a part, and the forwarder looks again when it has settled the next event: so there is
+ * one. */
 static void check_wal(struct sim *sim)
 {
     bool stored = app_put_last(sim);
@@ -258,8 +260,8 @@ static void close_both(struct sim *sim)
     }
 }
 
-/* Without trouble there is one connection, each event is sent once, and what the forwarder writes is
- * a few pages for each settle. */
+/* Without trouble there is one connection, each event is sent once, and what the forwarder writes
+ * is a few pages for each settle. */
 static void check_calm_run(struct sim *sim)
 {
     uint64_t written = sim->device.logged[PROCESS_FORWARDER];
@@ -303,7 +305,7 @@ static void end(struct sim *sim, sqlite3_int64 memory)
                (long long)(sqlite3_memory_used() - memory));
 }
 
-/* ---- The whole ------------------------------------------------------------------------------------------------------------ */
+/* ---- The whole ------------------------------------------------------------------------------- */
 
 static void prepare(struct sim *sim, const struct run_options *options)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * shrink.c - takes out of a tape what the story does not need: the end, whole spans, answers that may
- * be 0, and makes the rest small. A change is kept only if the same invariant breaks.
+ * shrink.c - takes out of a tape what the story does not need: the end, whole spans, answers that
+ * may be 0, and makes the rest small. A change is kept only if the same invariant breaks.
  */
 #include "shrink.h"
 
@@ -21,8 +21,8 @@ struct shrinker {
     unsigned runs;
 };
 
-/* Keeps what is known to break: the candidate, or its record, where that is shorter as it lacks what was
- * never asked for. A record that is cut to the candidate's length may be neither. */
+/* Keeps what is known to break: the candidate, or its record, where that is shorter as it lacks
+ * what was never asked for. A record that is cut to the candidate's length may be neither. */
 static void keep(struct shrinker *shrinker, const struct tape *candidate, struct tape *record)
 {
     tape_free(&shrinker->best);

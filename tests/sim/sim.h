@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * sim.h - one simulated run: the unchanged core between an application, a disk, a link and a broker,
- * none of which is real, and an oracle that knows what may be true.
+ * sim.h - one simulated run: the unchanged core between an application, a disk, a link and a
+ * broker, none of which is real, and an oracle that knows what may be true.
  *
  *   choose, tape   what happens: the only source of chance
  *   disk, vfs      the device: what a power cut leaves, SQLite's files, time
@@ -34,7 +34,7 @@
 enum { WRITERS = 3, STREAMS = 4, KEYS = 8, DELIVERIES = 8, STORY_LINES = 48, STORY_LENGTH = 160 };
 #define NEVER UINT64_MAX
 
-/* ---- Invariants ------------------------------------------------------------------------------------- */
+/* ---- Invariants ------------------------------------------------------------------------------ */
 
 #define INVARIANT_MAP(X)                                                                           \
     X(NO_INVARIANT, "none", "nothing is broken")                                                   \
@@ -62,7 +62,7 @@ enum invariant {
 const char *invariant_id(enum invariant invariant);
 const char *invariant_sentence(enum invariant invariant);
 
-/* ---- Profiles ----------------------------------------------------------------------------------------- */
+/* ---- Profiles -------------------------------------------------------------------------------- */
 
 /* What the nemesis can do. */
 enum act {
@@ -148,7 +148,7 @@ void settings_draw(struct settings *settings, const struct profile *profile,
 /* Faults that no promise covers; the tests of the simulator itself turn them on. */
 enum teeth { TEETH_NONE, TEETH_SYNC_LIES = 1, TEETH_NO_LEDGER = 2 /* I14 is not judged */ };
 
-/* ---- The model ------------------------------------------------------------------------------------------ */
+/* ---- The model ------------------------------------------------------------------------------- */
 
 enum fate {
     ATTEMPTED, /* in an open transaction */
@@ -168,7 +168,8 @@ enum body {
     BODY_CHANGE
 };
 
-/* How an event left, or will: as the ledger counts it. An announcement that is evicted is a hole. */
+/* How an event left, or will: as the ledger counts it. An announcement that is evicted is a
+ * hole. */
 enum outcome { STAYS, DELIVERED, EXPIRED, EVICTED, SUPERSEDED, DEAD, OUTCOMES };
 
 /* Of a row of the captured table: c created, u updated, d deleted, D and C of a changed key. */
@@ -206,13 +207,13 @@ struct model_event {
     enum outcome outcome; /* as the ledger has counted it */
     enum outcome leaves;  /* as a transaction wants that is not seen to be committed yet */
     unsigned may_leave;   /* bits: as one in doubt wanted */
-    unsigned
-        could_leave; /* bits: when it left; `outcome` is one of these, by which the counts come out */
-    uint32_t acked;        /* connection in which its PUBACK was heard; 0: never */
-    unsigned hangups;      /* of the broker, on it */
-    bool may_die;          /* the broker has refused it so that it must become a dead letter ... */
-    uint64_t dies_in;      /* ... as that start of the forwarder knows ... */
-    int reason;            /* ... with this reason; 0: it has hung up */
+    unsigned could_leave; /* bits: when it left; `outcome` is one of these, by which the counts come
+                             out */
+    uint32_t acked;       /* connection in which its PUBACK was heard; 0: never */
+    unsigned hangups;     /* of the broker, on it */
+    bool may_die;         /* the broker has refused it so that it must become a dead letter ... */
+    uint64_t dies_in;     /* ... as that start of the forwarder knows ... */
+    int reason;           /* ... with this reason; 0: it has hung up */
     int64_t told_previous; /* as it was published last ... */
     unsigned told_source;  /* ... under the lane's source of this number, from 1 */
     unsigned applied_in;   /* by the recipient, under that source; 0: never */
@@ -279,7 +280,7 @@ struct model {
     uint64_t fit, unfit; /* committed so far, in both lanes */
 };
 
-/* ---- The parts --------------------------------------------------------------------------------------------- */
+/* ---- The parts ------------------------------------------------------------------------------- */
 
 struct sim;
 
@@ -456,7 +457,7 @@ struct sim {
     char particulars[512];
 };
 
-/* ---- trace.c ------------------------------------------------------------------------------------------------ */
+/* ---- trace.c --------------------------------------------------------------------------------- */
 
 /* Something happened: into the hash. */
 void trace_event(struct sim *sim, const char *kind, uint64_t a, uint64_t b);
@@ -468,7 +469,7 @@ void trace_print_story(const struct sim *sim, FILE *to);
 void breaks(struct sim *sim, enum invariant invariant, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* ---- app.c --------------------------------------------------------------------------------------------------- */
+/* ---- app.c ----------------------------------------------------------------------------------- */
 
 bool app_make_database(struct sim *sim); /* on a sound device, without the outbox's tables */
 void app_step(struct sim *sim, struct writer *writer);
@@ -478,7 +479,7 @@ void app_finish(struct sim *sim);   /* ends what is open; begins nothing new */
 bool app_put_last(struct sim *sim); /* an event behind all others */
 void app_stored(struct sim *sim, uint32_t event, int64_t id); /* in an open transaction */
 
-/* ---- node.c --------------------------------------------------------------------------------------------------- */
+/* ---- node.c ---------------------------------------------------------------------------------- */
 
 void node_step(struct sim *sim);
 void node_close(struct sim *sim);
@@ -486,7 +487,7 @@ void node_committed(struct sim *sim, const int64_t durable[OUTBOX_LANES]); /* ou
 void node_wake(struct sim *sim, uint64_t at);
 outbox_port node_port(struct sim *sim);
 
-/* ---- link.c ---------------------------------------------------------------------------------------------------- */
+/* ---- link.c ---------------------------------------------------------------------------------- */
 
 void link_init(struct sim *sim);
 void link_reset(struct sim *sim); /* the device died: what is on its way may still arrive */
@@ -499,18 +500,18 @@ void link_lose(struct sim *sim, const char *why);                /* the network 
 void link_heal(struct sim *sim);
 unsigned link_unacked(const struct link *link); /* in both lanes */
 
-/* ---- nemesis.c -------------------------------------------------------------------------------------------------- */
+/* ---- nemesis.c ------------------------------------------------------------------------------- */
 
 int nemesis_before_call(void *context, enum vfs_call call, const char *file);
 void nemesis_step(struct sim *sim);
 void nemesis_stop_reader(struct sim *sim);
 void nemesis_heal(struct sim *sim); /* no more faults */
 
-/* ---- meddler.c --------------------------------------------------------------------------------------------------- */
+/* ---- meddler.c ------------------------------------------------------------------------------- */
 
 void meddle(struct sim *sim); /* now, and in no time */
 
-/* ---- model.c -------------------------------------------------------------------------------------------------------- */
+/* ---- model.c --------------------------------------------------------------------------------- */
 
 void model_init(struct model *model);
 void model_free(struct model *model);
@@ -556,7 +557,7 @@ const char *lane_table(outbox_lane lane);
 #define EVENT "%s event %lld"
 #define EVENT_OF(e) lane_name((e)->lane), (long long)(e)->id
 
-/* ---- wire.c --------------------------------------------------------------------------------------------------------- */
+/* ---- wire.c ---------------------------------------------------------------------------------- */
 
 /* What an event says of itself on the wire. */
 struct wire {
@@ -583,7 +584,7 @@ bool wire_has_attributes(const struct sim *sim, const outbox_message *message,
                          const struct wire *wire, uint32_t event);
 bool is_same_text(const char *a, const char *b); /* both may be NULL */
 
-/* ---- oracle.c, turns.c ------------------------------------------------------------------------------------------------ */
+/* ---- oracle.c, turns.c ----------------------------------------------------------------------- */
 
 /* The core hands an event to the link. Gives the model's event, 0 if there is none. */
 uint32_t oracle_published(struct sim *sim, struct talk *talk, const outbox_message *message);
@@ -610,7 +611,7 @@ void turns_refused(struct sim *sim, uint32_t event, int reason); /* the core was
 void turns_acked(struct sim *sim, uint32_t event);               /* the core was told */
 void turns_after_step(struct sim *sim, const outbox_statistics *now);
 
-/* ---- ledger.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- ledger.c -------------------------------------------------------------------------------- */
 
 /* What the simulator itself looks up must not meet a fault that is meant for others, and takes no
  * time. */
@@ -632,7 +633,7 @@ void ledger_rewind(struct sim *sim, outbox_lane number, int64_t id);
 bool ledger_may_drop(struct sim *sim, const struct model_event *e);
 const char *outcome_name(enum outcome outcome);
 
-/* ---- limits.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- limits.c -------------------------------------------------------------------------------- */
 
 struct put_look {
     struct tombstone before;
@@ -642,8 +643,8 @@ struct put_look {
 const outbox_limit *limit_of(const struct sim *sim, outbox_lane lane);
 bool limits_hold(const struct sim *sim, outbox_lane lane); /* whether it has any */
 int64_t limits_bytes(const struct sim *sim, uint32_t event);
-/* Whether these are more than the lane may hold; `t` knows the announcements among them, which come on
- * top, if it is not NULL; `perhaps`: if all are there that are in doubt. */
+/* Whether these are more than the lane may hold; `t` knows the announcements among them, which come
+ * on top, if it is not NULL; `perhaps`: if all are there that are in doubt. */
 bool limits_exceeded(const struct sim *sim, outbox_lane lane, const struct tombstone *t,
                      int64_t from, int64_t to, bool perhaps);
 void limits_before_put(struct sim *sim, struct writer *writer, outbox_lane lane,
@@ -654,7 +655,7 @@ void limits_after_put(struct sim *sim, struct writer *writer, uint32_t event,
 void limits_in_doubt(struct sim *sim);
 void limits_undone(struct sim *sim, struct writer *writer, bool to_savepoint);
 
-/* ---- age.c -------------------------------------------------------------------------------------------------------------- */
+/* ---- age.c ----------------------------------------------------------------------------------- */
 
 int64_t age_expires(const struct sim *sim, int64_t ttl_ms); /* of a put now */
 /* An event was put, which may have taken a while: when it expires is in its row. */
@@ -668,15 +669,15 @@ bool age_is_stored(const struct model_event *e, int64_t expires);
 /* Whether a newer event of its key takes its place. */
 bool age_is_superseded(struct sim *sim, const struct model_event *e);
 
-/* ---- drops.c ------------------------------------------------------------------------------------------------------------ */
+/* ---- drops.c --------------------------------------------------------------------------------- */
 
-/* Looks for announcements that are new, false: it could not; whether all that was dropped is announced or
- * noted; the same when all is quiet. */
+/* Looks for announcements that are new, false: it could not; whether all that was dropped is
+ * announced or noted; the same when all is quiet. */
 bool drops_discover(struct sim *sim, sqlite3 *db, outbox_lane lane);
 void drops_check(struct sim *sim, outbox_lane number, const struct tombstone *now);
 void drops_at_end(struct sim *sim);
 
-/* ---- rest.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- rest.c ---------------------------------------------------------------------------------- */
 
 void rest_begin(struct sim *sim); /* a forwarder starts */
 void rest_set_gate(struct sim *sim, outbox_gate_state gate);
@@ -685,13 +686,13 @@ void rest_after_step(struct sim *sim, outbox_state state);
 void rest_check_publish(struct sim *sim, const struct model_event *e,
                         const outbox_message *message);
 
-/* ---- audit.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- audit.c --------------------------------------------------------------------------------- */
 
 /* After a start of the device or the application: which transactions are there? */
 bool audit_resolve(struct sim *sim, sqlite3 *db, bool power_was_cut);
 void audit_at_end(struct sim *sim, sqlite3 *db);
 
-/* ---- change.c ----------------------------------------------------------------------------------------------------------- */
+/* ---- change.c -------------------------------------------------------------------------------- */
 
 void change_begin(struct sim *sim, struct writer *writer); /* to capture, if nobody has yet */
 void change_write(struct sim *sim, struct writer *writer, uint32_t transaction);
@@ -703,7 +704,7 @@ bool change_has_body(const struct model *model, const struct model_event *e, con
 void change_applied(struct sim *sim, const struct model_event *e); /* by the recipient */
 void change_at_end(struct sim *sim, sqlite3 *db);
 
-/* ---- run.c ----------------------------------------------------------------------------------------------------------- */
+/* ---- run.c ----------------------------------------------------------------------------------- */
 
 struct run_options {
     const struct profile *profile;
@@ -724,7 +725,7 @@ struct run_result {
     struct tape tape; /* to be freed */
 };
 
-/* ---- recipient.c ---------------------------------------------------------------------------------------------- */
+/* ---- recipient.c ----------------------------------------------------------------------------- */
 
 bool recipient_open(struct sim *sim);
 void recipient_close(struct sim *sim);

@@ -115,7 +115,7 @@ void turns_published(struct sim *sim, uint32_t event)
     check_retry(sim, e);
 }
 
-/* ---- What the forwarder makes of refusals --------------------------------------------------------------------------- */
+/* ---- What the forwarder makes of refusals ---------------------------------------------------- */
 
 enum { PATIENCE = 8, HANGUPS_DEADLY = 5 };
 

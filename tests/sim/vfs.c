@@ -38,7 +38,7 @@ struct vfs_file {
 
 static struct device *current; /* behind the registered names */
 
-/* ---- Life and death ------------------------------------------------------------------------------ */
+/* ---- Life and death -------------------------------------------------------------------------- */
 
 static bool lives(const struct vfs_file *file)
 {
@@ -104,7 +104,7 @@ static void detach(void *context)
     free(attachment);
 }
 
-/* ---- Locks of files -------------------------------------------------------------------------------- */
+/* ---- Locks of files -------------------------------------------------------------------------- */
 
 static void set_level(struct vfs_file *file, int level)
 {
@@ -161,7 +161,7 @@ static int file_check_reserved(sqlite3_file *base, int *is_reserved)
     return lives(file) ? SQLITE_OK : SQLITE_IOERR_CHECKRESERVEDLOCK;
 }
 
-/* ---- Shared memory ------------------------------------------------------------------------------------ */
+/* ---- Shared memory --------------------------------------------------------------------------- */
 
 static int shm_map(sqlite3_file *base, int region, int size, int extend, void volatile **memory)
 {
@@ -254,7 +254,7 @@ static int shm_unmap(sqlite3_file *base, int remove)
     return SQLITE_OK;
 }
 
-/* ---- Files ------------------------------------------------------------------------------------------------ */
+/* ---- Files ----------------------------------------------------------------------------------- */
 
 static int file_close(sqlite3_file *base)
 {
@@ -418,7 +418,7 @@ static const sqlite3_io_methods without_shm = {
     NULL,
 };
 
-/* ---- The file system --------------------------------------------------------------------------------------- */
+/* ---- The file system ------------------------------------------------------------------------- */
 
 static enum process process_of(const sqlite3_vfs *vfs)
 {
@@ -522,7 +522,7 @@ static int vfs_last_error(sqlite3_vfs *vfs, int size, char *to)
     return 0;
 }
 
-/* ---- The device --------------------------------------------------------------------------------------------- */
+/* ---- The device ------------------------------------------------------------------------------ */
 
 static enum process processes[PROCESSES] = {PROCESS_APP, PROCESS_FORWARDER};
 static sqlite3_vfs names[PROCESSES];

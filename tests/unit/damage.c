@@ -40,7 +40,7 @@ static void fail(struct damage *damage, const char *format, ...)
     va_end(arguments);
 }
 
-/* ---- Events, each made of its serial number ---------------------------------------------------- */
+/* ---- Events, each made of its serial number -------------------------------------------------- */
 
 static size_t make_body(int serial, char body[BODY_MAX])
 {
@@ -95,7 +95,7 @@ static bool is_body_of(const struct damage_event *event, const void *bytes, size
     return make_body(event->serial, body) == len && memcmp(body, bytes, len) == 0;
 }
 
-/* ---- A link that judges ------------------------------------------------------------------------ */
+/* ---- A link that judges ---------------------------------------------------------------------- */
 
 struct judge {
     outbox_link link;
@@ -228,7 +228,7 @@ static uint32_t judge_random(void *context)
     return 100; /* ms of each pause */
 }
 
-/* ---- A connection whose calls must end --------------------------------------------------------- */
+/* ---- A connection whose calls must end ------------------------------------------------------- */
 
 struct budget {
     struct damage *damage;
@@ -278,7 +278,7 @@ static void disconnect(struct damage *damage, struct budget *budget)
     budget->db = NULL;
 }
 
-/* ---- Codes ------------------------------------------------------------------------------------- */
+/* ---- Codes ----------------------------------------------------------------------------------- */
 
 /* What a damaged file may lead to in any call. Not among them: BUSY, as nobody else is there, so it
  * would be a lock that was left; MISUSE, as the call is right. */
@@ -298,7 +298,7 @@ static void judge_code(struct damage *damage, const char *call, int code, int ot
         fail(damage, "%s returned %d without a sentence", call, code);
 }
 
-/* ---- The two sides ----------------------------------------------------------------------------- */
+/* ---- The two sides --------------------------------------------------------------------------- */
 
 static void run_application(struct damage *damage, int puts)
 {
@@ -386,10 +386,10 @@ static void look(struct damage *damage)
     disconnect(damage, &budget);
 }
 
-/* ---- What has become of the events that were not damaged --------------------------------------- */
+/* ---- What has become of the events that were not damaged ------------------------------------- */
 
-/* Whether the table has the event; also where SQLite cannot say. The plus makes it look at all rows:
- * in a tree whose ids do not go up a search goes astray. */
+/* Whether the table has the event; also where SQLite cannot say. The plus makes it look at all
+ * rows: in a tree whose ids do not go up a search goes astray. */
 static bool has(sqlite3 *db, const char *table, const struct damage_event *event)
 {
     char sql[80];
@@ -437,7 +437,7 @@ static void judge_the_rest(struct damage *damage)
     disconnect(damage, &budget);
 }
 
-/* ---- The map of the good bytes ----------------------------------------------------------------- */
+/* ---- The map of the good bytes --------------------------------------------------------------- */
 
 /* https://sqlite.org/fileformat2.html, section 1.6. Only of the database that was just made. */
 static uint32_t big_endian(const unsigned char *at, int bytes)
@@ -529,7 +529,7 @@ static void map_tree(struct damage *damage, uint32_t root)
         count += map_page(damage, nodes[i], nodes + count, 64 - count);
 }
 
-/* ---- Making the good database ------------------------------------------------------------------ */
+/* ---- Making the good database ---------------------------------------------------------------- */
 
 static void run_sql(struct damage *damage, sqlite3 *db, const char *sql)
 {
@@ -641,7 +641,7 @@ void damage_close(struct damage *damage)
     free(damage->owner);
 }
 
-/* ---- A try ------------------------------------------------------------------------------------- */
+/* ---- A try ----------------------------------------------------------------------------------- */
 
 static void touch(struct damage *damage, const unsigned char *bytes, size_t len)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * shim_vfs.c - hands everything on to the default VFS, and keeps a state per byte of the one WAL that
- * a test has. It has no power cut: a test asks what one would cost.
+ * shim_vfs.c - hands everything on to the default VFS, and keeps a state per byte of the one WAL
+ * that a test has. It has no power cut: a test asks what one would cost.
  */
 #include "shim_vfs.h"
 
@@ -33,7 +33,7 @@ static sqlite3_file *real(sqlite3_file *file)
     return ((struct shim_file *)file)->real;
 }
 
-/* ---- What is of interest -------------------------------------------------------------------------- */
+/* ---- What is of interest --------------------------------------------------------------------- */
 
 /* Counts down; true for the call that it is for. */
 static bool strikes(int *countdown)
@@ -103,7 +103,7 @@ size_t shim_vfs_at_risk(void)
     return count;
 }
 
-/* ---- What is handed on ------------------------------------------------------------------------------ */
+/* ---- What is handed on ----------------------------------------------------------------------- */
 
 static int shim_close(sqlite3_file *file)
 {

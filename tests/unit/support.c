@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- A database -------------------------------------------------------------------------------- */
+/* ---- A database ------------------------------------------------------------------------------ */
 
 int bench_open(void **state)
 {
@@ -104,7 +104,7 @@ int64_t bench_put(struct bench *bench, const char *topic, const char *payload)
     return id;
 }
 
-/* ---- A clock and dice ----------------------------------------------------------------------------- */
+/* ---- A clock and dice ------------------------------------------------------------------------ */
 
 static uint32_t fake_now(void *context)
 {
@@ -132,7 +132,7 @@ void fake_port_init(struct fake_port *fake)
     fake->dice = UINT32_MAX;
 }
 
-/* ---- A link ------------------------------------------------------------------------------------------ */
+/* ---- A link ---------------------------------------------------------------------------------- */
 
 static outbox_link_result fake_open(outbox_link *link)
 {
@@ -292,7 +292,7 @@ void fake_link_hung_up(struct fake_link *fake, const char *sentence)
     new_closed(fake, sentence)->by_peer = 1;
 }
 
-/* ---- A forwarder over all of it ------------------------------------------------------------------------ */
+/* ---- A forwarder over all of it -------------------------------------------------------------- */
 
 void rig_start(struct rig *rig, struct bench *bench, const outbox_forwarder_config *config)
 {

@@ -42,7 +42,7 @@ int64_t bench_number(sqlite3 *db, const char *sql);
 char *bench_text(sqlite3 *db, const char *sql); /* to be freed with sqlite3_free */
 int64_t bench_put(struct bench *bench, const char *topic, const char *payload);
 
-/* ---- A clock and dice ------------------------------------------------------------------------- */
+/* ---- A clock and dice ------------------------------------------------------------------------ */
 
 struct fake_port {
     outbox_port port;
@@ -52,7 +52,7 @@ struct fake_port {
 };
 void fake_port_init(struct fake_port *fake);
 
-/* ---- A link ------------------------------------------------------------------------------------ */
+/* ---- A link ---------------------------------------------------------------------------------- */
 
 #define FAKE_SENT_MAX 4096
 
@@ -95,7 +95,7 @@ void fake_link_alive(struct fake_link *fake); /* answers a probe */
 void fake_link_closed(struct fake_link *fake, const char *sentence);
 void fake_link_hung_up(struct fake_link *fake, const char *sentence); /* closed, by the broker */
 
-/* ---- A forwarder over all of it ------------------------------------------------------------------ */
+/* ---- A forwarder over all of it -------------------------------------------------------------- */
 
 struct rig {
     struct bench *bench;

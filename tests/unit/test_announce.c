@@ -144,7 +144,8 @@ static void test_drops_are_added_up_while_an_announcement_waits(void **state)
     assert_int_equal(now.accepted, now.delivered + now.evicted);
 }
 
-/* It is never evicted: what it tells goes back into the note, its id is a hole, and it comes again. */
+/* It is never evicted: what it tells goes back into the note, its id is a hole, and it comes
+ * again. */
 static void test_an_announcement_that_is_in_the_way_is_made_anew(void **state)
 {
     struct bench *bench = *state;

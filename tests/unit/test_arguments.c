@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_arguments.c - what a caller can do wrong or leave out, and limits that the application has set
- * on its own connection.
+ * test_arguments.c - what a caller can do wrong or leave out, and limits that the application has
+ * set on its own connection.
  */
 #include "support.h"
 
@@ -14,7 +14,7 @@
 
 static struct rig rig;
 
-/* ---- The handle ------------------------------------------------------------------------------------- */
+/* ---- The handle ------------------------------------------------------------------------------ */
 
 static void test_calls_without_a_handle_are_misuse_and_give_nothing(void **state)
 {
@@ -153,7 +153,7 @@ static void test_a_put_over_the_connections_own_limit_is_refused_and_leaves_noth
     assert_int_equal(bench_number(bench->db, "SELECT count(*) FROM outbox_event"), 3);
 }
 
-/* ---- The forwarder ------------------------------------------------------------------------------------ */
+/* ---- The forwarder --------------------------------------------------------------------------- */
 
 static void test_each_time_out_of_range_is_refused(void **state)
 {

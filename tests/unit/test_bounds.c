@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_bounds.c - what is bounded in a step, in the window and in the buffer, and what the forwarder
- * makes of a link that says odd things.
+ * test_bounds.c - what is bounded in a step, in the window and in the buffer, and what the
+ * forwarder makes of a link that says odd things.
  */
 #include "support.h"
 
@@ -44,7 +44,7 @@ static void expect_all_in_order(int count)
     assert_int_equal(rig_stats(&rig).delivered, count);
 }
 
-/* ---- Bounds ---------------------------------------------------------------------------------------- */
+/* ---- Bounds ---------------------------------------------------------------------------------- */
 
 /* [step-6] */
 static void test_one_step_publishes_a_bounded_number_and_asks_to_go_on_at_once(void **state)
@@ -111,7 +111,7 @@ static void test_a_batch_larger_than_the_buffer_is_read_in_parts_and_stays_in_or
     assert_int_equal(rig_stats(&rig).refusals, 0);
 }
 
-/* ---- Refusals far ahead ------------------------------------------------------------------------------ */
+/* ---- Refusals far ahead ---------------------------------------------------------------------- */
 
 /* [step-4] the events ahead of it, more than one fetch gives, have their turn first */
 static void test_a_refused_event_far_behind_the_first_unsettled_one_stays_held(void **state)
@@ -151,7 +151,7 @@ static void test_a_refused_event_ahead_of_a_long_backlog_stays_held_until_it_is_
     assert_int_equal(rig_stats(&rig).delivered, 600);
 }
 
-/* ---- What the link says -------------------------------------------------------------------------------- */
+/* ---- What the link says ---------------------------------------------------------------------- */
 
 static void test_a_second_connack_changes_nothing(void **state)
 {
@@ -164,7 +164,8 @@ static void test_a_second_connack_changes_nothing(void **state)
     assert_int_equal(rig.link.sent_count, 3);
 }
 
-/* [step-2] MQTT 5 forbids a Receive Maximum of 0; without any event in flight nothing would go on */
+/* [step-2] MQTT 5 forbids a Receive Maximum of 0; without any event in flight nothing would go
+ * on */
 static void test_a_receive_maximum_of_zero_counts_as_one(void **state)
 {
     put_many(*state, 3, 5);
@@ -252,7 +253,7 @@ static void test_while_the_broker_cannot_be_reached_that_is_shown_and_not_the_re
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_REFUSED);
 }
 
-/* ---- Flush -------------------------------------------------------------------------------------------- */
+/* ---- Flush ----------------------------------------------------------------------------------- */
 
 /* [flush-1] */
 static void test_a_flush_to_an_earlier_event_does_not_shorten_one_to_a_later(void **state)

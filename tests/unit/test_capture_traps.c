@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_capture_traps.c - the traps of capturing with triggers, T1 to T32: each with recursive_triggers
- * off and on. The numbers are those under which they were found.
+ * test_capture_traps.c - the traps of capturing with triggers, T1 to T32: each with
+ * recursive_triggers off and on. The numbers are those under which they were found.
  */
 #include "capture_support.h"
 
@@ -81,7 +81,8 @@ static void test_t2_rows_replaced_through_another_unique_index_are_deleted(void 
 }
 
 /* [capture-1] */
-/* A foreign key's action, and what it triggers, changes rows of the table in the midst of a REPLACE. */
+/* A foreign key's action, and what it triggers, changes rows of the table in the midst of a
+ * REPLACE. */
 static void replace_with_children(struct bench *bench, bool recursive)
 {
     int64_t after = 0;
@@ -1109,7 +1110,7 @@ static void test_t2_rows_are_deleted_also_where_a_column_is_called_desc(void **s
     run_recursively(replace_by_desc);
 }
 
-/* ---- All statements, at random ------------------------------------------------------------------- */
+/* ---- All statements, at random --------------------------------------------------------------- */
 
 static uint32_t dice;
 

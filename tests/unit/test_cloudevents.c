@@ -2,10 +2,10 @@
  *
  * test_cloudevents.c - vectors of CloudEvents over MQTT, as far as they are about who sends.
  *
- * The numbers are those of the list of vectors that the project keeps: 1 to 7 and 14 are messages to
- * the byte. Those about a reader (8 to 13, 15) are here what a reader must never meet: a content type
- * in other letters, a batch, a name twice, an event without a type, a prefix that nobody asked for, a
- * name that no attribute has, and modes that differ in an attribute.
+ * The numbers are those of the list of vectors that the project keeps: 1 to 7 and 14 are messages
+ * to the byte. Those about a reader (8 to 13, 15) are here what a reader must never meet: a content
+ * type in other letters, a batch, a name twice, an event without a type, a prefix that nobody asked
+ * for, a name that no attribute has, and modes that differ in an attribute.
  */
 #include "message.h"
 
@@ -125,8 +125,8 @@ static void test_3_text_is_a_string(void **state)
                     ",\"datacontenttype\":\"text/plain\",\"data\":\"{\\\"not\\\":\\\"json\\\"}\"}");
 }
 
-/* All of C0 is escaped; DEL, C1, the line ends of JavaScript and noncharacters need not be, and data
- * may hold them: the String type of CloudEvents forbids them in attributes alone. */
+/* All of C0 is escaped; DEL, C1, the line ends of JavaScript and noncharacters need not be, and
+ * data may hold them: the String type of CloudEvents forbids them in attributes alone. */
 static void test_3_every_character_of_a_text_comes_through(void **state)
 {
     (void)state;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_conformance.c - the suite for ports (tests/conformance) over what this project has: the simulated
- * flash, the fake link, the stream link, the fake clock; and over ports with a fault, which it must find.
+ * test_conformance.c - the suite for ports (tests/conformance) over what this project has: the
+ * simulated flash, the fake link, the stream link, the fake clock; and over ports with a fault,
+ * which it must find.
  */
 #include "fake_stream.h"
 #include "support.h"
@@ -26,7 +27,7 @@ static void expect_broken(const char *wrong, const char *words)
         fail_msg("'%s' is found broken, not '%s'", wrong, words);
 }
 
-/* ---- Flash --------------------------------------------------------------------------------------- */
+/* ---- Flash ----------------------------------------------------------------------------------- */
 
 enum fault { ERASES_ALL_BUT_ONE, ERASES_ANOTHER, WRAPS_AT_A_PAGE, STOPS_AT_A_PAGE, READS_WORDS };
 
@@ -123,7 +124,7 @@ static void test_numbers_that_no_flash_has_are_found(void **state)
     nor_free(&nor);
 }
 
-/* ---- Clock --------------------------------------------------------------------------------------- */
+/* ---- Clock ----------------------------------------------------------------------------------- */
 
 static void pass(void *context, unsigned ms)
 {
@@ -158,7 +159,7 @@ static void test_a_clock_is_judged_also_where_it_wraps(void **state)
     expect_broken(conform_clock(&fake.port, pass, &fake), "never goes back");
 }
 
-/* ---- The fake link ------------------------------------------------------------------------------- */
+/* ---- The fake link --------------------------------------------------------------------------- */
 
 static struct fake_link fake_link;
 static int acked, acks_for_each;
@@ -206,7 +207,7 @@ static void test_faults_of_a_link_are_found(void **state)
     expect_broken(judge_fake(2), "one ACKED only");
 }
 
-/* ---- The stream link ------------------------------------------------------------------------------ */
+/* ---- The stream link ------------------------------------------------------------------------- */
 
 static struct fake_stream stream;
 static struct fake_port port;

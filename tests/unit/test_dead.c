@@ -38,7 +38,7 @@ static int64_t pending(struct bench *bench)
     return bench_number(bench->db, "SELECT count(*) FROM outbox_pending");
 }
 
-/* ---- Requeue -------------------------------------------------------------------------------- */
+/* ---- Requeue --------------------------------------------------------------------------------- */
 
 /* [dead-1] */
 static void test_a_requeued_letter_is_a_new_event_at_the_end_of_its_lane(void **state)

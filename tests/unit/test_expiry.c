@@ -53,7 +53,7 @@ static int64_t put(struct bench *bench, int64_t ttl_ms)
     return id;
 }
 
-/* ---- The arithmetic ------------------------------------------------------------------------------- */
+/* ---- The arithmetic -------------------------------------------------------------------------- */
 
 static void test_what_remains_is_rounded_up_to_seconds(void **state)
 {
@@ -76,7 +76,7 @@ static void test_a_life_without_a_clock_is_told_whole(void **state)
     assert_false(ob_expiry_has_come(-60000, NOW));
 }
 
-/* ---- On the way ------------------------------------------------------------------------------------ */
+/* ---- On the way ------------------------------------------------------------------------------ */
 
 static void test_a_life_out_of_range_is_refused(void **state)
 {
@@ -161,8 +161,8 @@ static void test_the_broker_is_told_how_long_the_event_is_still_worth_something(
 static void test_an_event_that_expires_at_the_last_moment_is_not_sent_without_an_end(void **state)
 {
     struct bench *bench = *state;
-    /* Each is looked at once when it is read, and twice when it is sent: so one of them expires between
-     * these two. */
+    /* Each is looked at once when it is read, and twice when it is sent: so one of them expires
+     * between these two. */
     for (int i = 0; i < 60; i++)
         put(bench, 50 + 2 * i);
     rig_start(&rig, bench, NULL);

@@ -11,7 +11,7 @@
 
 static struct rig rig;
 
-/* ---- A service that hands over to the rig's forwarder, at once --------------------------------- */
+/* ---- A service that hands over to the rig's forwarder, at once ------------------------------- */
 
 static struct {
     unsigned fired, calls, commits;
@@ -117,7 +117,7 @@ static const char *sent(void)
     return topics;
 }
 
-/* ---- It obeys the transaction -------------------------------------------------------------------- */
+/* ---- It obeys the transaction ---------------------------------------------------------------- */
 
 /* [fire-1] */
 static void test_it_is_sent_once_when_the_transaction_commits(void **state)
@@ -261,7 +261,7 @@ static void test_stored_events_of_the_transaction_go_as_well(void **state)
     end(bench);
 }
 
-/* ---- What it costs -------------------------------------------------------------------------------- */
+/* ---- What it costs --------------------------------------------------------------------------- */
 
 static void run_costly(struct bench *bench, bool fires)
 {
@@ -318,7 +318,7 @@ static void test_it_costs_no_write_and_no_sync(void **state)
     }
 }
 
-/* ---- Dropped and counted: [fire-3] ---------------------------------------------------------------- */
+/* ---- Dropped and counted: [fire-3] ----------------------------------------------------------- */
 
 static void test_without_a_forwarder_it_is_dropped_and_counted(void **state)
 {
@@ -598,7 +598,7 @@ static void test_a_service_that_takes_none_drops_them(void **state)
     assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
 }
 
-/* ---- Its stream ------------------------------------------------------------------------------------ */
+/* ---- Its stream ------------------------------------------------------------------------------ */
 
 /* [fire-4] */
 static void test_its_stream_is_unstored_and_begins_anew_with_each_start(void **state)
@@ -655,7 +655,7 @@ static void test_all_that_an_event_has_goes_with_it(void **state)
     end(bench);
 }
 
-/* ---- Refused: [fire-5] ------------------------------------------------------------------------------- */
+/* ---- Refused: [fire-5] ----------------------------------------------------------------------- */
 
 static int deny_touch(void *context, int action, const char *a, const char *b, const char *c,
                       const char *d)

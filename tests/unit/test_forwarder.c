@@ -292,7 +292,7 @@ static void test_a_link_without_room_is_tried_again_soon(void **state)
     assert_int_equal(rig.link.sent_count, 3);
 }
 
-/* ---- Settling --------------------------------------------------------------------------------- */
+/* ---- Settling -------------------------------------------------------------------------------- */
 
 static void test_acks_are_settled_in_batches(void **state)
 {
@@ -463,7 +463,7 @@ static void test_close_settles_what_was_acked(void **state)
     assert_null(sqlite3_next_stmt(bench->own, NULL));
 }
 
-/* ---- Other writers ------------------------------------------------------------------------------ */
+/* ---- Other writers --------------------------------------------------------------------------- */
 
 static void test_a_row_of_another_connection_is_found_by_the_check(void **state)
 {
@@ -520,7 +520,7 @@ static void test_an_idle_forwarder_wakes_once_a_second_for_the_check(void **stat
     assert_int_equal(rig.next_ms, 1000);
 }
 
-/* ---- One connection for everything ---------------------------------------------------------------- */
+/* ---- One connection for everything ----------------------------------------------------------- */
 
 /* [step-5] */
 static void test_a_step_inside_the_applications_transaction_reads_nothing(void **state)
@@ -606,7 +606,7 @@ static void test_a_shared_connection_keeps_its_last_insert_rowid(void **state)
     assert_int_equal(sqlite3_last_insert_rowid(bench->db), 4711);
 }
 
-/* ---- Init ---------------------------------------------------------------------------------------- */
+/* ---- Init ------------------------------------------------------------------------------------ */
 
 /* [init-3] */
 static void test_no_forwarder_begins_inside_a_transaction(void **state)

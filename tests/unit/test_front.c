@@ -70,7 +70,7 @@ static void drain(struct bench *bench)
     check_law(bench);
 }
 
-/* ---- Marks ------------------------------------------------------------------------------------------ */
+/* ---- Marks ----------------------------------------------------------------------------------- */
 
 static void expect_mended(void **state, const char *by_hand, int dead_letters)
 {
@@ -252,7 +252,7 @@ static void test_an_epoch_may_begin_in_the_middle_of_a_batch(void **state)
     assert_int_equal(rig.link.sent[3].previous, 3);
 }
 
-/* ---- Triggers on the outbox's own tables ----------------------------------------------------------------- */
+/* ---- Triggers on the outbox's own tables ----------------------------------------------------- */
 
 /* [P9] nothing is half-changed, and nothing is lost once the trigger is gone */
 static void expect_failure_until_dropped(void **state, const char *trigger, int code)
@@ -312,7 +312,7 @@ static void test_a_trigger_that_spoils_what_a_mending_wrote_makes_it_undone(void
     assert_int_equal(rig_stats(&rig).dead_lettered, 1);
 }
 
-/* ---- Somebody acts between a look and the mending ---------------------------------------------------------- */
+/* ---- Somebody acts between a look and the mending -------------------------------------------- */
 
 struct meddling {
     struct bench *bench;
@@ -398,7 +398,7 @@ static void test_a_row_out_of_range_is_looked_for_again_when_the_head_has_moved_
     check_law(bench);
 }
 
-/* ---- Transactions that cannot be ended ----------------------------------------------------------------------- */
+/* ---- Transactions that cannot be ended ------------------------------------------------------- */
 
 static int deny_rollback(void *context, int action, const char *a, const char *b, const char *c,
                          const char *d)
@@ -430,7 +430,7 @@ static void test_where_a_settle_cannot_be_undone_the_front_is_not_mended_inside_
     check_law(bench);
 }
 
-/* ---- The end ---------------------------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 /* [close-1] what is acknowledged is then sent again, and that is all */
 static void test_a_close_that_finds_no_tombstone_loses_no_event(void **state)

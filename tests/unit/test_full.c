@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_full.c - a full disk as the forwarder meets it: a WAL that cannot grow, a journal without room.
+ * test_full.c - a full disk as the forwarder meets it: a WAL that cannot grow, a journal without
+ * room.
  */
 #include "shim_vfs.h"
 #include "support.h"

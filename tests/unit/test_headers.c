@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_headers.c - correlation, causation, trace and headers of one's own: put, stored, sent, buried.
+ * test_headers.c - correlation, causation, trace and headers of one's own: put, stored, sent,
+ * buried.
  */
 #include "headers.h"
 #include "support.h"
@@ -30,7 +31,7 @@ static const char *send_one(struct bench *bench)
     return rig.link.sent[0].payload;
 }
 
-/* ---- Put --------------------------------------------------------------------------------------- */
+/* ---- Put ------------------------------------------------------------------------------------- */
 
 /* [headers-1] */
 static void test_headers_are_sent_in_the_order_in_which_they_were_given(void **state)
@@ -173,7 +174,7 @@ static void test_headers_count_for_a_limit_in_bytes(void **state)
     assert_int_equal(put(bench, &(outbox_event){.topic = "b"}), OUTBOX_FULL);
 }
 
-/* ---- Rows of other writers ----------------------------------------------------------------------- */
+/* ---- Rows of other writers ------------------------------------------------------------------- */
 
 static void test_another_writer_gives_its_headers_as_lines(void **state)
 {
@@ -261,7 +262,7 @@ static void test_the_tombstone_keeps_no_headers(void **state)
     rig_stop(&rig);
 }
 
-/* ---- The text ------------------------------------------------------------------------------------ */
+/* ---- The text -------------------------------------------------------------------------------- */
 
 static void test_lines_are_taken_apart_where_they_end(void **state)
 {

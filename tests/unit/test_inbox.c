@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_inbox.c - new, duplicate, stale, gap: what the inbox says of each event that a sender may send,
- * and what becomes of that verdict in transactions, on other connections and in damaged files.
+ * test_inbox.c - new, duplicate, stale, gap: what the inbox says of each event that a sender may
+ * send, and what becomes of that verdict in transactions, on other connections and in damaged
+ * files.
  */
 #include "support.h"
 
@@ -118,7 +119,7 @@ static int64_t column(const char *name)
     return bench_number(bench->db, sql);
 }
 
-/* ---- The rule ---------------------------------------------------------------------------------- */
+/* ---- The rule -------------------------------------------------------------------------------- */
 
 /* [accept-3] */
 static void test_a_stream_begins_at_the_first_event_that_is_seen(void **state)
@@ -202,7 +203,8 @@ static void test_a_gap_closes_when_the_missing_event_becomes_a_dead_letter(void 
     expect(A, 4, 3, INBOX_STALE); /* on its way since long */
 }
 
-/* 4 was refused, 5 seen behind the gap, and then both were evicted before they could be sent again. */
+/* 4 was refused, 5 seen behind the gap, and then both were evicted before they could be sent
+ * again. */
 static void test_what_was_seen_behind_a_gap_and_then_evicted_is_lost(void **state)
 {
     (void)state;
@@ -314,7 +316,7 @@ static void test_what_is_older_than_all_that_is_remembered_is_stale(void **state
     expect(A, 80, 70, INBOX_DUPLICATE);
 }
 
-/* ---- Epochs ------------------------------------------------------------------------------------ */
+/* ---- Epochs ---------------------------------------------------------------------------------- */
 
 static void test_a_new_epoch_is_applied_and_the_old_one_is_stale_from_then_on(void **state)
 {
@@ -417,7 +419,8 @@ static void test_a_copy_under_another_device_name_is_another_stream(void **state
     expect_run(A, 10, 12);
 }
 
-/* Not only what this test thinks that a sender sends: a real outbox, copied, re-identifies its events. */
+/* Not only what this test thinks that a sender sends: a real outbox, copied, re-identifies its
+ * events. */
 static void test_a_real_copy_that_gets_another_name_is_not_taken_for_a_duplicate(void **state)
 {
     static struct rig rig;
@@ -445,7 +448,7 @@ static void test_a_real_copy_that_gets_another_name_is_not_taken_for_a_duplicate
     rig_stop(&rig);
 }
 
-/* ---- Fire and forget --------------------------------------------------------------------------- */
+/* ---- Fire and forget ------------------------------------------------------------------------- */
 
 /* [accept-8] */
 static void test_fire_and_forget_events_are_a_stream_without_proof(void **state)
@@ -475,7 +478,7 @@ static void test_a_stored_event_without_previous_is_refused(void **state)
     assert_int_equal(inbox_accept(in, &event, &result), OUTBOX_BAD_ATTRIBUTE);
 }
 
-/* ---- Other senders ----------------------------------------------------------------------------- */
+/* ---- Other senders --------------------------------------------------------------------------- */
 
 /* [accept-5] [accept-6] */
 static void test_other_senders_with_a_sequence_are_new_in_ascending_order(void **state)
@@ -511,7 +514,7 @@ static void test_of_senders_without_numbers_the_last_id_is_known(void **state)
     expect(FOREIGN, 7, -1, INBOX_DUPLICATE);
 }
 
-/* ---- Transactions ------------------------------------------------------------------------------ */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 /* [accept-2] */
 static void test_a_rollback_undoes_the_verdict(void **state)
@@ -601,7 +604,7 @@ static void test_two_connections_judge_one_stream_together(void **state)
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-/* ---- Open and close ---------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 /* [inbox-3] [inbox-4] */
 static void test_opening_makes_two_tables_and_takes_nothing_of_the_connection(void **state)
@@ -707,7 +710,7 @@ static void test_a_table_of_somebody_else_is_refused(void **state)
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-/* ---- What is refused --------------------------------------------------------------------------- */
+/* ---- What is refused ------------------------------------------------------------------------- */
 
 static void refuse(const inbox_event *event, int code)
 {
@@ -847,7 +850,7 @@ static void test_a_row_that_no_inbox_wrote_is_called_corrupt_and_left_alone(void
     }
 }
 
-/* ---- Looking ----------------------------------------------------------------------------------- */
+/* ---- Looking --------------------------------------------------------------------------------- */
 
 static void print_stream(void *context, const inbox_stream *stream)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_inbox_memory.c - an inbox while memory runs out: at the first, the second ... allocation of SQLite,
- * once or for good, in UTF-8 and in UTF-16. Each call says so, and the event is judged once memory is
- * back as if nothing had been. [inbox-6] [accept-7]
+ * test_inbox_memory.c - an inbox while memory runs out: at the first, the second ... allocation of
+ * SQLite, once or for good, in UTF-8 and in UTF-16. Each call says so, and the event is judged once
+ * memory is back as if nothing had been. [inbox-6] [accept-7]
  */
 #include "support.h"
 
@@ -54,8 +54,8 @@ static int accept_nameless(inbox *in, const char *id, inbox_result *result)
     return inbox_accept(in, &event, result);
 }
 
-/* An open and accepts of each kind; false where memory ran out, which alone may go wrong. Where it runs
- * out for good, there may be none for a ROLLBACK either. */
+/* An open and accepts of each kind; false where memory ran out, which alone may go wrong. Where it
+ * runs out for good, there may be none for a ROLLBACK either. */
 static bool live(sqlite3 *db, inbox **in)
 {
     inbox_result result;

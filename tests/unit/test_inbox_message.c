@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_inbox_message.c - what MQTT brought, taken apart: the vectors of CloudEvents, this library's own
- * messages in every mode, and what is refused.
+ * test_inbox_message.c - what MQTT brought, taken apart: the vectors of CloudEvents, this library's
+ * own messages in every mode, and what is refused.
  */
 #include "support.h"
 
@@ -97,7 +97,7 @@ static void expect_refused(int code, int wanted, const char *says)
     assert_int_equal(event.attribute_count, 0);
 }
 
-/* ---- Structured -------------------------------------------------------------------------------- */
+/* ---- Structured ------------------------------------------------------------------------------ */
 
 /* [read-1] [read-5] */
 static void test_a_structured_document_has_its_attributes_and_its_data(void **state)
@@ -340,7 +340,7 @@ static void test_data_as_deep_as_a_put_takes_is_read(void **state)
     assert_int_equal(event.data.len, 2 * OB_JSON_DEPTH);
 }
 
-/* ---- Properties -------------------------------------------------------------------------------- */
+/* ---- Properties ------------------------------------------------------------------------------ */
 
 /* [read-2] vectors 5 and 6 */
 static void test_a_binary_message_has_its_attributes_in_user_properties(void **state)
@@ -490,7 +490,7 @@ static void test_null_is_misuse(void **state)
     assert_int_equal(inbox_read(&message, NULL, &event, NULL, 0), OUTBOX_OK);
 }
 
-/* ---- Announcements ------------------------------------------------------------------------------- */
+/* ---- Announcements --------------------------------------------------------------------------- */
 
 static void test_an_announcement_tells_how_much_was_dropped(void **state)
 {
@@ -529,7 +529,7 @@ static void test_an_announcement_of_another_form_tells_nothing(void **state)
     }
 }
 
-/* ---- Our own messages ------------------------------------------------------------------------------ */
+/* ---- Our own messages ------------------------------------------------------------------------ */
 
 static void read_own(const struct ob_row *row, outbox_mode mode)
 {

@@ -44,7 +44,7 @@ static void assert_no_values(const char *const *texts, size_t count)
             fail_msg("passed: %s", texts[i]);
 }
 
-/* ---- Section 2 and 3: values, space around them, and nothing else ------------------------------ */
+/* ---- Section 2 and 3: values, space around them, and nothing else ---------------------------- */
 
 static void test_the_three_words_are_values(void **state)
 {
@@ -115,7 +115,7 @@ static void test_a_nul_is_refused_wherever_it_stands(void **state)
         assert_false(is_value(bad[i].bytes, bad[i].len));
 }
 
-/* ---- Section 4: objects -------------------------------------------------------------------------- */
+/* ---- Section 4: objects ---------------------------------------------------------------------- */
 
 static void test_objects(void **state)
 {
@@ -157,7 +157,7 @@ static void test_objects(void **state)
     assert_no_values(bad, COUNT(bad));
 }
 
-/* ---- Section 5: arrays --------------------------------------------------------------------------- */
+/* ---- Section 5: arrays ----------------------------------------------------------------------- */
 
 static void test_arrays(void **state)
 {
@@ -182,7 +182,7 @@ static void test_a_member_behind_a_closed_array_still_needs_its_name(void **stat
     assert_no_values(bad, COUNT(bad));
 }
 
-/* ---- Section 6: numbers --------------------------------------------------------------------------- */
+/* ---- Section 6: numbers ---------------------------------------------------------------------- */
 
 static void test_numbers(void **state)
 {
@@ -227,7 +227,7 @@ static void test_half_a_number_is_refused(void **state)
     assert_no_values(bad, COUNT(bad));
 }
 
-/* ---- Section 7: strings --------------------------------------------------------------------------- */
+/* ---- Section 7: strings ---------------------------------------------------------------------- */
 
 static void test_strings(void **state)
 {
@@ -286,7 +286,7 @@ static void test_an_escaped_quote_or_backslash_does_not_end_the_string(void **st
     assert_no_values(bad, COUNT(bad));
 }
 
-/* ---- Section 8.1: UTF-8 ---------------------------------------------------------------------------- */
+/* ---- Section 8.1: UTF-8 ---------------------------------------------------------------------- */
 
 static void test_a_text_that_is_not_utf8_is_refused(void **state)
 {
@@ -298,7 +298,7 @@ static void test_a_text_that_is_not_utf8_is_refused(void **state)
     assert_no_values(bad, COUNT(bad));
 }
 
-/* ---- Section 9: the limit of this checker ----------------------------------------------------------- */
+/* ---- Section 9: the limit of this checker ---------------------------------------------------- */
 
 /* `depth` containers, each of the kind that `kinds` names in turn, around `inner`. */
 static bool nests(size_t depth, const char *kinds, const char *inner)
@@ -361,7 +361,7 @@ static void test_a_million_brackets_are_refused_without_a_deep_stack(void **stat
     free(text);
 }
 
-/* ---- A second opinion -------------------------------------------------------------------------------- */
+/* ---- A second opinion ------------------------------------------------------------------------ */
 
 static sqlite3 *db;
 static sqlite3_stmt *valid;

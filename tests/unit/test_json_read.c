@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_json_read.c - json_read.h: the members of an object, and what a JSON string says. What a value
- * is test_json.c says.
+ * test_json_read.c - json_read.h: the members of an object, and what a JSON string says. What a
+ * value is test_json.c says.
  */
 #include "json_read.h"
 
@@ -15,8 +15,8 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-/* How many members there are, -1: it is broken. Reads a copy that ends where its bytes end, so that a
- * sanitizer sees any read behind. */
+/* How many members there are, -1: it is broken. Reads a copy that ends where its bytes end, so that
+ * a sanitizer sees any read behind. */
 static int count_members(const char *bytes, size_t len)
 {
     struct ob_json_object object;
@@ -34,7 +34,7 @@ static int count_members(const char *bytes, size_t len)
     return object.is_broken ? -1 : count;
 }
 
-/* ---- Members ----------------------------------------------------------------------------------- */
+/* ---- Members --------------------------------------------------------------------------------- */
 
 static void test_each_member_is_given_as_it_stands_without_the_space_around_it(void **state)
 {
@@ -83,7 +83,7 @@ static void test_a_nul_is_no_space(void **state)
         assert_int_equal(count_members(bad[i].bytes, bad[i].len), -1);
 }
 
-/* ---- Strings ----------------------------------------------------------------------------------- */
+/* ---- Strings --------------------------------------------------------------------------------- */
 
 /* What the string says, in a buffer of its own length; NULL: it is none. */
 static const char *unescaped(const char *json)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_lanes.c - urgent and normal events side by side: who goes first, who is not starved, and that
- * trouble in one lane does not stop the other.
+ * test_lanes.c - urgent and normal events side by side: who goes first, who is not starved, and
+ * that trouble in one lane does not stop the other.
  */
 #include "support.h"
 

@@ -72,7 +72,7 @@ static const char *with(char text[OB_LEDGER_TEXT], const char *piece, const char
     return text;
 }
 
-/* ---- Start, print, parse ----------------------------------------------------------------------- */
+/* ---- Start, print, parse --------------------------------------------------------------------- */
 
 static void test_a_new_ledger_starts_at_its_id_with_nothing_counted(void **state)
 {
@@ -162,7 +162,7 @@ static void test_sqlite_reads_each_member_of_the_text(void **state)
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-/* ---- Members of a newer release ------------------------------------------------------------------ */
+/* ---- Members of a newer release -------------------------------------------------------------- */
 
 static void test_unknown_members_are_kept_to_the_byte(void **state)
 {
@@ -218,7 +218,7 @@ static void test_a_nul_within_the_text_is_refused(void **state)
     assert_false(parses_bytes(&ledger, 141, text, len));
 }
 
-/* ---- Wrong texts ---------------------------------------------------------------------------------- */
+/* ---- Wrong texts ----------------------------------------------------------------------------- */
 
 static void test_a_text_that_is_cut_short_is_refused(void **state)
 {
@@ -315,11 +315,12 @@ static void test_a_text_with_one_byte_changed_is_refused_or_is_what_it_says(void
             assert_string_equal(printed, text);
             accepted++;
         }
-    /* The text itself once per byte, and `last`, which stands outside the sum, with other digits. */
+    /* The text itself once per byte, and `last`, which stands outside the sum, with other
+     * digits. */
     assert_in_range(accepted, sizeof text - 1, sizeof text + 20);
 }
 
-/* ---- The law: [P4] ---------------------------------------------------------------------------------- */
+/* ---- The law: [P4] --------------------------------------------------------------------------- */
 
 static void test_the_law_breaks_when_any_number_is_one_too_large(void **state)
 {
@@ -419,7 +420,7 @@ static void test_the_total_is_the_sum_of_all_ways_to_leave(void **state)
     assert_int_equal(ob_ledger_total(&example), 30);
 }
 
-/* ---- Follows ------------------------------------------------------------------------------------------ */
+/* ---- Follows --------------------------------------------------------------------------------- */
 
 static void test_a_ledger_follows_itself(void **state)
 {
@@ -472,7 +473,7 @@ static void test_unknown_members_do_not_matter_to_what_follows(void **state)
     assert_true(ob_ledger_follows(&example, &later));
 }
 
-/* ---- Drops ------------------------------------------------------------------------------------- */
+/* ---- Drops ----------------------------------------------------------------------------------- */
 
 static void assert_same_drops(const struct ob_drops *a, const struct ob_drops *b)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_limits.c - lanes that may hold so much and no more: puts that are rejected, oldest events that
- * leave, rows of writers that did not ask. [limit-1]
+ * test_limits.c - lanes that may hold so much and no more: puts that are rejected, oldest events
+ * that leave, rows of writers that did not ask. [limit-1]
  */
 #include "support.h"
 
@@ -60,7 +60,7 @@ static void check_law(struct bench *bench)
                      1);
 }
 
-/* ---- Reject ---------------------------------------------------------------------------------------- */
+/* ---- Reject ---------------------------------------------------------------------------------- */
 
 /* [limit-2] [put-7] */
 static void test_a_put_over_the_limit_is_rejected_and_stores_nothing(void **state)
@@ -113,7 +113,7 @@ static void test_what_is_settled_makes_room_again(void **state)
     assert_int_equal(put(bench), 3);
 }
 
-/* ---- Evict ----------------------------------------------------------------------------------------- */
+/* ---- Evict ----------------------------------------------------------------------------------- */
 
 /* [limit-3] [P4] */
 static void test_the_oldest_leave_and_are_counted(void **state)
@@ -318,8 +318,8 @@ static void ignore_stop(void *context)
     (void)context;
 }
 
-/* What the broker has is delivered, whoever removes it: it must neither be called evicted nor be why a
- * put is rejected. */
+/* What the broker has is delivered, whoever removes it: it must neither be called evicted nor be
+ * why a put is rejected. */
 static void test_what_is_acked_counts_as_delivered_when_a_put_makes_room(void **state)
 {
     struct bench *bench = *state;
@@ -438,7 +438,7 @@ static void test_a_limit_holds_where_an_authorizer_denies_the_wake_up(void **sta
     assert_int_equal(outbox_stop(bench->box), OUTBOX_OK);
 }
 
-/* ---- Bytes ----------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 #define EACH ((int64_t)OUTBOX_EVENT_BYTES + 4 + 10)
 
@@ -576,7 +576,7 @@ static void test_bytes_are_right_again_after_a_settle(void **state)
     }
 }
 
-/* ---- The limit itself ------------------------------------------------------------------------------ */
+/* ---- The limit itself ------------------------------------------------------------------------ */
 
 static void test_a_limit_is_stored_in_the_file(void **state)
 {
@@ -678,7 +678,7 @@ static void test_no_bytes_are_pending_in_an_empty_lane(void **state)
     assert_int_equal(counts(bench).evicts, 0);
 }
 
-/* ---- Rows of writers that did not ask ---------------------------------------------------------------- */
+/* ---- Rows of writers that did not ask -------------------------------------------------------- */
 
 static void insert(struct bench *bench, int count)
 {

@@ -60,7 +60,7 @@ static void flip(struct damage *damage, unsigned char *bytes, size_t at, unsigne
     bytes[at] ^= mask;
 }
 
-/* ---- Cases ------------------------------------------------------------------------------------- */
+/* ---- Cases ----------------------------------------------------------------------------------- */
 
 static void test_a_good_database_is_sent_whole(void **state)
 {
@@ -151,7 +151,7 @@ static void test_any_bit_before_the_text_of_a_tombstone_may_be_flipped(void **st
     assert_int_equal(failures, 0);
 }
 
-/* ---- Where only the meaning is damaged --------------------------------------------------------- */
+/* ---- Where only the meaning is damaged ------------------------------------------------------- */
 
 /* SQLite knows a table by the number of its first page, and has no other sign of whose it is. */
 static void test_rows_of_another_table_are_neither_sent_nor_deleted(void **state)

@@ -70,7 +70,7 @@ static struct ob_row row_with(struct ob_value payload, struct ob_value content_t
     return row;
 }
 
-/* ---- A buffer per test ----------------------------------------------------------------------------- */
+/* ---- A buffer per test ----------------------------------------------------------------------- */
 
 enum { ROOM = 65536 };
 
@@ -127,7 +127,7 @@ static const char *tail(struct ob_buffer *buffer, const struct ob_row *row)
     return all + sizeof head - 1;
 }
 
-/* ---- SQLite as the recipient ------------------------------------------------------------------------ */
+/* ---- SQLite as the recipient ----------------------------------------------------------------- */
 
 static sqlite3 *db;
 static sqlite3_stmt *valid, *extract;
@@ -172,7 +172,7 @@ static void assert_member(const char *json, const char *path, const char *expect
     assert_int_equal(sqlite3_reset(extract), SQLITE_OK);
 }
 
-/* ---- The check: rows of writers that did not ask ------------------------------------------------------ */
+/* ---- The check: rows of writers that did not ask --------------------------------------------- */
 
 static void test_a_row_with_nothing_but_a_topic_is_fit(void **state)
 {
@@ -291,7 +291,7 @@ static void test_each_reason_has_a_sentence_of_its_own(void **state)
     }
 }
 
-/* ---- Structured: whole documents ------------------------------------------------------------------------ */
+/* ---- Structured: whole documents ------------------------------------------------------------- */
 
 static void test_a_document_of_a_blob_with_all_members(void **state)
 {
@@ -389,7 +389,7 @@ static void test_the_type_is_outbox_event_unless_the_row_has_one(void **state)
     assert_member(document(*state, &row, 0), "$.type", "x");
 }
 
-/* ---- Structured: numbers ----------------------------------------------------------------------------------- */
+/* ---- Structured: numbers --------------------------------------------------------------------- */
 
 static void test_sequence_and_previous_have_19_digits_and_sort_as_text(void **state)
 {
@@ -422,7 +422,7 @@ static void test_the_id_is_the_number_without_zeros_in_front(void **state)
     assert_member(document(*state, &row, 0), "$.id", "281474976710656");
 }
 
-/* ---- Structured: time ---------------------------------------------------------------------------------------- */
+/* ---- Structured: time ------------------------------------------------------------------------ */
 
 static void test_the_time_is_written_in_utc_with_milliseconds(void **state)
 {
@@ -489,7 +489,7 @@ static void test_the_days_around_every_end_of_february_and_of_the_year_are_right
     assert_int_equal(new_year, MS_10000);
 }
 
-/* ---- Structured: strings --------------------------------------------------------------------------------------- */
+/* ---- Structured: strings --------------------------------------------------------------------- */
 
 static void test_quotes_backslashes_and_every_control_character_are_escaped(void **state)
 {
@@ -581,7 +581,7 @@ static void test_every_payload_of_one_byte_makes_a_json_document(void **state)
     }
 }
 
-/* ---- Structured: base64 ------------------------------------------------------------------------------------------ */
+/* ---- Structured: base64 ---------------------------------------------------------------------- */
 
 static void test_base64_pads_to_groups_of_four(void **state)
 {
@@ -617,7 +617,7 @@ static void test_base64_uses_each_of_its_64_letters(void **state)
     assert_member(json, "$.data_base64", alphabet);
 }
 
-/* ---- Structured: around the document -------------------------------------------------------------------------------- */
+/* ---- Structured: around the document --------------------------------------------------------- */
 
 static void test_a_structured_message_says_that_it_is_one(void **state)
 {
@@ -658,7 +658,7 @@ static void test_a_resend_is_the_same_message(void **state)
     assert_string_equal(document(*state, &row, 41), first);
 }
 
-/* ---- Plain ------------------------------------------------------------------------------------------------------------ */
+/* ---- Plain ----------------------------------------------------------------------------------- */
 
 static void assert_property(const outbox_message *message, size_t index, const char *name,
                             const char *value)
@@ -720,7 +720,7 @@ static void test_a_plain_message_without_a_payload_is_empty(void **state)
     assert_int_equal(build(*state, &row, 0, OUTBOX_PLAIN)->payload_len, 0);
 }
 
-/* ---- The buffer ---------------------------------------------------------------------------------------------------------- */
+/* ---- The buffer ------------------------------------------------------------------------------ */
 
 static struct ob_row full_row(void)
 {
@@ -807,7 +807,7 @@ static void test_a_message_can_be_built_where_one_failed_before(void **state)
     assert_string_equal(document(&rest, &row, 0), expected);
 }
 
-/* ---- The room: [init-1] at its root ----------------------------------------------------------------------------------------- */
+/* ---- The room: [init-1] at its root ---------------------------------------------------------- */
 
 /* As many headers as there may be, in as many bytes. */
 static size_t fill_headers(char headers[OUTBOX_HEADERS_BYTES])

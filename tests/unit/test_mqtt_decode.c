@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_mqtt_decode.c - packets of a server, in every way that they can be cut into pieces, and all that
- * is no packet.
+ * test_mqtt_decode.c - packets of a server, in every way that they can be cut into pieces, and all
+ * that is no packet.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -63,7 +63,7 @@ static void make(void)
         fail_msg("%s", sentence);
 }
 
-/* ---- What the driver does --------------------------------------------------------------------- */
+/* ---- What the driver does -------------------------------------------------------------------- */
 
 static outbox_link_event take(outbox_link_event_kind kind)
 {
@@ -146,7 +146,7 @@ static void wait_ms(uint32_t ms)
     port.now_ms += ms;
 }
 
-/* ---- CONNECT ---------------------------------------------------------------------------------- */
+/* ---- CONNECT --------------------------------------------------------------------------------- */
 
 static void test_connect_asks_for_a_clean_start(void **state)
 {
@@ -249,7 +249,7 @@ static void test_a_server_that_hangs_up_before_its_connack_is_not_named(void **s
     (void)expect_closed(0, 0, "no connection to host:1883: it hung up");
 }
 
-/* ---- CONNACK ---------------------------------------------------------------------------------- */
+/* ---- CONNACK --------------------------------------------------------------------------------- */
 
 static void test_opened_reports_the_limits_of_the_server(void **state)
 {
@@ -400,7 +400,7 @@ static void test_a_malformed_packet_ends_the_connection_with_its_reason(void **s
     EXPECT_SILENT(&stream); /* 3.1.1 knows no reason to give */
 }
 
-/* ---- PUBLISH ---------------------------------------------------------------------------------- */
+/* ---- PUBLISH --------------------------------------------------------------------------------- */
 
 /* [stream-4] */
 static void test_publishes_are_written_together_at_the_flush(void **state)
@@ -630,7 +630,7 @@ static void test_publish_needs_an_open_connection(void **state)
     flush(); /* allowed at any time */
 }
 
-/* ---- Keep-alive and probe ---------------------------------------------------------------------- */
+/* ---- Keep-alive and probe -------------------------------------------------------------------- */
 
 /* [stream-5] */
 static void test_a_quiet_connection_is_pinged(void **state)
@@ -778,7 +778,7 @@ static void test_a_probe_follows_the_publishes_before_it(void **state)
     take_nothing();
 }
 
-/* ---- The end ---------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 /* [stream-8] */
 static void test_who_ended_the_connection_is_told(void **state)
@@ -954,7 +954,7 @@ static void test_a_flood_does_not_hold_poll(void **state)
     assert_true(next_ms() > 0);
 }
 
-/* ---- Making ----------------------------------------------------------------------------------- */
+/* ---- Making ---------------------------------------------------------------------------------- */
 
 /* [stream-2] */
 static void test_a_configuration_out_of_range_is_refused_with_a_sentence(void **state)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_old_sqlite.c - a shared library of SQLite that is older than the headers it was compiled with.
+ * test_old_sqlite.c - a shared library of SQLite that is older than the headers it was compiled
+ * with.
  */
 #include "support.h"
 

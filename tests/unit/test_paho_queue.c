@@ -251,7 +251,7 @@ static void test_a_ticket_that_was_taken_back_acks_nothing(void **state)
         (void)reserve(f, i); /* its place is free again */
 }
 
-/* ---- Probes -------------------------------------------------------------------------------- */
+/* ---- Probes ---------------------------------------------------------------------------------- */
 
 static void test_alive_comes_after_the_acked_and_before_the_end(void **state)
 {
@@ -329,7 +329,7 @@ static void test_the_tickets_of_publish_and_connection_are_no_probes(void **stat
     expect_nothing(f);
 }
 
-/* ---- Who ended it -------------------------------------------------------------------------- */
+/* ---- Who ended it ---------------------------------------------------------------------------- */
 
 static void test_a_loss_soon_after_an_answer_is_the_other_sides(void **state)
 {
@@ -403,7 +403,7 @@ static void test_every_answer_breaks_the_silence(void **state)
     assert_true(silence_after(f, no_answer) >= endless);
 }
 
-/* ---- Words --------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 static void test_a_note_explains_why_a_broker_was_not_reached(void **state)
 {
@@ -468,7 +468,7 @@ static void test_the_largest_window_has_a_ticket_for_each_publish(void **state)
     expect_nothing(f);
 }
 
-/* ---- Threads ------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 typedef struct slow_wake {
     sem_t entered, go_on;

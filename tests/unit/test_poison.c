@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_poison.c - events that the broker does not want: what is tried again, what becomes a dead letter,
- * when a lane stops, and that a bad network buries nothing.
+ * test_poison.c - events that the broker does not want: what is tried again, what becomes a dead
+ * letter, when a lane stops, and that a bad network buries nothing.
  */
 #include "support.h"
 
@@ -56,7 +56,7 @@ static void broker(uint32_t ms, int reason)
     }
 }
 
-/* ---- Reason codes ---------------------------------------------------------------------------------- */
+/* ---- Reason codes ---------------------------------------------------------------------------- */
 
 /* [poison-1] [P3] */
 static void test_an_event_that_no_broker_will_take_becomes_a_dead_letter_at_once(void **state)
@@ -161,7 +161,7 @@ static void test_one_larger_than_the_server_takes_becomes_a_dead_letter(void **s
     assert_int_equal(rig_stats(&rig).delivered, 2);
 }
 
-/* ---- Our own limits ----------------------------------------------------------------------------------- */
+/* ---- Our own limits -------------------------------------------------------------------------- */
 
 static void test_one_over_our_own_limit_becomes_a_dead_letter_and_is_not_sent(void **state)
 {
@@ -227,7 +227,7 @@ static void test_the_stop_at_large_events_can_be_switched_off(void **state)
     assert_int_equal(dead(bench, "payload_max"), 6);
 }
 
-/* ---- When a lane stops -------------------------------------------------------------------------------- */
+/* ---- When a lane stops ----------------------------------------------------------------------- */
 
 static void put_refused(struct bench *bench, int count)
 {
@@ -299,7 +299,7 @@ static void test_the_stop_can_be_set_and_switched_off(void **state)
     assert_int_equal(dead(bench, "0x90"), 10);
 }
 
-/* ---- Brokers that hang up ------------------------------------------------------------------------------- */
+/* ---- Brokers that hang up -------------------------------------------------------------------- */
 
 /* A broker of MQTT 3.1.1 for a while: it hangs up when a topic begins with '!'. */
 static void hanging_broker(uint32_t ms, uint32_t round_trip_ms)
@@ -365,7 +365,8 @@ static void test_the_others_wait_for_less_than_half_a_minute(void **state)
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
-/* As hanging_broker(), but closing with bytes unread: the RST takes the PUBACKs of those ahead along. */
+/* As hanging_broker(), but closing with bytes unread: the RST takes the PUBACKs of those ahead
+ * along. */
 static void resetting_broker(uint32_t ms, uint32_t round_trip_ms)
 {
     int from = rig.link.sent_count, probes = 0;
@@ -523,7 +524,7 @@ static void test_a_connection_without_a_puback_breaks_the_row_of_hang_ups(void *
     assert_int_equal(dead(bench, "hung up"), 1);
 }
 
-/* ---- Both lanes --------------------------------------------------------------------------------------- */
+/* ---- Both lanes ------------------------------------------------------------------------------ */
 
 static void put_urgent(struct bench *bench, const char *topic)
 {

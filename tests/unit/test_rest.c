@@ -42,7 +42,7 @@ static void broker(uint32_t ms)
     }
 }
 
-/* ---- The gate --------------------------------------------------------------------------------------- */
+/* ---- The gate -------------------------------------------------------------------------------- */
 
 /* [gate-1] */
 static void test_a_closed_gate_sends_nothing_and_closes_the_link(void **state)
@@ -109,7 +109,7 @@ static void test_a_forwarder_behind_a_closed_gate_sleeps_for_days(void **state)
     assert_true(rig.next_ms > 86400000);
 }
 
-/* ---- Batches ------------------------------------------------------------------------------------------ */
+/* ---- Batches --------------------------------------------------------------------------------- */
 
 /* [batch-1] */
 static void test_the_link_is_opened_once_so_many_events_wait(void **state)
@@ -237,7 +237,7 @@ static void test_an_event_whose_tombstone_was_deleted_waits_for_its_batch(void *
     assert_int_equal(rig_stats(&rig).delivered, 1);
 }
 
-/* ---- The pace ------------------------------------------------------------------------------------------- */
+/* ---- The pace -------------------------------------------------------------------------------- */
 
 /* [pace-1] */
 static void test_no_minute_has_more_events_than_the_pace_allows(void **state)

@@ -145,7 +145,7 @@ static void assert_make_fails(struct fixture *fixture, const char *device, int c
     assert_unchanged(fixture->db, before);
 }
 
-/* ---- Making: [attach-1] at its root ------------------------------------------------------------ */
+/* ---- Making: [attach-1] at its root ---------------------------------------------------------- */
 
 static void test_an_empty_database_has_no_outbox_and_looking_writes_nothing(void **state)
 {
@@ -257,7 +257,7 @@ static void test_temporary_tables_of_the_same_names_are_not_mistaken(void **stat
     assert_string_equal(identity_of(fixture, 1).device, "pump-7");
 }
 
-/* ---- What cannot be made: [attach-6] at its root -------------------------------------------------- */
+/* ---- What cannot be made: [attach-6] at its root --------------------------------------------- */
 
 static void test_tables_of_a_newer_release_are_left_alone(void **state)
 {
@@ -365,7 +365,7 @@ static void test_what_another_connection_made_is_found(void **state)
     assert_string_equal(identity_of(fixture, 1).device, "first");
 }
 
-/* ---- The device's name: [attach-5] at its root ------------------------------------------------------ */
+/* ---- The device's name: [attach-5] at its root ----------------------------------------------- */
 
 static void test_a_new_outbox_gets_the_given_name(void **state)
 {
@@ -507,7 +507,7 @@ static void test_a_stored_name_that_is_corrupt_is_replaced_by_the_given_one(void
     }
 }
 
-/* ---- Epochs: [P6] ------------------------------------------------------------------------------------ */
+/* ---- Epochs: [P6] ---------------------------------------------------------------------------- */
 
 static void test_an_id_belongs_to_the_last_epoch_that_began_before_it(void **state)
 {

@@ -41,7 +41,7 @@ static void check_law(struct bench *bench)
         1);
 }
 
-/* ---- Rows of writers that did not ask ----------------------------------------------------------- */
+/* ---- Rows of writers that did not ask -------------------------------------------------------- */
 
 static void test_a_plain_insert_of_any_tool_is_forwarded(void **state)
 {
@@ -347,7 +347,7 @@ static void test_a_refused_event_that_was_made_unfit_leaves_and_is_forgotten(voi
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_OK);
 }
 
-/* ---- The tombstone is not what it was ------------------------------------------------------------- */
+/* ---- The tombstone is not what it was -------------------------------------------------------- */
 
 static char *epoch(struct bench *bench)
 {
@@ -687,7 +687,7 @@ static void test_members_of_a_newer_ledger_outlive_our_settles(void **state)
     check_law(bench);
 }
 
-/* ---- The barrier ------------------------------------------------------------------------------------ */
+/* ---- The barrier ----------------------------------------------------------------------------- */
 
 static void sql_put(struct bench *bench)
 {
@@ -822,7 +822,8 @@ static void test_a_shared_connection_that_does_not_sync_sends_no_row_of_others(v
     }
 }
 
-/* [P2] [step-8] The application may choose another journal mode while an event waits for its barrier. */
+/* [P2] [step-8] The application may choose another journal mode while an event waits for its
+ * barrier. */
 static void test_a_barrier_goes_by_the_journal_mode_of_the_moment(void **state)
 {
     struct bench *bench = *state;
@@ -889,8 +890,8 @@ static void test_an_epoch_of_others_is_made_durable_before_anything_is_sent_unde
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
 }
 
-/* [step-5] what was read waits for its barrier, which a lock keeps from it, and then the application opens a
- * transaction */
+/* [step-5] what was read waits for its barrier, which a lock keeps from it, and then the
+ * application opens a transaction */
 static void test_no_barrier_is_made_inside_the_applications_transaction(void **state)
 {
     struct bench *bench = *state;
@@ -979,7 +980,7 @@ static void test_the_forwarder_follows_a_change_of_the_journal_mode(void **state
     assert_int_equal(rig_stats(&rig).pending, 0);
 }
 
-/* ---- Housekeeping ------------------------------------------------------------------------------------ */
+/* ---- Housekeeping ---------------------------------------------------------------------------- */
 
 static int64_t wal_bytes(struct bench *bench)
 {

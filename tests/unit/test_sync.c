@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_sync.c - the database's file seen from below: syncs of the WAL that fail, and locks that are
- * held. A sync that succeeds after one that failed says nothing of the pages that the failed one was
- * for (the kernel may have dropped them), so no event may be sent on its word.
+ * held. A sync that succeeds after one that failed says nothing of the pages that the failed one
+ * was for (the kernel may have dropped them), so no event may be sent on its word.
  */
 #include "shim_vfs.h"
 #include "support.h"
@@ -197,7 +197,7 @@ static void test_a_barrier_leaves_a_claim_that_reaches_further(void **state)
     assert_int_equal(rig_stats(&rig).barriers, 1);
 }
 
-/* ---- A file that cannot be written any more ----------------------------------------------------- */
+/* ---- A file that cannot be written any more -------------------------------------------------- */
 
 /* [readonly-1] */
 static void test_what_was_acked_waits_until_the_file_can_be_written_again(void **state)
@@ -222,7 +222,7 @@ static void test_what_was_acked_waits_until_the_file_can_be_written_again(void *
     assert_int_equal(rig.link.sent_count, 2);
 }
 
-/* ---- A rewriting that does not come to its end ---------------------------------------------------------- */
+/* ---- A rewriting that does not come to its end ----------------------------------------------- */
 
 /* An event waits, the WAL is in doubt, and the next attempt will rewrite it. */
 static void begin_in_doubt(void **state)
@@ -307,7 +307,8 @@ static void write_header(struct bench *bench, const char page_size[4])
     assert_int_equal(fclose(file), 0);
 }
 
-/* [P9] somebody has written over it from beside SQLite, which does not read it again while it runs */
+/* [P9] somebody has written over it from beside SQLite, which does not read it again while it
+ * runs */
 static void test_a_wal_with_a_page_size_that_cannot_be_is_not_rewritten(void **state)
 {
     struct bench *bench = *state;
@@ -323,7 +324,7 @@ static void test_a_wal_with_a_page_size_that_cannot_be_is_not_rewritten(void **s
     expect_sent_once_it_works();
 }
 
-/* ---- Checkpoints ------------------------------------------------------------------------------------ */
+/* ---- Checkpoints ----------------------------------------------------------------------------- */
 
 /* Some settles, all of which wait in the WAL, and nothing that waits to be sent. */
 static void begin_with_frames(void **state)
@@ -460,7 +461,7 @@ static void test_a_checkpoint_of_a_wal_in_doubt_rewrites_it_first(void **state)
     assert_int_not_equal(moved_bytes(bench), before);
 }
 
-/* ---- A VFS of its own mind --------------------------------------------------------------------------- */
+/* ---- A VFS of its own mind ------------------------------------------------------------------- */
 
 /* [init-2] a WAL that is kept is a saving, and a VFS need not know of it */
 static void test_a_vfs_that_cannot_keep_the_wal_is_taken_and_one_that_fails_is_not(void **state)
@@ -485,7 +486,7 @@ static void test_a_vfs_that_cannot_keep_the_wal_is_taken_and_one_that_fails_is_n
     assert_int_equal(rig.link.sent_count, 1);
 }
 
-/* ---- A journal mode that changes ----------------------------------------------------------------------- */
+/* ---- A journal mode that changes ------------------------------------------------------------- */
 
 /* [step-8] on a connection that is shared: what was read waits for a sync that fails, and then the
  * application leaves WAL */
@@ -514,7 +515,7 @@ static void test_events_that_wait_for_a_sync_go_out_once_the_application_leaves_
     bench->db = NULL;
 }
 
-/* ---- A lock that is held while the forwarder closes ------------------------------------------------- */
+/* ---- A lock that is held while the forwarder closes ------------------------------------------ */
 
 static void commit_after_200_ms(void *context)
 {

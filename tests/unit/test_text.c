@@ -31,7 +31,7 @@ static bool passes(text_check check, const char *bytes, size_t len)
     return passed;
 }
 
-/* ---- Characters ---------------------------------------------------------------------------- */
+/* ---- Characters ------------------------------------------------------------------------------ */
 
 /* Writes any value of up to 21 bits in a form of 1..4 bytes, also where that is not allowed. */
 static size_t encode_as(char bytes[4], uint32_t value, size_t form)
@@ -95,7 +95,7 @@ static bool is_in_table_of_unicode(const unsigned char *bytes, size_t len)
     return true;
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 static void test_no_bytes_at_all_are_utf8(void **state)
 {
@@ -337,7 +337,7 @@ static void test_an_attribute_that_is_not_utf8_or_holds_a_nul_is_refused(void **
     assert_false(passes(ob_text_is_attribute, BYTES("com\0example")));
 }
 
-/* ---- Device names: [attach-5], [attach-6] at their root ---------------------------------------- */
+/* ---- Device names: [attach-5], [attach-6] at their root -------------------------------------- */
 
 static void test_a_device_name_has_1_to_256_bytes(void **state)
 {
@@ -363,7 +363,7 @@ static void test_a_device_name_takes_the_unreserved_characters_of_uris_alone(voi
     }
 }
 
-/* ---- Media types: [put-6] at its root ---------------------------------------------------------- */
+/* ---- Media types: [put-6] at its root -------------------------------------------------------- */
 
 static enum ob_media media_of(const char *content_type)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * test_token.c - token.h: SQL in pieces, also SQL that ends in the midst of one, and names in each of
- * their quotes.
+ * test_token.c - token.h: SQL in pieces, also SQL that ends in the midst of one, and names in each
+ * of their quotes.
  */
 #include "token.h"
 
@@ -15,8 +15,8 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-/* All pieces, each in angle brackets behind the letter of what it is: space, name, text, number, other
- * sign. */
+/* All pieces, each in angle brackets behind the letter of what it is: space, name, text, number,
+ * other sign. */
 static char *split(const char *sql)
 {
     static const char letters[] = "?sntdo";
@@ -50,7 +50,7 @@ static void expect(const struct pair *cases, size_t count)
         assert_string_equal(split(cases[i].sql), cases[i].pieces);
 }
 
-/* ---- Pieces ------------------------------------------------------------------------------------ */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 static void test_nothing_has_no_pieces(void **state)
 {
@@ -153,7 +153,7 @@ static void test_what_is_not_closed_ends_with_the_text(void **state)
     expect(cases, COUNT(cases));
 }
 
-/* ---- Words and names --------------------------------------------------------------------------- */
+/* ---- Words and names ------------------------------------------------------------------------- */
 
 static void test_a_word_is_known_in_any_case_and_only_as_a_whole(void **state)
 {

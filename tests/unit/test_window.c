@@ -86,7 +86,7 @@ static bool has_next(struct fixture *fixture)
     return ob_window_next(&fixture->window, &token) != NULL;
 }
 
-/* ---- Adding and sending -------------------------------------------------------------------------- */
+/* ---- Adding and sending ---------------------------------------------------------------------- */
 
 static void test_a_new_window_is_empty(void **state)
 {
@@ -176,7 +176,7 @@ static void test_a_window_of_one_entry_works(void **state)
     assert_int_equal(ob_window_count(&fixture->window), 0);
 }
 
-/* ---- Acks ------------------------------------------------------------------------------------------ */
+/* ---- Acks ------------------------------------------------------------------------------------ */
 
 static void test_an_ack_finds_the_entry_that_was_sent_under_its_token(void **state)
 {
@@ -239,7 +239,7 @@ static void test_an_ack_for_an_unfit_entry_finds_nothing(void **state)
     assert_true(ack(fixture, third));
 }
 
-/* ---- Unfit entries ---------------------------------------------------------------------------------- */
+/* ---- Unfit entries --------------------------------------------------------------------------- */
 
 static void test_an_unfit_entry_keeps_its_reason_and_is_never_sent(void **state)
 {
@@ -301,7 +301,7 @@ static void test_a_window_full_of_unfit_entries_can_be_settled_and_filled_again(
     assert_true(ack(fixture, send_next(fixture, CAPACITY + 1)));
 }
 
-/* ---- Settling ---------------------------------------------------------------------------------------- */
+/* ---- Settling -------------------------------------------------------------------------------- */
 
 /* [P3] */
 static void test_nothing_behind_an_entry_without_an_ack_can_be_settled(void **state)
@@ -361,7 +361,7 @@ static void test_the_oldest_in_flight_is_the_first_one_without_an_ack(void **sta
     assert_null(ob_window_oldest_in_flight(&fixture->window)); /* the fifth only awaits */
 }
 
-/* ---- Keeping after a loss: [step-3] -------------------------------------------------------------------- */
+/* ---- Keeping after a loss: [step-3] ---------------------------------------------------------- */
 
 static void test_after_a_loss_the_settleable_entries_stay_and_the_others_are_forgotten(void **state)
 {
@@ -464,7 +464,7 @@ static void test_no_token_is_given_out_twice_over_a_thousand_losses(void **state
     }
 }
 
-/* ---- Wraps -------------------------------------------------------------------------------------------------- */
+/* ---- Wraps ----------------------------------------------------------------------------------- */
 
 static void test_places_of_the_ring_are_used_again(void **state)
 {
@@ -546,7 +546,7 @@ static void test_tokens_work_across_the_wrap_of_their_offset(void **state)
     assert_true(ack(fixture, young));
 }
 
-/* ---- Rows that left otherwise ---------------------------------------------------------------------------------- */
+/* ---- Rows that left otherwise ---------------------------------------------------------------- */
 
 static void test_what_others_removed_leaves_and_the_rest_stays_as_it_is(void **state)
 {
@@ -635,7 +635,7 @@ static void test_entries_that_were_added_last_can_be_taken_back(void **state)
     send_next(fixture, 2);
 }
 
-/* ---- Against a plain model ------------------------------------------------------------------------------------ */
+/* ---- Against a plain model ------------------------------------------------------------------- */
 
 /* The same window as a list without numbers; tokens are remembered instead of computed. */
 struct model {

@@ -86,7 +86,7 @@ static void listen_to(struct bench *bench, struct listener *listener)
     assert_int_equal(outbox_bind(bench->box, &listening, listener), OUTBOX_OK);
 }
 
-/* ---- Attach -------------------------------------------------------------------------------- */
+/* ---- Attach ---------------------------------------------------------------------------------- */
 
 /* [attach-1] */
 static void test_attach_makes_the_tables_and_a_second_attach_changes_nothing(void **state)
@@ -251,7 +251,8 @@ static void test_a_put_is_refused_once_journal_mode_is_off(void **state)
     assert_int_equal(bench_put(bench, "a", "b"), 1);
 }
 
-/* [put-7] a put that failed has touched the transaction, but does not keep the mode from changing */
+/* [put-7] a put that failed has touched the transaction, but does not keep the mode from
+ * changing */
 static void test_a_journal_mode_that_changes_inside_a_transaction_is_seen(void **state)
 {
     struct bench *bench = *state;
@@ -450,7 +451,7 @@ static void test_an_authorizer_that_comes_later_does_not_stop_a_put_either(void 
     assert_int_equal(listener.commits, 2);
 }
 
-/* ---- Put ------------------------------------------------------------------------------------ */
+/* ---- Put ------------------------------------------------------------------------------------- */
 
 /* [P1] [put-1] */
 static void test_a_put_in_a_rolled_back_transaction_leaves_nothing(void **state)
@@ -841,8 +842,8 @@ static void test_a_put_from_a_statement_that_only_reads_is_a_transaction_of_its_
     assert_int_equal(listener.commits, 1);
 }
 
-/* [P1] a trigger on the outbox's own table that calls a function that puts: the put inside is refused, and
- * leaves the event of the one outside as it is */
+/* [P1] a trigger on the outbox's own table that calls a function that puts: the put inside is
+ * refused, and leaves the event of the one outside as it is */
 static void test_a_put_inside_a_put_is_refused_and_spoils_nothing(void **state)
 {
     static const char *const moments[] = {"BEFORE", "AFTER"};
@@ -903,7 +904,7 @@ static void test_a_put_inside_a_put_does_not_change_the_headers_of_the_one_outsi
         1);
 }
 
-/* ---- What SQLite and others do to a put -------------------------------------------------------------- */
+/* ---- What SQLite and others do to a put ------------------------------------------------------ */
 
 /* Memory runs out while that pragma runs, and only then. */
 static int on_trace(unsigned kind, void *context, void *statement, void *text)
@@ -1127,7 +1128,7 @@ static void test_a_savepoint_that_is_undone_after_detach_takes_its_events_with_i
                      1);
 }
 
-/* ---- What the forwarder is told ------------------------------------------------------------------ */
+/* ---- What the forwarder is told -------------------------------------------------------------- */
 
 static void test_a_commit_is_heard_once_and_after_it_is_visible(void **state)
 {
@@ -1287,7 +1288,7 @@ static void test_flush_inside_a_transaction_is_misuse(void **state)
     bench_sql(bench->db, "COMMIT");
 }
 
-/* ---- Statistics -------------------------------------------------------------------------------- */
+/* ---- Statistics ------------------------------------------------------------------------------ */
 
 /* [stats-1] [P4] */
 static void test_statistics_count_what_is_pending_and_delivered(void **state)
