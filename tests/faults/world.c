@@ -185,7 +185,7 @@ static bool connect(struct world *world)
 
 void world_close_app(struct world *world)
 {
-    if (world->mode->is_shared)
+    if (world->mode->is_shared || world->is_bound)
         world_close_forwarder(world);
     inbox_close(world->in);
     world->in = NULL;
@@ -304,7 +304,10 @@ void world_put_unstored(struct world *world)
     world->fires = true;
     if (!world->box || !world->forwarder)
         return;
-    (void)world_code(world, "bind", outbox_forwarder_bind(world->forwarder, world->box), 0);
+    if (!world->is_bound)
+        world->is_bound =
+            world_code(world, "bind", outbox_forwarder_bind(world->forwarder, world->box), 0) ==
+            OUTBOX_OK;
     const outbox_event event = {
         .topic = "f", .payload = "0", .payload_len = 1, .fire_and_forget = 1};
     (void)world_code(world, "put to fire", outbox_put(world->box, &event, NULL), BIT(OUTBOX_FULL));
@@ -394,7 +397,11 @@ bool world_open_forwarder(struct world *world)
 
 void world_close_forwarder(struct world *world)
 {
-    outbox_forwarder_close(world->forwarder);
+    if (world->is_bound)
+        (void)world_code(world, "stop", outbox_stop(world->box), 0);
+    else
+        outbox_forwarder_close(world->forwarder);
+    world->is_bound = false;
     world->forwarder = NULL;
     free(world->memory);
     world->memory = NULL;

@@ -58,6 +58,7 @@ struct world {
     bool announces;       /* drops */
     bool may_drop;        /* events, for a reason that the statistics count */
     int dropped;          /* so many, in the end */
+    bool is_bound;        /* the forwarder, to the handle, which then closes it */
     bool fires;           /* what is put to be sent at once arrives or does not */
     size_t payload_max;   /* of the forwarder; 0: 400 */
     int captured_from;    /* rows of the application's table are captured from here on; 0: none */
