@@ -292,8 +292,15 @@ static enum outcome try_recovery(const struct scenario *scenario, const struct m
     return !was_cut ? NO_CUT : fired > 0 ? BOTH : NO_FAULT;
 }
 
+/* Of a sample every fourth fault will do. */
+static unsigned recovery_step(void)
+{
+    return most > 0 && most < 8 ? 4 : 1;
+}
+
 static void recover_all(void)
 {
+    const unsigned step = recovery_step();
     uint64_t pairs = 0;
     unsigned cuts = 0;
     for (int i = 0; i < scenario_count; i++)
@@ -306,7 +313,7 @@ static void recover_all(void)
                     for (int persists = 0; persists < 2; persists++)
                         for (unsigned n = 1; try_recovery(&scenarios[i], &modes[mode], cut,
                                                           (enum fault)fault, n, persists) == BOTH;
-                             n += most > 0 && most < 8 ? 4 : 1)
+                             n += step)
                             pairs++;
     (void)printf("%u power cuts, %" PRIu64 " faults in the recovery from them\n", cuts, pairs);
     failures += pairs == 0;
