@@ -87,7 +87,7 @@ static int ensure_schema(sqlite3 *db, const outbox_config *config, outbox *box)
     if (code == OUTBOX_OK && found == OB_SCHEMA_PRESENT)
         code = has_wishes(db, config, box, &wishes);
     if (code == OUTBOX_OK && wishes)
-        code = ob_schema_make(db, config->device, config->limits, box->is_lean, &box->error);
+        code = ob_schema_make(db, config->device, config->limits, box->small_heap, &box->error);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
         code = ob_limit_load(db, (outbox_lane)i, &box->limit[i], &box->error);
     return code;
@@ -100,7 +100,7 @@ static int attach(outbox *box, sqlite3 *db, const outbox_config *config)
         code = check_connection(db, box);
     if (code != OUTBOX_OK)
         return code;
-    box->is_lean = config->small_heap != 0;
+    box->small_heap = config->small_heap != 0;
     box->payload_max = config->payload_max ? config->payload_max : OUTBOX_PAYLOAD_MAX;
     box->stage.size = config->fire_bytes ? config->fire_bytes : OUTBOX_FIRE_BYTES;
     box->vfs = ob_sql_vfs(db);

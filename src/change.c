@@ -469,7 +469,7 @@ int ob_change_render(struct ob_change *change, sqlite3 *db, outbox_lane lane,
         code = is_row ? render_row(change, row, device, group, event, error)
                       : ob_error_set(error, OUTBOX_BAD_PAYLOAD,
                                      "event %lld names no shape there is", (long long)row->id);
-    ob_sql_done(&change->statement, change->is_lean || is_lost);
+    ob_sql_done(&change->statement, change->small_heap || is_lost);
     return code;
 }
 
@@ -478,7 +478,7 @@ void ob_change_close(struct ob_change *change)
     (void)sqlite3_finalize(change->statement); /* repeats what the last step said */
     sqlite3_free(change->place);
     sqlite3_free(change->text);
-    *change = (struct ob_change){.is_lean = change->is_lean};
+    *change = (struct ob_change){.small_heap = change->small_heap};
 }
 
 /* ---- Dead letters ---------------------------------------------------------------------------- */

@@ -28,7 +28,7 @@
 
 /* One lane's reader of changes. All zero at first. */
 struct ob_change {
-    bool is_lean; /* the statement is not kept */
+    bool small_heap; /* the statement is not kept */
     sqlite3_stmt *statement;
     int16_t *place; /* of v1, v2 ... among the statement's columns; sqlite3_malloc()ed */
     int columns, values;

@@ -36,7 +36,7 @@ static bool identify(struct taking *taking, int64_t id)
         return true;
     taking->code = ob_schema_identity(store->db, &store->identity_statement, taking->lane->number,
                                       id, identity, &store->error);
-    ob_sql_done(&store->identity_statement, store->is_lean);
+    ob_sql_done(&store->identity_statement, store->small_heap);
     taking->identified = taking->code == OUTBOX_OK;
     if (taking->identified && before.device[0] &&
         (strcmp(before.device, identity->device) != 0 ||

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * lane.c - the SQL of each lane.
+ * lane.c - the SQL of each lane, and the lane's names in it.
  *
- * Texts only. What must hold after a crash is said where they are run: table.c, head.c, store.c and
- * writer.c.
+ * What must hold after a crash is said where it is run: table.c, head.c, store.c and writer.c.
  */
 #include "lane.h"
 

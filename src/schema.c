@@ -169,14 +169,14 @@ static int make_event_table(sqlite3 *db, outbox_lane lane, struct ob_error *erro
     return code;
 }
 
-static int make_tables(sqlite3 *db, const char *device, bool is_lean, struct ob_error *error)
+static int make_tables(sqlite3 *db, const char *device, bool small_heap, struct ob_error *error)
 {
     int code = OUTBOX_OK;
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++)
         code = make_event_table(db, (outbox_lane)i, error);
     if (code == OUTBOX_OK)
         code = ob_sql_run(db, other_tables, error, "making the outbox's tables");
-    if (code == OUTBOX_OK && !is_lean)
+    if (code == OUTBOX_OK && !small_heap)
         code = ob_sql_run(db, pending_view, error, "making the outbox's tables");
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
         outbox_lane lane = (outbox_lane)i;
@@ -256,7 +256,7 @@ static int store_limits(sqlite3 *db, const outbox_limit limits[OUTBOX_LANES],
     return code;
 }
 
-static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_error *error)
+static int make_inside(sqlite3 *db, const char *device, bool small_heap, struct ob_error *error)
 {
     char stored[OUTBOX_ATTRIBUTE_MAX + 1];
     enum ob_schema_found found;
@@ -265,7 +265,7 @@ static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_
     if (code != OUTBOX_OK)
         return code;
     if (found == OB_SCHEMA_MISSING)
-        return make_tables(db, device, is_lean, error);
+        return make_tables(db, device, small_heap, error);
     if (found == OB_SCHEMA_OLDER)
         code = upgrade(db, error);
     if (code != OUTBOX_OK || !device)
@@ -278,13 +278,13 @@ static int make_inside(sqlite3 *db, const char *device, bool is_lean, struct ob_
 }
 
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
-                   bool is_lean, struct ob_error *error)
+                   bool small_heap, struct ob_error *error)
 {
     assert(sqlite3_get_autocommit(db));
     int code = ob_sql_run(db, "BEGIN IMMEDIATE", error, "opening a transaction");
     if (code != OUTBOX_OK)
         return code;
-    code = make_inside(db, device, is_lean, error);
+    code = make_inside(db, device, small_heap, error);
     if (code == OUTBOX_OK)
         code = store_limits(db, limits, error);
     if (code == OUTBOX_OK)

@@ -37,7 +37,7 @@ int ob_schema_find(sqlite3 *db, enum ob_schema_found *found, struct ob_error *er
  * with a new epoch, and stores the limits. `device` and `limits` may be NULL. One transaction of
  * its own; nothing changed on any error. */
 int ob_schema_make(sqlite3 *db, const char *device, const outbox_limit limits[OUTBOX_LANES],
-                   bool is_lean, struct ob_error *error);
+                   bool small_heap, struct ob_error *error);
 
 /* The stored device name, into a buffer of OUTBOX_ATTRIBUTE_MAX + 1 bytes. */
 int ob_schema_device(sqlite3 *db, char *device, struct ob_error *error);

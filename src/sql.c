@@ -25,9 +25,9 @@ int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struc
 }
 
 /* Both repeat what the last step said, whose result was looked at. */
-void ob_sql_done(sqlite3_stmt **statement, bool is_lean)
+void ob_sql_done(sqlite3_stmt **statement, bool small_heap)
 {
-    if (!is_lean) {
+    if (!small_heap) {
         (void)sqlite3_reset(*statement);
         return;
     }

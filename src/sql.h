@@ -23,7 +23,7 @@ int ob_sql_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement, struc
 int ob_sql_step(sqlite3_stmt *statement, bool *row, struct ob_error *error, const char *doing);
 
 /* Ends a use of such a statement, wherever it stands: resets it, or frees it where none is kept. */
-void ob_sql_done(sqlite3_stmt **statement, bool is_lean);
+void ob_sql_done(sqlite3_stmt **statement, bool small_heap);
 
 /* Binds a number to a statement that is not running. */
 void ob_sql_bind_number(sqlite3_stmt *statement, int index, int64_t number);

@@ -89,7 +89,7 @@ static int probe_statement(struct ob_store *store, enum ob_store_statement which
     return code;
 }
 
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_lean,
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool small_heap,
                   size_t payload_max)
 {
     enum ob_schema_found found;
@@ -97,13 +97,13 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_l
     store->db = db;
     store->vfs = ob_sql_vfs(db);
     store->is_shared = is_shared;
-    store->is_lean = is_lean;
+    store->small_heap = small_heap;
     int code = ob_schema_find(db, &found, &store->error);
     if (code == OUTBOX_OK && found == OB_SCHEMA_MISSING)
         code = ob_error_set(&store->error, OUTBOX_CORRUPT,
                             "there is no outbox in this file; attach to it or run outbox init");
     if (code == OUTBOX_OK && found == OB_SCHEMA_OLDER)
-        code = ob_schema_make(db, NULL, NULL, is_lean, &store->error);
+        code = ob_schema_make(db, NULL, NULL, small_heap, &store->error);
     if (code != OUTBOX_OK)
         return code;
     store->journal = ob_sql_journal(db);
@@ -114,8 +114,8 @@ int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_l
     for (int i = 0; i < OB_STORE_STATEMENTS && code == OUTBOX_OK; i++)
         code = probe_statement(store, (enum ob_store_statement)i);
     for (int i = 0; i < OUTBOX_LANES && code == OUTBOX_OK; i++) {
-        store->change[i].is_lean = is_lean;
-        ob_table_open(&store->table[i], db, (outbox_lane)i, is_lean, &store->error);
+        store->change[i].small_heap = small_heap;
+        ob_table_open(&store->table[i], db, (outbox_lane)i, small_heap, &store->error);
         store->table[i].head = &store->head[i];
         code = ob_table_probe(&store->table[i]);
     }
@@ -174,7 +174,7 @@ static int run(struct ob_store *store, enum ob_store_statement which, const char
     if (code != OUTBOX_OK)
         return code;
     code = ob_sql_step(store->kept[which], NULL, &store->error, doing);
-    ob_sql_done(&store->kept[which], store->is_lean);
+    ob_sql_done(&store->kept[which], store->small_heap);
     return code;
 }
 
@@ -187,7 +187,7 @@ int ob_store_number(struct ob_store *store, enum ob_store_statement which, const
         code = ob_sql_step(store->kept[which], &row, &store->error, doing);
     if (row)
         *number = sqlite3_column_int64(store->kept[which], 0);
-    ob_sql_done(&store->kept[which], store->is_lean);
+    ob_sql_done(&store->kept[which], store->small_heap);
     return code;
 }
 
@@ -212,7 +212,7 @@ void ob_store_rollback(struct ob_store *store)
         (void)sqlite3_reset(statement);
     }
     if (ob_sql_rollback(store->db))
-        ob_sql_done(&store->kept[OB_SQL_ROLLBACK], store->is_lean);
+        ob_sql_done(&store->kept[OB_SQL_ROLLBACK], store->small_heap);
 }
 
 int ob_store_begin_write(struct ob_store *store, const char *doing)
@@ -353,7 +353,7 @@ static int follow_epoch(struct ob_store *store, struct ob_table *table, int64_t 
     struct ob_epoch newest, *known = &store->epoch[table->lane];
     int code = ob_schema_newest_epoch(store->db, &store->epoch_statement, table->lane, &newest,
                                       &store->error);
-    ob_sql_done(&store->epoch_statement, store->is_lean);
+    ob_sql_done(&store->epoch_statement, store->small_heap);
     if (code != OUTBOX_OK || newest.digits[0] == '\0' || strcmp(newest.digits, known->digits) == 0)
         return code;
     if (known->digits[0] != '\0') {

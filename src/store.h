@@ -37,9 +37,9 @@ enum ob_head {
 struct ob_store {
     sqlite3 *db;
     sqlite3_vfs *vfs;
-    bool is_shared; /* the application's connection, see forwarder.h */
-    bool is_lean;   /* no statement is kept, see small_heap there */
-    bool has_hook;  /* ours on the connection, which counts the WAL's frames */
+    bool is_shared;  /* the application's connection, see forwarder.h */
+    bool small_heap; /* no statement is kept, see small_heap there */
+    bool has_hook;   /* ours on the connection, which counts the WAL's frames */
     /* Each prepared when it is needed first, ROLLBACK before each transaction. */
     sqlite3_stmt *kept[OB_STORE_STATEMENTS];
     sqlite3_stmt *identity_statement, *epoch_statement;
@@ -61,7 +61,7 @@ struct ob_store {
 };
 
 /* `payload_max` bounds what a fetch takes into memory on a connection of our own. */
-int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool is_lean,
+int ob_store_open(struct ob_store *store, sqlite3 *db, bool is_shared, bool small_heap,
                   size_t payload_max);
 void ob_store_close(struct ob_store *store);
 

@@ -12,13 +12,13 @@
 #include <assert.h>
 #include <string.h>
 
-void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool is_lean,
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool small_heap,
                    struct ob_error *error)
 {
     memset(table, 0, sizeof *table);
     table->db = db;
     table->lane = lane;
-    table->is_lean = is_lean;
+    table->small_heap = small_heap;
     table->error = error;
 }
 
@@ -42,7 +42,7 @@ int ob_table_statement(struct ob_table *table, enum ob_table_sql which, sqlite3_
 
 void ob_table_done(struct ob_table *table, enum ob_table_sql which)
 {
-    ob_sql_done(&table->kept[which], table->is_lean);
+    ob_sql_done(&table->kept[which], table->small_heap);
 }
 
 int ob_table_run(struct ob_table *table, enum ob_table_sql which, int64_t a, int64_t b)

@@ -20,16 +20,15 @@ struct ob_table {
     sqlite3 *db; /* NULL: not open */
     outbox_lane lane;
     struct ob_error *error; /* the owner's */
-    bool is_lean;           /* nothing is kept, see outbox_config.small_heap */
+    bool small_heap;        /* nothing is kept, see outbox_config.small_heap */
     sqlite3_stmt *kept[OB_TABLE_STATEMENTS];
 
-    struct ob_ledger
-        *head; /* the tombstone as it was seen last; NULL: the owner does not remember it */
+    struct ob_ledger *head; /* the tombstone as it was seen last; NULL: the owner forgets it */
     bool head_is_known;
 };
 
 /* Prepares nothing yet. `error` gets the particulars of every call that fails. */
-void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool is_lean,
+void ob_table_open(struct ob_table *table, sqlite3 *db, outbox_lane lane, bool small_heap,
                    struct ob_error *error);
 void ob_table_close(struct ob_table *table);
 

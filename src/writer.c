@@ -271,9 +271,10 @@ static int prepare_limit(outbox *box, outbox_lane lane)
     sqlite3_stmt *ignored;
     int code = OUTBOX_OK;
     if (!table->db)
-        ob_table_open(table, box->wakeup.db, lane, box->is_lean, &box->error);
-    for (size_t i = 0; !box->is_lean && i < sizeof needed / sizeof needed[0] && code == OUTBOX_OK;
-         i++)
+        ob_table_open(table, box->wakeup.db, lane, box->small_heap, &box->error);
+    if (box->small_heap)
+        return OUTBOX_OK; /* it would be freed again by the first that uses it */
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0] && code == OUTBOX_OK; i++)
         code = ob_table_statement(table, needed[i], &ignored);
     return code;
 }
@@ -431,7 +432,7 @@ static int touch(outbox *box)
         ob_error_clear(&box->error);
         code = OUTBOX_OK;
     }
-    if (box->is_lean)
+    if (box->small_heap)
         ob_sql_done(&box->statement[OB_PUT_TOUCH], true);
     return code;
 }
@@ -450,7 +451,7 @@ static int insert(outbox *box, const outbox_event *event, enum ob_media media, i
         code = ob_sql_step(*statement, NULL, &box->error, "storing the event");
     /* The payload is the caller's; leave no pointer to it behind. Cannot fail. */
     (void)sqlite3_clear_bindings(*statement);
-    if (box->is_lean) /* else it is reset, unless it is that of a put around this one */
+    if (box->small_heap) /* else it is reset, unless it is that of a put around this one */
         ob_sql_done(statement, true);
     if (code != OUTBOX_OK)
         return code;
@@ -654,7 +655,7 @@ int ob_writer_put(outbox *box, const outbox_event *event, const char *headers, s
         code = end_left_over(box);
     if (code != OUTBOX_OK)
         return code;
-    code = box->is_lean             ? put_leanly(box, event, media, &new_id)
+    code = box->small_heap          ? put_leanly(box, event, media, &new_id)
            : event->fire_and_forget ? put_fire(box, event, media)
                                     : put_stored(box, event, media, &new_id);
     if (code == OUTBOX_OK && id)

@@ -29,7 +29,7 @@ struct outbox {
     sqlite3_vfs *vfs;
     size_t payload_max;
     sqlite3_stmt *statement[OB_PUT_STATEMENTS];
-    bool is_lean;    /* none is kept, see small_heap */
+    bool small_heap; /* none is kept, see small_heap */
     bool is_putting; /* and a put runs */
 
     /* The open transaction, as far as puts of this handle know it. */

@@ -24,11 +24,11 @@ static const struct mode modes[] = {
     {.name = "TRUNCATE", .journal = "TRUNCATE"},
     {.name = "one connection", .journal = "TRUNCATE", .is_shared = true},
     {.name = "UTF-16", .journal = "WAL", .is_in_utf_16 = true},
-    {.name = "small heap", .journal = "WAL", .is_lean = true},
+    {.name = "small heap", .journal = "WAL", .small_heap = true},
     {.name = "small heap, one connection",
      .journal = "TRUNCATE",
      .is_shared = true,
-     .is_lean = true},
+     .small_heap = true},
 };
 
 enum { MODES = sizeof modes / sizeof modes[0], CALLS_MAX = 100000 };
@@ -181,7 +181,7 @@ static void end_call(struct world *world, const struct call *call, enum fault fa
  * puts. */
 static bool has_call_mode(const struct call *call, const struct mode *mode, enum fault fault)
 {
-    return !mode->is_shared && (call->kind == CALL_PUTS || !mode->is_lean) &&
+    return !mode->is_shared && (call->kind == CALL_PUTS || !mode->small_heap) &&
            (fault == FAULT_ALLOC ? strcmp(mode->name, "TRUNCATE") != 0 : !mode->is_in_utf_16);
 }
 

@@ -204,7 +204,7 @@ bool world_open_app(struct world *world)
                             .sentence = sentence,
                             .sentence_size = sizeof sentence};
     int code = OUTBOX_SQLITE;
-    config.small_heap = world->mode->is_lean;
+    config.small_heap = world->mode->small_heap;
     if (connect(world)) {
         code = outbox_attach(world->app, &config, &world->box);
         (void)world_code(world, "attach", code, 0);
@@ -369,7 +369,7 @@ static bool init(struct world *world, sqlite3 *db)
     mine.fire_bytes = world->fires ? 1024 : 0;
     if (world->payload_max > 0)
         mine.payload_max = world->payload_max;
-    mine.small_heap = world->mode->is_lean;
+    mine.small_heap = world->mode->small_heap;
     port = (outbox_port){.version = 1, .context = world, .now_ms = now_ms, .random = dice};
     size_t size = outbox_forwarder_size(&mine);
     world->memory = malloc(size);

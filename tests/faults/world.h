@@ -26,7 +26,7 @@ enum fate { ABSENT, COMMITTED, IN_DOUBT, ABORTED };
 struct mode {
     const char *name, *journal;
     bool is_shared;    /* one connection, no shared memory */
-    bool is_lean;      /* no statement is kept */
+    bool small_heap;   /* no statement is kept */
     bool is_in_utf_16; /* SQLite then needs memory for each text that is bound or read */
 };
 

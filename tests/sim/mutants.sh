@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# mutants.sh [NAME...] - breaks the core in one way after another and runs the simulator over each,
-# a few seeds of every profile and then the rest, until one seed notices. A mutant that no seed of any profile notices is a hole
-# in the simulator. Prints which invariant it broke and how many seeds that took. Before that the core
-# as it is must pass the same seeds, or they prove nothing; CLEAN=known: it has passed them already.
+# mutants.sh [NAME...] - breaks the core in one way after another and runs the simulator over each, a few
+# seeds of every profile and then the rest, until one seed notices. A mutant that no seed of any profile
+# notices is a hole in the simulator. Prints which invariant it broke and how many seeds that took. Before
+# that the core as it is must pass the same seeds, or they prove nothing; CLEAN=known: it has passed them.
 # A mutant changes .c files of src/ only.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 2

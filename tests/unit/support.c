@@ -64,6 +64,36 @@ sqlite3 *bench_connect(const struct bench *bench)
     return db;
 }
 
+void bench_in_utf_16(struct bench *bench)
+{
+    outbox_detach(bench->box);
+    assert_int_equal(sqlite3_close(bench->db), SQLITE_OK);
+    assert_int_equal(remove(bench->path), 0);
+    bench->db = bench_connect(bench);
+    assert_int_equal(sqlite3_db_config(bench->db, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0),
+                     SQLITE_OK);
+    bench_sql(bench->db, "PRAGMA encoding = 'UTF-16'");
+    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+}
+
+static int starve_row(unsigned kind, void *start_of_sql, void *statement, void *text)
+{
+    const char *sql = sqlite3_sql(statement);
+    (void)text;
+    if (sql && strncmp(sql, start_of_sql, strlen(start_of_sql)) == 0)
+        sqlite3_hard_heap_limit64(kind == SQLITE_TRACE_ROW ? sqlite3_memory_used() : 0);
+    return 0;
+}
+
+void bench_starve(sqlite3 *db, const char *start_of_sql)
+{
+    static char start[64]; /* of the one database of a test */
+    sqlite3_snprintf(sizeof start, start, "%s", start_of_sql ? start_of_sql : "");
+    sqlite3_trace_v2(db, start_of_sql ? SQLITE_TRACE_ROW | SQLITE_TRACE_PROFILE : 0, starve_row,
+                     start);
+    sqlite3_hard_heap_limit64(0);
+}
+
 void bench_sql(sqlite3 *db, const char *sql)
 {
     char *message = NULL;

@@ -37,7 +37,10 @@ int bench_close(void **state);
 void bench_reopen(struct bench *bench, const char *journal_mode, const char *synchronous);
 
 sqlite3 *bench_connect(const struct bench *bench); /* another connection to the file */
-void bench_sql(sqlite3 *db, const char *sql);      /* must succeed */
+void bench_in_utf_16(struct bench *bench);         /* the file anew; each text needs memory then */
+/* Lets memory run out under each row of statements that begin so; NULL: no more. */
+void bench_starve(sqlite3 *db, const char *start_of_sql);
+void bench_sql(sqlite3 *db, const char *sql); /* must succeed */
 int64_t bench_number(sqlite3 *db, const char *sql);
 char *bench_text(sqlite3 *db, const char *sql); /* to be freed with sqlite3_free */
 int64_t bench_put(struct bench *bench, const char *topic, const char *payload);

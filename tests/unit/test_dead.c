@@ -291,34 +291,15 @@ static void test_dead_letters_need_a_handle_whose_connection_is_open(void **stat
     assert_int_equal(outbox_purge(bench->box, 1), OUTBOX_CLOSED);
 }
 
-/* Memory runs out under the dead letter's row, and only there. */
-static int starve_letter(unsigned kind, void *context, void *statement, void *text)
-{
-    static const char start_of_it[] = "SELECT lane, topic,";
-    const char *sql = sqlite3_sql(statement);
-    (void)context, (void)text;
-    if (sql && strncmp(sql, start_of_it, sizeof start_of_it - 1) == 0)
-        sqlite3_hard_heap_limit64(kind == SQLITE_TRACE_ROW ? sqlite3_memory_used() : 0);
-    return 0;
-}
-
 /* [P9] in UTF-16 a text needs memory; a letter whose lane was not read is not to be purged */
 static void test_a_letter_that_there_is_no_memory_for_is_not_called_damaged(void **state)
 {
     struct bench *bench = *state;
-    outbox_detach(bench->box);
-    sqlite3_close(bench->db);
-    assert_int_equal(remove(bench->path), 0);
-    bench->db = bench_connect(bench);
-    assert_int_equal(sqlite3_db_config(bench->db, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0),
-                     SQLITE_OK);
-    bench_sql(bench->db, "PRAGMA encoding = 'UTF-16'");
-    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+    bench_in_utf_16(bench);
     bury(bench, "", "");
-    sqlite3_trace_v2(bench->db, SQLITE_TRACE_ROW | SQLITE_TRACE_PROFILE, starve_letter, NULL);
+    bench_starve(bench->db, "SELECT lane, topic,");
     int code = outbox_requeue(bench->box, 1, NULL);
-    sqlite3_trace_v2(bench->db, 0, NULL, NULL);
-    sqlite3_hard_heap_limit64(0);
+    bench_starve(bench->db, NULL);
     assert_int_equal(code, OUTBOX_NO_MEMORY);
     assert_int_equal(dead(bench), 1);
     requeue(bench, 1);

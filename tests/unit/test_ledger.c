@@ -561,6 +561,36 @@ static void test_no_announcement_stands_at_or_before_the_tombstone(void **state)
     assert_int_equal(ledger.drops[OB_EXPIRED].row, 141);
 }
 
+/* A settle compares: one that another process has settled further is another, one that says the
+ * same is not. */
+static void test_ledgers_are_equal_where_their_texts_are(void **state)
+{
+    struct ob_ledger with_drops = example;
+    struct ob_drops *drops = &with_drops.drops[OB_EVICTED];
+    int64_t *const fields[] = {&with_drops.last, &drops->count, &drops->from,
+                               &drops->to,       &drops->row,   &drops->row_count,
+                               &drops->row_from, &drops->row_to};
+    (void)state;
+    *drops = (struct ob_drops){2, 3, 5, 150, 1, 7, 7};
+    const struct ob_ledger as_it_was = with_drops;
+    assert_true(ob_ledger_equals(&with_drops, &as_it_was));
+    for (size_t i = 0; i < COUNT(fields); i++) {
+        ++*fields[i];
+        assert_false(ob_ledger_equals(&with_drops, &as_it_was));
+        --*fields[i];
+    }
+    with_drops.base++, with_drops.holes--;
+    assert_false(ob_ledger_equals(&with_drops, &as_it_was));
+    with_drops = as_it_was;
+    memcpy(with_drops.extra, ",\"x\":1", sizeof ",\"x\":1");
+    assert_false(ob_ledger_equals(&with_drops, &as_it_was));
+    with_drops = as_it_was;
+    memset(drops, 0, sizeof *drops);
+    assert_false(ob_ledger_equals(&with_drops, &as_it_was));
+    drops->from = 9; /* of none: it is not printed */
+    assert_true(ob_ledger_equals(&with_drops, &example));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -597,6 +627,7 @@ int main(void)
         cmocka_unit_test(test_an_announcement_that_is_evicted_goes_back_into_the_note),
         cmocka_unit_test(test_an_announcement_that_is_refused_is_counted_and_not_announced),
         cmocka_unit_test(test_no_announcement_stands_at_or_before_the_tombstone),
+        cmocka_unit_test(test_ledgers_are_equal_where_their_texts_are),
     };
     return cmocka_run_group_tests_name("ledger", tests, NULL, NULL);
 }

@@ -634,29 +634,11 @@ static void test_events_of_a_fetch_whose_end_failed_are_not_sent(void **state)
     assert_int_equal(rig.link.sent[0].id, id);
 }
 
-/* Memory runs out under the newest epoch's row, and only there. */
-static int starve_epoch(unsigned kind, void *context, void *statement, void *text)
-{
-    static const char start_of_it[] = "SELECT first, epoch FROM";
-    const char *sql = sqlite3_sql(statement);
-    (void)context, (void)text;
-    if (sql && strncmp(sql, start_of_it, sizeof start_of_it - 1) == 0)
-        sqlite3_hard_heap_limit64(kind == SQLITE_TRACE_ROW ? sqlite3_memory_used() : 0);
-    return 0;
-}
-
 /* [P4] in UTF-16 a text needs memory, and without it SQLite rolls the transaction back */
 static void test_a_settle_whose_transaction_is_rolled_back_under_it_changes_nothing(void **state)
 {
     struct bench *bench = *state;
-    outbox_detach(bench->box);
-    sqlite3_close(bench->db);
-    assert_int_equal(remove(bench->path), 0);
-    bench->db = bench_connect(bench);
-    assert_int_equal(sqlite3_db_config(bench->db, SQLITE_DBCONFIG_LOOKASIDE, NULL, 0, 0),
-                     SQLITE_OK);
-    bench_sql(bench->db, "PRAGMA encoding = 'UTF-16'");
-    assert_int_equal(outbox_attach(bench->db, NULL, &bench->box), OUTBOX_OK);
+    bench_in_utf_16(bench);
     bench_sql(bench->db, "PRAGMA synchronous = EXTRA");
     start(state, &(outbox_forwarder_config){.shared_connection = 1});
     rig_connect(&rig, 10);
@@ -664,10 +646,9 @@ static void test_a_settle_whose_transaction_is_rolled_back_under_it_changes_noth
     outbox_forwarder_committed(bench->forwarder, (int64_t[]){id, 0});
     rig_run(&rig, 100);
     assert_int_equal(rig.link.sent_count, 1);
-    sqlite3_trace_v2(bench->db, SQLITE_TRACE_ROW | SQLITE_TRACE_PROFILE, starve_epoch, NULL);
+    bench_starve(bench->db, "SELECT first, epoch FROM");
     rig_ack_from(&rig, 0);
-    sqlite3_trace_v2(bench->db, 0, NULL, NULL);
-    sqlite3_hard_heap_limit64(0);
+    bench_starve(bench->db, NULL);
     assert_int_equal(rig_stats(&rig).pending, 1);
     assert_int_equal(rig_stats(&rig).last_error, OUTBOX_NO_MEMORY);
     rig_run(&rig, 2500);
