@@ -56,25 +56,18 @@ static int go_on(struct verify *verify, const char *lane, int code)
     return OUTBOX_OK;
 }
 
-/* Calls `take` with each row. */
-static int each_row(struct check *check, const char *sql,
-                    void (*take)(struct check *check, sqlite3_stmt *row))
+/* Calls `take` with each row of a text of lane.h. */
+static int each_row(struct check *check, const char *text,
+                    int (*take)(struct check *check, sqlite3_stmt *row))
 {
     struct verify *verify = check->verify;
     sqlite3_stmt *statement = NULL;
     bool row = true;
-    int code = ob_sql_prepare(verify->db, sql, &statement, &verify->error);
-    if (code != OUTBOX_OK)
-        return code;
-    int bound = SQLITE_OK;
-    if (sqlite3_bind_parameter_count(statement) > 0)
-        bound = sqlite3_bind_text(statement, 1, ob_lane_name(check->lane), -1, SQLITE_STATIC);
-    if (bound != SQLITE_OK)
-        code = ob_error_sqlite(&verify->error, verify->db, bound, "binding a lane");
+    int code = ob_lane_prepare(verify->db, check->lane, text, &statement, &verify->error);
     while (code == OUTBOX_OK && row) {
         code = ob_sql_step(statement, &row, &verify->error, "reading to verify");
         if (code == OUTBOX_OK && row)
-            take(check, statement);
+            code = take(check, statement);
     }
     (void)sqlite3_finalize(statement); /* repeats what step said */
     return code;
@@ -82,11 +75,14 @@ static int each_row(struct check *check, const char *sql,
 
 /* ---- The rows of a lane ---------------------------------------------------------------------- */
 
-static void take_tombstone(struct check *check, sqlite3_stmt *row)
+static int take_tombstone(struct check *check, sqlite3_stmt *row)
 {
     int64_t id = sqlite3_column_int64(row, 0);
-    const char *text = (const char *)sqlite3_column_text(row, 1);
-    size_t len = text ? (size_t)sqlite3_column_bytes(row, 1) : 0;
+    const char *text;
+    size_t len;
+    int code = ob_sql_text(row, 1, &text, &len, &check->verify->error);
+    if (code != OUTBOX_OK)
+        return code;
     check->has_tombstone = text && ob_ledger_parse(&check->ledger, id, text, len);
     if (!text)
         tell_lane(check, "the lowest row, %lld, carries no mark, so there is no tombstone",
@@ -96,6 +92,7 @@ static void take_tombstone(struct check *check, sqlite3_stmt *row)
                   "the ledger of the tombstone %lld cannot be read, or its counts do not add up "
                   "to the id",
                   (long long)id);
+    return OUTBOX_OK;
 }
 
 static void take_event(struct check *check, sqlite3_stmt *row)
@@ -122,21 +119,18 @@ static void take_total(struct check *check, sqlite3_stmt *row)
     check->total = total;
 }
 
-static void take_row(struct check *check, sqlite3_stmt *row)
+static int take_row(struct check *check, sqlite3_stmt *row)
 {
+    int code = OUTBOX_OK;
     if (check->rows == 0)
-        take_tombstone(check, row);
+        code = take_tombstone(check, row);
     else
         take_event(check, row);
     take_total(check, row);
     check->rows++;
     check->last = sqlite3_column_int64(row, 0);
+    return code;
 }
-
-static const char *const rows_sql[OUTBOX_LANES] = {
-    [OUTBOX_NORMAL] = "SELECT id, ledger, total FROM main.outbox_event ORDER BY id",
-    [OUTBOX_URGENT] = "SELECT id, ledger, total FROM main.outbox_urgent ORDER BY id",
-};
 
 /* Each id at most once; what is missing was skipped by other writers, or deleted by hand. */
 static void check_count(const struct check *check)
@@ -151,13 +145,6 @@ static void check_count(const struct check *check)
 
 /* ---- Announcements --------------------------------------------------------------------------- */
 
-static const char *const announcement_sql[OUTBOX_LANES] = {
-    [OUTBOX_NORMAL] =
-        "SELECT 1 FROM main.outbox_event WHERE id = ?1 AND type = '" OB_ANNOUNCE_TYPE "'",
-    [OUTBOX_URGENT] =
-        "SELECT 1 FROM main.outbox_urgent WHERE id = ?1 AND type = '" OB_ANNOUNCE_TYPE "'",
-};
-
 static int check_announcements(const struct check *check)
 {
     struct verify *verify = check->verify;
@@ -166,8 +153,10 @@ static int check_announcements(const struct check *check)
         int64_t row = check->ledger.drops[i].row, exists;
         if (row <= check->ledger.id)
             continue;
-        code = ob_sql_number(verify->db, announcement_sql[check->lane], row, 0, 0, &exists,
-                             &verify->error);
+        code = ob_lane_number(
+            verify->db, check->lane,
+            "SELECT 1 FROM main.{table} WHERE id = ?1 AND type = '" OB_ANNOUNCE_TYPE "'", row, 0, 0,
+            &exists, &verify->error);
         if (code == OUTBOX_OK && exists == 0)
             tell_lane(check, "the announcement %lld of what was dropped as %s is not there",
                       (long long)row, ob_outcome_name((enum ob_outcome)i));
@@ -179,39 +168,39 @@ static int check_announcements(const struct check *check)
 
 /* Behind the last epoch's first id there may be no gap to the next event: until there the epoch
  * before would be used on. */
-static void take_epoch(struct check *check, sqlite3_stmt *row)
+static int take_epoch(struct check *check, sqlite3_stmt *row)
 {
     int64_t first = sqlite3_column_int64(row, 0);
-    const char *digits = (const char *)sqlite3_column_text(row, 1);
-    if (sqlite3_column_type(row, 0) != SQLITE_INTEGER || !digits ||
-        strlen(digits) != OB_EPOCH_DIGITS || !ob_text_is_device(digits, OB_EPOCH_DIGITS))
+    const char *digits;
+    size_t len;
+    int code = ob_sql_text(row, 1, &digits, &len, &check->verify->error);
+    if (code != OUTBOX_OK)
+        return code;
+    if (sqlite3_column_type(row, 0) != SQLITE_INTEGER || !digits || len != OB_EPOCH_DIGITS ||
+        !ob_text_is_device(digits, OB_EPOCH_DIGITS))
         tell_lane(check, "the epoch from id %lld cannot be read", (long long)first);
     if (sqlite3_column_int64(row, 2) > 1)
         tell_lane(check, "the epoch from id %lld is there twice", (long long)first);
     if (check->last <= OUTBOX_ID_MAX && first > check->last + 1)
         tell_lane(check, "the epoch from id %lld begins behind the next event, %lld",
                   (long long)first, (long long)check->last + 1);
+    return OUTBOX_OK;
 }
 
 static int check_epochs(struct check *check)
 {
     int64_t covered = 0;
     struct verify *verify = check->verify;
-    static const char *const lowest_sql[OUTBOX_LANES] = {
-#define LOWEST(lane)                                                                               \
-    "SELECT count(*) FROM main.outbox_epoch WHERE lane = '" lane "' AND first <= ?1"
-        [OUTBOX_NORMAL] = LOWEST("normal"),
-        [OUTBOX_URGENT] = LOWEST("urgent"),
-#undef LOWEST
-    };
     int code = each_row(check,
                         "SELECT first, epoch, (SELECT count(*) FROM main.outbox_epoch AS o"
                         " WHERE o.lane = e.lane AND (o.first = e.first OR o.epoch = e.epoch))"
-                        " FROM main.outbox_epoch AS e WHERE lane = ?1 ORDER BY first",
+                        " FROM main.outbox_epoch AS e WHERE lane = '{lane}' ORDER BY first",
                         take_epoch);
     if (code == OUTBOX_OK && check->has_tombstone)
-        code = ob_sql_number(verify->db, lowest_sql[check->lane], check->ledger.id + 1, 0, 0,
-                             &covered, &verify->error);
+        code = ob_lane_number(
+            verify->db, check->lane,
+            "SELECT count(*) FROM main.outbox_epoch WHERE lane = '{lane}' AND first <= ?1",
+            check->ledger.id + 1, 0, 0, &covered, &verify->error);
     if (code == OUTBOX_OK && check->has_tombstone && covered == 0)
         tell_lane(check, "no epoch covers the ids from %lld", (long long)check->ledger.id + 1);
     return code;
@@ -219,20 +208,23 @@ static int check_epochs(struct check *check)
 
 /* ---- Dead letters ---------------------------------------------------------------------------- */
 
-static void take_dead_count(struct check *check, sqlite3_stmt *row)
+static int take_dead_count(struct check *check, sqlite3_stmt *row)
 {
     int64_t count = sqlite3_column_int64(row, 0);
     if (count > check->ledger.count[OB_DEAD])
         tell_lane(check, "outbox_dead holds %lld dead letters, but %lld were counted",
                   (long long)count, (long long)check->ledger.count[OB_DEAD]);
+    return OUTBOX_OK;
 }
 
 static int check_lane(struct verify *verify, outbox_lane lane)
 {
     struct check check = {.verify = verify, .lane = lane};
     const char *name = ob_lane_name(lane);
-    int code = go_on(verify, name, each_row(&check, rows_sql[lane], take_row));
-    check_count(&check);
+    int code = each_row(&check, "SELECT id, ledger, total FROM main.{table} ORDER BY id", take_row);
+    if (code == OUTBOX_OK)
+        check_count(&check);
+    code = go_on(verify, name, code);
     if (code == OUTBOX_OK)
         code = go_on(verify, name, check_epochs(&check));
     if (code != OUTBOX_OK || !check.has_tombstone)
@@ -240,7 +232,7 @@ static int check_lane(struct verify *verify, outbox_lane lane)
     code = go_on(verify, name, check_announcements(&check));
     if (code == OUTBOX_OK)
         code = go_on(verify, name,
-                     each_row(&check, "SELECT count(*) FROM main.outbox_dead WHERE lane = ?1",
+                     each_row(&check, "SELECT count(*) FROM main.outbox_dead WHERE lane = '{lane}'",
                               take_dead_count));
     return code;
 }

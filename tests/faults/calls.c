@@ -258,12 +258,12 @@ static int snapshot_valve(struct world *world)
 static void hear(void *context, const outbox_capture *capture, outbox_capture_state state,
                  const char *sentence)
 {
-    char *line = sqlite3_mprintf("%s %s %s %u %d %s", capture->table, capture->topic,
-                                 capture->condition, capture->operations, (int)state, sentence);
+    char line[400]; /* no memory, which may just be out */
+    sqlite3_snprintf((int)sizeof line, line, "%s %s %s %u %d %s", capture->table, capture->topic,
+                     capture->condition, capture->operations, (int)state, sentence);
     call_hear(context, line);
     for (int i = 0; capture->columns && capture->columns[i]; i++)
         call_hear(context, capture->columns[i]);
-    sqlite3_free(line);
 }
 
 static int list(struct world *world)
@@ -351,9 +351,10 @@ static int skip_gap(struct world *world)
 
 static void hear_stream(void *context, const inbox_stream *stream)
 {
-    char *line = sqlite3_mprintf("%s %s %lld", stream->name, stream->epoch, stream->mark);
+    char line[400];
+    sqlite3_snprintf((int)sizeof line, line, "%s %s %lld", stream->name, stream->epoch,
+                     stream->mark);
     call_hear(context, line);
-    sqlite3_free(line);
 }
 
 static int look_at_inbox(struct world *world)
